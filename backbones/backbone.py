@@ -1,0 +1,220 @@
+"""The interface of a backbone: from an image and a prompt to attention maps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
+from PIL import Image
+from torch import Tensor, nn
+
+from segscale.errors import UserError
+from segscale.prompt import Prompt
+
+from .images import pixel_values
+from .loading import LoadOptions, load_pipeline, reinitialise
+from .maps import AttentionMaps, CaptureSettings, MapRequest, Recommended
+from .noise import NoiseLevel
+from .probe import AttentionProbe, Target
+from .sites import Site
+from .tokens import StreamTokens
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the text encoders made of prompts.
+
+    inputs: keyword arguments of the denoiser. text_length: text columns of its attention.
+    """
+
+    inputs: dict[str, Any] = field(default_factory=dict)
+    text_length: int = 0
+
+
+class Backbone(ABC):
+    """A text-to-image diffusion model, read by its attention.
+
+    weights: hub id or local diffusers folder. recommended, presets: settings for methods, see ``maps.Recommended``
+    (presets are per method and win). untrained: give the denoiser random weights from a fixed seed,
+    to see what the architecture alone yields.
+    """
+
+    pipeline_class: ClassVar[type[DiffusionPipeline]]
+    denoiser_part: ClassVar[Literal["unet", "transformer"]]
+    dropped_parts: ClassVar[tuple[str, ...]] = ()
+    text_first: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        name: str,
+        weights: str,
+        recommended: Mapping[str, Any],
+        presets: Mapping[str, Mapping[str, Any]] | None = None,
+        load: LoadOptions | None = None,
+        untrained: bool = False,
+        **load_arguments: Any,
+    ) -> None:
+        self.name = name
+        self.recommended = Recommended(**recommended)
+        self.presets = presets or {}
+        self.load = load or LoadOptions()
+        dropped = dict.fromkeys(self.dropped_parts)
+        self.pipeline = load_pipeline(self.pipeline_class, weights, self.load, **dropped, **load_arguments)
+        if untrained:
+            reinitialise(self.denoiser)
+        self._conditioning: dict[str, Conditioning] = {}
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return getattr(self.pipeline, self.denoiser_part)
+
+    @property
+    def vae(self) -> AutoencoderKL:
+        return self.pipeline.vae
+
+    @property
+    def device(self) -> torch.device:
+        return self.pipeline._execution_device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.denoiser.parameters()).dtype
+
+    @abstractmethod
+    def sites(self, image_size: int) -> tuple[Site, ...]:
+        """All sites for square images of ``image_size`` pixels, in execution order."""
+
+    @abstractmethod
+    def encode_text(self, texts: list[str]) -> Conditioning:
+        """Text conditioning of a batch of prompts."""
+
+    @abstractmethod
+    def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
+        """Token columns of the prompt's words, per text stream."""
+
+    @abstractmethod
+    def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
+        """The scheduler's noise level for ``settings``."""
+
+    @abstractmethod
+    def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        """One denoiser forward; latent ``(n, channels, height, width)``, timestep ``(n,)`` as the scheduler counts."""
+
+    @property
+    def latent_stride(self) -> int:
+        """Image pixels per latent pixel."""
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    @torch.no_grad()
+    def encode_image(self, image: Image.Image, settings: CaptureSettings, generator: torch.Generator) -> Tensor:
+        """Clean latent, float32 ``(1, channels, height, width)``, scaled as the denoiser expects it."""
+        values = pixel_values(image, settings).to(self.device, self.vae.dtype)
+        posterior = self.vae.encode(values).latent_dist
+        latent = posterior.mean.float()
+        if settings.posterior == "sample":
+            draw = torch.randn(latent.shape, generator=generator)
+            latent = latent + posterior.std.float() * draw.to(latent.device)
+        config = self.vae.config
+        return (latent - (config["shift_factor"] or 0.0)) * config["scaling_factor"]
+
+    def conditioning(self, text: str) -> Conditioning:
+        """Text conditioning of one prompt; the encoders run once per distinct text."""
+        if text not in self._conditioning:
+            with torch.no_grad():
+                self._conditioning[text] = self.encode_text([text])
+        return self._conditioning[text]
+
+    @torch.no_grad()
+    def capture(
+        self,
+        image: Image.Image,
+        prompt: Prompt,
+        request: MapRequest,
+        settings: CaptureSettings,
+        generator: torch.Generator,
+        pixel_dtype: torch.dtype = torch.float16,
+    ) -> AttentionMaps:
+        """Attention maps of ``image`` under ``prompt`` at the requested sites, from one denoiser forward.
+
+        generator: on the CPU; gives the posterior draw, then the diffusion noise.
+        Raises UserError where the prompt is longer than the text encoder and a class lost tokens.
+        """
+        latent = self.encode_image(image, settings, generator)
+        level = self.noise_level(settings)
+        noised = level.mix(latent, torch.randn(latent.shape, generator=generator).to(latent.device))
+        return self.observe(noised, level, prompt, request, settings.image_size, pixel_dtype)
+
+    @torch.no_grad()
+    def observe(
+        self,
+        noised: Tensor,
+        level: NoiseLevel,
+        prompt: Prompt,
+        request: MapRequest,
+        image_size: int,
+        pixel_dtype: torch.dtype = torch.float16,
+    ) -> AttentionMaps:
+        """Attention maps of a noised latent ``(1, channels, height, width)``."""
+        tokens = self.tokenize(prompt)
+        _reject_cut_classes(prompt, tokens)
+        conditioning = self.conditioning(prompt.text)
+        sites = {site.name: site for site in self.sites(image_size)}
+        wanted = _select(sites, request.text | request.pixels, self.name)
+        targets = self._targets(wanted, request, conditioning.text_length)
+        timestep = torch.tensor([level.timestep], device=noised.device)
+        with AttentionProbe(self.denoiser, targets, pixel_dtype) as probe:
+            self.denoise(noised.to(self.dtype), timestep, conditioning)
+        maps = AttentionMaps(wanted, tokens)
+        for site in wanted.values():
+            if site.name in request.text and site.text_module:
+                text = probe.observations[site.text_module].text
+                assert text is not None
+                maps.text[site.name] = text
+            if site.name in request.pixels and site.pixel_module:
+                pixels = probe.observations[site.pixel_module].pixels
+                assert pixels is not None
+                maps.pixels[site.name] = pixels
+        return maps
+
+    def _targets(self, sites: Mapping[str, Site], request: MapRequest, text_length: int) -> dict[str, Target]:
+        targets: dict[str, Target] = {}
+        for site in sites.values():
+            text, pixels = site.name in request.text, site.name in request.pixels
+            if site.kind == "joint":
+                assert site.text_module is not None
+                targets[site.text_module] = self._joint_target(site, text_length, text, pixels)
+                continue
+            if text and site.text_module:
+                targets[site.text_module] = Target(queries=slice(None), text=slice(None))
+            if pixels and site.pixel_module:
+                targets[site.pixel_module] = Target(queries=slice(None), pixels=slice(None))
+        return targets
+
+    def _joint_target(self, site: Site, text_length: int, text: bool, pixels: bool) -> Target:
+        image = slice(0, site.grid.pixels)
+        words = slice(site.grid.pixels, site.grid.pixels + text_length)
+        if self.text_first:
+            words = slice(0, text_length)
+            image = slice(text_length, text_length + site.grid.pixels)
+        return Target(queries=image, text=words if text else None, pixels=image if pixels else None)
+
+
+def _select(sites: Mapping[str, Site], names: Iterable[str], backbone: str) -> dict[str, Site]:
+    names = set(names)
+    if unknown := sorted(names - sites.keys()):
+        raise UserError(f"{backbone} has no site {unknown[0]!r}", f"list them with: segscale sites {backbone}")
+    return {name: site for name, site in sites.items() if name in names}
+
+
+def _reject_cut_classes(prompt: Prompt, tokens: tuple[StreamTokens, ...]) -> None:
+    for word, *columns in zip(prompt.classes, *(stream.classes for stream in tokens), strict=True):
+        if not any(columns):
+            raise UserError(
+                f"the prompt is longer than the text encoder's {tokens[0].length} tokens and was cut before "
+                f"class {word.name!r}",
+                "give fewer classes or a shorter caption",
+            )

@@ -1,0 +1,90 @@
+"""What a method asks of a backbone, and what it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .sites import Site
+from .tokens import StreamTokens
+
+
+@dataclass(frozen=True)
+class Timestep:
+    """Noise level in the terms of the papers.
+
+    Either ``t`` in 0..1000, resolved by the scheduler's own schedule (GoCA), or entry ``index`` of a schedule
+    of ``steps`` inference steps (Seg4Diff: index -8 of 28).
+    """
+
+    t: float | None = None
+    index: int | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.t is None) == (self.index is None or self.steps is None):
+            raise ValueError("a timestep is either t, or index and steps")
+
+
+@dataclass(frozen=True)
+class CaptureSettings:
+    """How an image becomes a noised latent; equal settings can share one forward.
+
+    image_size: side of the square the image is resized to, in pixels. resize: ``bicubic`` straight to the
+    square (GoCA), or ``shortest-edge`` first (Seg4Diff). posterior: ``sample`` or ``mean`` of the VAE posterior.
+    """
+
+    image_size: int
+    timestep: Timestep
+    resize: Literal["bicubic", "shortest-edge"] = "bicubic"
+    posterior: Literal["sample", "mean"] = "sample"
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """What a backbone's config recommends to methods.
+
+    image_size: in pixels. timestep: ``t`` in 0..1000. feature_size: side of the class scores.
+    affinity_sites, affinity_order: self-attention that refines the scores, and how often.
+    reference_site: whose features stand for the whole network (GoCA's layer weights).
+    """
+
+    image_size: int
+    timestep: float
+    feature_size: int
+    affinity_sites: tuple[str, ...]
+    affinity_order: int
+    reference_site: str
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """Site names whose text-to-pixel and pixel-to-pixel maps are wanted, averaged over heads."""
+
+    text: frozenset[str] = frozenset()
+    pixels: frozenset[str] = frozenset()
+
+    def __or__(self, other: MapRequest) -> MapRequest:
+        return MapRequest(self.text | other.text, self.pixels | other.pixels)
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Attention of one image under one prompt, averaged over heads.
+
+    text: site -> float32 ``(pixels, tokens)``, tokens of all text streams side by side.
+    pixels: site -> ``(query pixels, key pixels)`` in the precision asked for.
+    Probabilities come from one softmax over all keys of the module, so a joint site's rows do not sum to one.
+    """
+
+    sites: dict[str, Site]
+    tokens: tuple[StreamTokens, ...]
+    text: dict[str, Tensor] = field(default_factory=dict)
+    pixels: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter((*self.text.values(), *self.pixels.values()))).device

@@ -1,0 +1,75 @@
+"""PixArt-Sigma: a diffusion transformer with cross-attention to T5, padding masked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from diffusers import PixArtSigmaPipeline
+from torch import Tensor
+
+from segscale.prompt import Prompt
+from segscale.registry import BACKBONES
+
+from .backbone import Backbone, Conditioning
+from .maps import CaptureSettings
+from .noise import NoiseLevel, diffusion_level
+from .sites import Grid, Site
+from .tokens import StreamTokens, stream_tokens
+
+
+@BACKBONES.register_module()
+class PixArtSigma(Backbone):
+    """text_tokens: T5 tokens, 300 for Sigma. The pipeline lower-cases its prompts, so tokens follow that."""
+
+    pipeline_class = PixArtSigmaPipeline
+    denoiser_part = "transformer"
+
+    def __init__(self, text_tokens: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.text_tokens = text_tokens
+
+    def sites(self, image_size: int) -> tuple[Site, ...]:
+        side = image_size // self.latent_stride // self.denoiser.config["patch_size"]
+        return tuple(
+            Site(
+                name=f"vit-block{index}",
+                layer=index,
+                heads=block.attn2.heads,
+                grid=Grid(side, side),
+                text_module=f"transformer_blocks.{index}.attn2",
+                pixel_module=f"transformer_blocks.{index}.attn1",
+            )
+            for index, block in enumerate(self.pipeline.transformer.transformer_blocks)
+        )
+
+    def encode_text(self, texts: list[str]) -> Conditioning:
+        states, mask, _, _ = self.pipeline.encode_prompt(
+            texts, do_classifier_free_guidance=False, device=self.device, max_sequence_length=self.text_tokens
+        )
+        return Conditioning({"encoder_hidden_states": states, "encoder_attention_mask": mask}, states.shape[1])
+
+    def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
+        lowered = replace(prompt, text=prompt.text.lower())
+        return (stream_tokens(self.pipeline.tokenizer, lowered, "t5", self.text_tokens),)
+
+    def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
+        return diffusion_level(self.pipeline.scheduler, settings.timestep)
+
+    def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        size = {"resolution": None, "aspect_ratio": None}
+        if self.denoiser.config["use_additional_conditions"]:
+            height, width = (side * self.latent_stride for side in latent.shape[-2:])
+            size = {
+                "resolution": latent.new_tensor([[height, width]]).expand(len(latent), -1),
+                "aspect_ratio": latent.new_tensor([[height / width]]).expand(len(latent), -1),
+            }
+        output = self.pipeline.transformer(
+            latent,
+            timestep=timestep.to(torch.long),
+            added_cond_kwargs=size,
+            **conditioning.inputs,
+            return_dict=False,
+        )[0]
+        return output.chunk(2, dim=1)[0] if output.shape[1] == 2 * latent.shape[1] else output

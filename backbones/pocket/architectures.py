@@ -1,0 +1,206 @@
+"""The pocket twins: the real pipeline classes at a size that trains on a CPU in minutes.
+
+Text may act through attention only, so pooled text vectors are made zero by the shipped weights themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+    PNDMScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+
+from . import text
+
+SEED = 0
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+@dataclass(frozen=True)
+class Twin:
+    """How a pocket twin is built and trained.
+
+    build: autoencoder -> pipeline with an untrained denoiser; noise: how clean latents and noise mix;
+    concentration: Beta(a, b) from which the noise level in [0, 1] is drawn; backbone: its config name.
+    """
+
+    build: Callable[[AutoencoderKL], DiffusionPipeline]
+    noise: Literal["variance-preserving", "flow"]
+    concentration: tuple[float, float]
+    learning_rate: float
+    steps: int
+
+
+def build_sd15(vae: AutoencoderKL) -> StableDiffusionPipeline:
+    tokenizer = text.clip_tokenizer()
+    torch.manual_seed(SEED)
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=64,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    )
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text.clip_encoder(tokenizer, 64, SEED),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=PNDMScheduler(
+            **BETAS, prediction_type="v_prediction", skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def build_sdxl(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
+    tokenizer = text.clip_tokenizer()
+    torch.manual_seed(SEED)
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        transformer_layers_per_block=(1, 2),
+        cross_attention_dim=96,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        norm_num_groups=8,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=16,
+        projection_class_embeddings_input_dim=64 + 6 * 16,
+    )
+    return StableDiffusionXLPipeline(
+        vae=vae,
+        text_encoder=text.clip_encoder(tokenizer, 32, SEED),
+        text_encoder_2=text.clip_encoder_with_projection(tokenizer, 64, SEED + 1),
+        tokenizer=tokenizer,
+        tokenizer_2=text.clip_tokenizer(),
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(
+            **BETAS, prediction_type="v_prediction", steps_offset=1, timestep_spacing="leading"
+        ),
+        force_zeros_for_empty_prompt=False,
+        add_watermarker=False,
+    )
+
+
+def build_pixart_sigma(vae: AutoencoderKL) -> PixArtSigmaPipeline:
+    tokenizer = text.t5_tokenizer()
+    torch.manual_seed(SEED)
+    transformer = PixArtTransformer2DModel(
+        num_attention_heads=4,
+        attention_head_dim=24,
+        in_channels=4,
+        out_channels=4,
+        num_layers=7,
+        sample_size=16,
+        patch_size=1,
+        cross_attention_dim=96,
+        caption_channels=64,
+        norm_type="ada_norm_single",
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
+        attention_bias=True,
+        activation_fn="gelu-approximate",
+        num_embeds_ada_norm=1000,
+        use_additional_conditions=False,
+    )
+    return PixArtSigmaPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text.t5_encoder(tokenizer, 64, SEED),
+        vae=vae,
+        transformer=transformer,
+        scheduler=DPMSolverMultistepScheduler(**BETAS, prediction_type="v_prediction"),
+    )
+
+
+def build_sd3(vae: AutoencoderKL) -> StableDiffusion3Pipeline:
+    tokenizer, tokenizer_2 = text.clip_tokenizer(), text.clip_tokenizer()
+    torch.manual_seed(SEED)
+    transformer = SD3Transformer2DModel(
+        sample_size=16,
+        patch_size=1,
+        in_channels=4,
+        out_channels=4,
+        num_layers=6,
+        attention_head_dim=24,
+        num_attention_heads=4,
+        joint_attention_dim=96,
+        caption_projection_dim=96,
+        pooled_projection_dim=96,
+        pos_embed_max_size=16,
+        qk_norm="rms_norm",
+    )
+    return StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae,
+        text_encoder=text.clip_encoder_with_projection(tokenizer, 32, SEED),
+        tokenizer=tokenizer,
+        text_encoder_2=text.clip_encoder_with_projection(tokenizer_2, 64, SEED + 1),
+        tokenizer_2=tokenizer_2,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+
+
+def build_flux(vae: AutoencoderKL) -> FluxPipeline:
+    tokenizer, tokenizer_2 = text.clip_tokenizer(), text.t5_tokenizer()
+    torch.manual_seed(SEED)
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=3,
+        num_single_layers=4,
+        attention_head_dim=24,
+        num_attention_heads=4,
+        joint_attention_dim=64,
+        pooled_projection_dim=32,
+        guidance_embeds=True,
+        axes_dims_rope=(4, 10, 10),
+    )
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            shift=3.0, use_dynamic_shifting=True, base_image_seq_len=256, max_image_seq_len=4096
+        ),
+        vae=vae,
+        text_encoder=text.pooled_only_clip_encoder(tokenizer, 32, SEED),
+        tokenizer=tokenizer,
+        text_encoder_2=text.t5_encoder(tokenizer_2, 64, SEED),
+        tokenizer_2=tokenizer_2,
+        transformer=transformer,
+    )
+
+
+TWINS: dict[str, Twin] = {
+    "pocket-sd15": Twin(build_sd15, "variance-preserving", (2.0, 1.2), 2e-3, 2000),
+    "pocket-sdxl": Twin(build_sdxl, "variance-preserving", (2.0, 1.2), 2e-3, 2000),
+    "pocket-pixart-sigma": Twin(build_pixart_sigma, "variance-preserving", (2.0, 1.4), 2e-3, 1100),
+    "pocket-sd3": Twin(build_sd3, "flow", (2.0, 1.4), 1e-3, 1500),
+    "pocket-flux": Twin(build_flux, "flow", (2.0, 1.4), 1.5e-3, 1500),
+}

@@ -1,0 +1,151 @@
+"""Makes pocket twins from nothing: ``python -m segscale.backbones.pocket.train NAME``.
+
+The twin is trained through the same backbone class that later reads its attention. The shared autoencoder
+is trained first where the folder has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from ...datasets.pocket import Scene, caption_of
+from ..backbone import Backbone, Conditioning
+from ..loading import LoadOptions
+from .architectures import TWINS, Twin
+from .autoencoder import train_autoencoder
+from .scenes import scene_batch
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = Path(__file__).parent / "weights"
+SCENES = 24_000
+BATCH = 32
+CAPTION_DROPOUT = 0.1
+EMA_DECAY = 0.998
+
+
+def training_caption(scene: Scene, rng: np.random.Generator) -> str:
+    """The scene's words in a new order: with articles, as a list or joined by blanks, now and then none."""
+    if rng.random() < CAPTION_DROPOUT:
+        return ""
+    words = np.array([*scene.objects, scene.ground])
+    rng.shuffle(words)
+    style = rng.integers(4)
+    return caption_of(tuple(words), articles=bool(style < 2), separator=" " if style == 3 else ", ")
+
+
+@torch.no_grad()
+def encode_scenes(vae: AutoencoderKL, count: int, image_size: int) -> tuple[Tensor, list[Scene]]:
+    """Scaled latents ``(count, channels, side, side)`` and their scenes."""
+    latents: list[Tensor] = []
+    scenes: list[Scene] = []
+    for start in range(0, count, 100):
+        images, batch = scene_batch(range(start, start + 100))
+        if image_size != images.shape[-1]:
+            images = F.interpolate(images, size=(image_size, image_size), mode="bicubic").clamp(-1, 1)
+        latents.append(vae.encode(images).latent_dist.mean)
+        scenes += batch
+    return (torch.cat(latents) - vae.config["shift_factor"]) * vae.config["scaling_factor"], scenes
+
+
+def noised_batch(twin: Twin, backbone: Backbone, clean: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Noised latents, the timesteps to feed, and what the denoiser should answer."""
+    draw = torch.randn_like(clean)
+    if twin.noise == "flow":
+        sigma = level.view(-1, 1, 1, 1)
+        return (1 - sigma) * clean + sigma * draw, 1000 * level, draw - clean
+    timestep = (1 + 998 * level).long()
+    alpha_bar = backbone.pipeline.scheduler.alphas_cumprod[timestep].view(-1, 1, 1, 1)
+    signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    return signal * clean + noise * draw, timestep.float(), signal * draw - noise * clean
+
+
+def training_batches(
+    backbone: Backbone, latents: Tensor, scenes: list[Scene], steps: int, seed: int
+) -> Iterator[tuple[Tensor, Conditioning]]:
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        chosen = rng.integers(len(scenes), size=BATCH)
+        with torch.no_grad():
+            conditioning = backbone.encode_text([training_caption(scenes[i], rng) for i in chosen])
+        yield latents[torch.from_numpy(chosen)], conditioning
+
+
+def train_denoiser(backbone: Backbone, twin: Twin, image_size: int, steps: int, seed: int = 0) -> nn.Module:
+    """Train the denoiser in place and return its moving average."""
+    torch.manual_seed(seed)
+    latents, scenes = encode_scenes(backbone.vae, SCENES, image_size)
+    denoiser = backbone.denoiser.train().requires_grad_(True)
+    average = copy.deepcopy(denoiser)
+    optimiser = torch.optim.AdamW(denoiser.parameters(), lr=twin.learning_rate, weight_decay=1e-2, betas=(0.9, 0.99))
+    draws = torch.distributions.Beta(*twin.concentration)
+    running, start = 0.0, time.monotonic()
+    for step, (clean, conditioning) in enumerate(training_batches(backbone, latents, scenes, steps, seed), 1):
+        decay = 0.1 + 0.9 * math.cos(step / steps * math.pi / 2) ** 2
+        for group in optimiser.param_groups:
+            group["lr"] = twin.learning_rate * min(1.0, step / 100) * decay
+        noised, timestep, target = noised_batch(twin, backbone, clean, draws.sample((len(clean),)))
+        loss = F.mse_loss(backbone.denoise(noised, timestep, conditioning), target)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
+        optimiser.step()
+        with torch.no_grad():
+            keep = min(EMA_DECAY, step / (step + 10))
+            for slow, fast in zip(average.parameters(), denoiser.parameters(), strict=True):
+                slow.lerp_(fast, 1 - keep)
+        running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
+        if step % 100 == 0:
+            log.info("step %d of %d, loss %.4f, %.1f min", step, steps, running, (time.monotonic() - start) / 60)
+    return average.eval().requires_grad_(False)
+
+
+def make_twin(name: str, folder: Path, vae: AutoencoderKL, steps: int) -> None:
+    """Build, train and save the twin ``name`` as a diffusers folder with half-precision weights."""
+    from segscale.registry import build, load_config
+
+    twin = TWINS[name]
+    target = folder / name
+    twin.build(vae).save_pretrained(target)
+    backbone: Backbone = build("backbone", name, weights=str(target), load=LoadOptions())
+    image_size = load_config("backbone", name)["recommended"]["image_size"]
+    average = train_denoiser(backbone, twin, image_size, steps)
+    backbone.denoiser.load_state_dict(average.state_dict())
+    backbone.pipeline.to(torch.float16)
+    backbone.pipeline.save_pretrained(target)
+
+
+def shared_autoencoder(folder: Path) -> AutoencoderKL:
+    """The autoencoder of a twin that is already in ``folder``, else a newly trained one."""
+    for twin in sorted(folder.glob("*/vae")):
+        return AutoencoderKL.from_pretrained(twin, torch_dtype=torch.float32)
+    return train_autoencoder()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=TWINS)
+    parser.add_argument("--folder", type=Path, default=WEIGHTS, help="where the diffusers folders go")
+    parser.add_argument("--steps", type=int, help="instead of the twin's own number of steps")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    vae = shared_autoencoder(arguments.folder)
+    make_twin(arguments.name, arguments.folder, vae, arguments.steps or TWINS[arguments.name].steps)
+
+
+if __name__ == "__main__":
+    main()

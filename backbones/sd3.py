@@ -1,0 +1,75 @@
+"""Stable Diffusion 3 and 3.5: MM-DiT, one joint attention over image and text, in that order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers import StableDiffusion3Pipeline
+from torch import Tensor
+
+from segscale.prompt import Prompt
+from segscale.registry import BACKBONES
+
+from .backbone import Backbone, Conditioning
+from .maps import CaptureSettings
+from .noise import NoiseLevel, flow_level
+from .sites import Grid, Site
+from .tokens import StreamTokens, stream_tokens
+
+
+@BACKBONES.register_module()
+class StableDiffusion3(Backbone):
+    """Text columns: both CLIP encoders (same tokens, same columns), then ``t5_tokens`` of T5.
+
+    with_t5: without it those columns are zero rows, ordinary unmasked keys of every softmax (as in the
+    released pipeline). SD3.5's second, image-only attention is a site of its own, ``vit-block<i>-dual``.
+    """
+
+    pipeline_class = StableDiffusion3Pipeline
+    denoiser_part = "transformer"
+    dropped_parts = ("feature_extractor", "image_encoder")
+
+    def __init__(self, t5_tokens: int, with_t5: bool, **arguments: Any) -> None:
+        without = {} if with_t5 else {"text_encoder_3": None, "tokenizer_3": None}
+        super().__init__(**arguments, **without)
+        self.t5_tokens = t5_tokens
+
+    def _grid(self, image_size: int) -> Grid:
+        side = image_size // self.latent_stride // self.denoiser.config["patch_size"]
+        return Grid(side, side)
+
+    def sites(self, image_size: int) -> tuple[Site, ...]:
+        grid = self._grid(image_size)
+        sites: list[Site] = []
+        for index, block in enumerate(self.pipeline.transformer.transformer_blocks):
+            module = f"transformer_blocks.{index}"
+            joint = f"{module}.attn"
+            sites.append(Site(f"vit-block{index}", len(sites), block.attn.heads, grid, joint, joint))
+            if block.attn2 is not None:
+                dual = f"vit-block{index}-dual"
+                sites.append(Site(dual, len(sites), block.attn2.heads, grid, None, f"{module}.attn2"))
+        return tuple(sites)
+
+    def encode_text(self, texts: list[str]) -> Conditioning:
+        states, _, pooled, _ = self.pipeline.encode_prompt(
+            texts,
+            prompt_2=None,
+            prompt_3=None,
+            device=self.device,
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.t5_tokens,
+        )
+        return Conditioning({"encoder_hidden_states": states, "pooled_projections": pooled}, states.shape[1])
+
+    def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
+        clip_tokens = self.pipeline.tokenizer.model_max_length
+        streams = (stream_tokens(self.pipeline.tokenizer, prompt, "clip", clip_tokens),)
+        if self.pipeline.tokenizer_3 is None:
+            return streams
+        return (*streams, stream_tokens(self.pipeline.tokenizer_3, prompt, "t5", self.t5_tokens, clip_tokens))
+
+    def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
+        return flow_level(self.pipeline.scheduler, settings.timestep, self._grid(settings.image_size).pixels)
+
+    def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        return self.pipeline.transformer(latent, timestep=timestep, **conditioning.inputs, return_dict=False)[0]

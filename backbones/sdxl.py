@@ -1,0 +1,37 @@
+"""Stable Diffusion XL: a U-Net with cross-attention to two CLIP text encoders side by side."""
+
+from __future__ import annotations
+
+from diffusers import StableDiffusionXLPipeline
+from torch import Tensor
+
+from segscale.registry import BACKBONES
+
+from .backbone import Conditioning
+from .stable_diffusion import StableDiffusion
+
+
+@BACKBONES.register_module()
+class StableDiffusionXL(StableDiffusion):
+    """Both encoders read the same tokens, so their columns coincide. Size conditions: the image, uncropped."""
+
+    pipeline_class = StableDiffusionXLPipeline
+    dropped_parts = ("feature_extractor", "image_encoder")
+
+    def encode_text(self, texts: list[str]) -> Conditioning:
+        states, _, pooled, _ = self.pipeline.encode_prompt(
+            texts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        return Conditioning({"encoder_hidden_states": states, "text_embeds": pooled}, states.shape[1])
+
+    def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        pooled = conditioning.inputs["text_embeds"]
+        height, width = (side * self.latent_stride for side in latent.shape[-2:])
+        time_ids = pooled.new_tensor([[height, width, 0, 0, height, width]]).expand(len(latent), -1)
+        return self.pipeline.unet(
+            latent,
+            timestep,
+            encoder_hidden_states=conditioning.inputs["encoder_hidden_states"],
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
+            return_dict=False,
+        )[0]

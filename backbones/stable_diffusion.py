@@ -1,0 +1,46 @@
+"""Stable Diffusion 1.x: a U-Net with cross-attention to one CLIP text encoder."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+
+from segscale.prompt import Prompt
+from segscale.registry import BACKBONES
+
+from .backbone import Backbone, Conditioning
+from .maps import CaptureSettings
+from .noise import NoiseLevel, diffusion_level
+from .sites import Grid, Site
+from .tokens import StreamTokens, stream_tokens
+from .unet import unet_sites
+
+
+@BACKBONES.register_module()
+class StableDiffusion(Backbone):
+    """Text columns: CLIP's start token, words, end and padding; padding is not masked."""
+
+    pipeline_class = StableDiffusionPipeline
+    denoiser_part = "unet"
+    dropped_parts = ("safety_checker", "feature_extractor", "image_encoder")
+
+    def sites(self, image_size: int) -> tuple[Site, ...]:
+        side = image_size // self.latent_stride
+        return unet_sites(self.pipeline.unet, Grid(side, side))
+
+    def encode_text(self, texts: list[str]) -> Conditioning:
+        tokenizer = self.pipeline.tokenizer
+        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        states = self.pipeline.text_encoder(ids.to(self.device))[0]
+        return Conditioning({"encoder_hidden_states": states}, states.shape[1])
+
+    def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
+        tokenizer = self.pipeline.tokenizer
+        return (stream_tokens(tokenizer, prompt, "clip", tokenizer.model_max_length),)
+
+    def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
+        return diffusion_level(self.pipeline.scheduler, settings.timestep)
+
+    def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        return self.pipeline.unet(latent, timestep.to(torch.long), **conditioning.inputs, return_dict=False)[0]

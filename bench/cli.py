@@ -1,0 +1,122 @@
+"""The command line. Every user's mistake ends in one line on standard error and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import segscale
+from segscale.errors import UserError
+
+from . import commands
+
+FAILURE = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        raise UserError(message, f"see: {self.prog} --help")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _limit(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of images")
+    return int(text)
+
+
+def _add_loading(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("loading weights")
+    group.add_argument("--weights", help="hub id or local diffusers folder, instead of the config's")
+    group.add_argument("--device", default="cpu", help="torch device, such as cuda or cuda:1 (default: cpu)")
+    group.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    group.add_argument("--revision", help="revision of the hub repository")
+    group.add_argument("--variant", help="variant of the weight files, such as fp16")
+    group.add_argument("--offline", action="store_true", help="use only what is in the local cache")
+    group.add_argument("--offload", choices=("model", "sequential"), help="diffusers' offload to the CPU")
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of runs and tables")
+
+
+def _add_run(parser: argparse.ArgumentParser, backbone: str | None, method: str | None) -> None:
+    default = "all that are carried by the package" if backbone is None else backbone
+    parser.add_argument("--backbone", type=_names, default=backbone and [backbone], help=f"default: {default}")
+    parser.add_argument("--method", type=_names, default=method and [method], help=f"default: {method or 'all'}")
+    parser.add_argument("--dataset", type=_names, default=["pocket"], help="default: pocket")
+    parser.add_argument("--protocol", type=_names, default=["standard"], help="default: standard")
+    parser.add_argument("--split", help="split of the dataset, instead of the config's")
+    parser.add_argument("--data-root", help="folder of the dataset")
+    parser.add_argument("--limit", type=_limit, help="only the first N images")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    _add_results(parser)
+    _add_loading(parser)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="segscale", description=segscale.__doc__)
+    parser.add_argument("--version", action="version", version=f"segscale {segscale.__version__}")
+    names = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    bench = names.add_parser("bench", help="run backbones x methods x datasets, then write the tables")
+    _add_run(bench, None, None)
+    bench.add_argument("--with-untrained", action="store_true", help="add each backbone with random denoiser weights")
+    bench.set_defaults(run=commands.bench)
+
+    run = names.add_parser("run", help="run and print per-class IoU; no tables are written")
+    _add_run(run, "pocket-sd15", "vanilla")
+    run.add_argument("--untrained", action="store_true", help="random denoiser weights")
+    run.set_defaults(run=commands.run)
+
+    table = names.add_parser("table", help="print the scaling table of all stored runs; write CSV files and figure")
+    _add_results(table)
+    table.set_defaults(run=commands.table)
+
+    leaderboard = names.add_parser("leaderboard", help="write leaderboard.md from all stored runs")
+    _add_results(leaderboard)
+    leaderboard.set_defaults(run=commands.leaderboard)
+
+    predict = names.add_parser("predict", help="masks for one's own picture")
+    predict.add_argument("image", type=Path)
+    predict.add_argument("--classes", required=True, type=_names, help="comma-separated, such as 'dog, grass'")
+    predict.add_argument("--caption", help="a caption that gives context; words that are no class are background")
+    predict.add_argument("--backbone", default="pocket-sd15")
+    predict.add_argument("--method", default="vanilla")
+    predict.add_argument("--seed", type=int, default=0)
+    predict.add_argument("-o", "--output", type=Path, default=Path("out"), help="folder (default: out)")
+    _add_loading(predict)
+    predict.set_defaults(run=commands.predict)
+
+    names.add_parser("list", help="backbones, methods, datasets and protocols").set_defaults(run=commands.list_names)
+    names.add_parser("doctor", help="what is usable here, and how to get what is not").set_defaults(run=commands.doctor)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse, run, and turn a UserError or an interrupt into one line."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    logging.basicConfig(level=logging.WARNING, format="segscale: %(message)s")
+    try:
+        parsed = build_parser().parse_args(arguments)
+        parsed.run(parsed)
+    except UserError as error:
+        sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        again = shlex.join(["segscale", *arguments])
+        sys.exit(_fail(f"interrupted; what was computed is stored, resume with: {again}"))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str) -> int:
+    print(f"segscale: error: {' '.join(message.split())}", file=sys.stderr)
+    return FAILURE

@@ -1,0 +1,168 @@
+"""What each command does; the only place that prints. Heavy modules are imported where they are needed."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segscale.catalogue import KINDS, config_file, config_files, describe
+from segscale.errors import UserError
+
+if TYPE_CHECKING:
+    from ..backbones.loading import LoadOptions
+    from .plan import RunOptions
+    from .store import RunStore
+
+
+def list_names(arguments: argparse.Namespace) -> None:
+    for kind in KINDS:
+        print(f"{kind}s")
+        for name, line in describe(kind).items():
+            print(f"  {name:22} {line}")
+
+
+def doctor(arguments: argparse.Namespace) -> None:
+    from .doctor import findings
+
+    _quiet_libraries()
+    for kind, name, state in findings():
+        print(f"{kind:8} {name:22} {state}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    options = replace(_run_options(arguments), untrained=arguments.untrained)
+    for store in _run_cells(arguments, [options]):
+        _print_classes(store)
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    options = _run_options(arguments)
+    variants = [options, replace(options, untrained=True)] if arguments.with_untrained else [options]
+    _run_cells(arguments, variants)
+    table(arguments)
+    leaderboard(arguments)
+
+
+def table(arguments: argparse.Namespace) -> None:
+    from .figures import scaling_figure
+    from .tables import POCKET_NOTE, class_table, find_runs, long_table, scaling_table
+
+    stores = find_runs(arguments.results)
+    rows = long_table(stores)
+    print(scaling_table(rows))
+    if rows["backbone"].str.startswith("pocket-").any():
+        print(f"\n{POCKET_NOTE}")
+    print()
+    for name, frame in (("scaling.csv", rows), ("classes.csv", class_table(stores))):
+        frame.to_csv(arguments.results / name, index=False)
+        _print_written(arguments.results / name)
+    figure = arguments.results / "figures" / "scaling.png"
+    scaling_figure(rows, figure)
+    _print_written(figure)
+
+
+def leaderboard(arguments: argparse.Namespace) -> None:
+    from .tables import find_runs, leaderboard, long_table
+
+    path = arguments.results / "leaderboard.md"
+    path.write_text(leaderboard(long_table(find_runs(arguments.results))))
+    _print_written(path)
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    for kind in ("backbone", "method"):
+        config_file(kind, getattr(arguments, kind))
+    if not arguments.classes:
+        raise UserError("the class list is empty", "name at least one, as in --classes 'dog, grass'")
+    from ..datasets.files import read_image
+    from .segmenter import load
+
+    _quiet_libraries()
+    image = read_image(arguments.image)
+    segmenter = load(arguments.backbone, arguments.method, arguments.weights, _load_options(arguments))
+    result = segmenter(image, arguments.classes, arguments.caption, arguments.seed)
+    for name, pixels in result.areas.items():
+        print(f"{name:22} {100 * pixels / result.labels.size:5.1f} %")
+    for path in result.save(arguments.output, arguments.image.stem):
+        _print_written(path)
+
+
+def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> list[RunStore]:
+    """All cells of the grid; methods of one backbone, dataset and protocol share their forwards."""
+    backbones = arguments.backbone or [name for name in config_files("backbone") if name.startswith("pocket-")]
+    methods = arguments.method or [*config_files("method")]
+    grid = (
+        ("backbone", backbones),
+        ("method", methods),
+        ("dataset", arguments.dataset),
+        ("protocol", arguments.protocol),
+    )
+    for kind, names in grid:
+        for name in names:
+            config_file(kind, name)
+    from .run import run_methods
+
+    _quiet_libraries()
+    stores: list[RunStore] = []
+    for backbone, options, dataset, protocol in product(backbones, variants, arguments.dataset, arguments.protocol):
+        stores += run_methods(backbone, methods, dataset, protocol, options)
+    return stores
+
+
+def _print_classes(store: RunStore) -> None:
+    import numpy as np
+
+    from .tables import backbone_label, evaluate_store
+
+    frame, result, protocol = evaluate_store(store)
+    plan, names = store.plan(), store.read()["classes"]
+    print(f"\n{backbone_label(plan.backbone)} x {plan.method['name']} on {plan.dataset['name']} ({protocol.name})")
+    for name, iou in zip(names, result.class_iou, strict=True):
+        print(f"  {name:22} {'-' if np.isnan(iou) else f'{100 * iou:.1f}'}")
+    interval = f"[{100 * result.low:.1f}, {100 * result.high:.1f}]"
+    print(f"  mIoU {100 * result.miou:.1f} {interval}, aAcc {100 * result.accuracy:.1f}, {len(frame)} images")
+    _print_written(store.folder)
+
+
+def _print_written(path: Path) -> None:
+    print(f"wrote {path}")
+
+
+def _load_options(arguments: argparse.Namespace) -> LoadOptions:
+    from ..backbones.loading import LoadOptions
+
+    return LoadOptions(
+        device=arguments.device,
+        dtype=arguments.dtype,
+        revision=arguments.revision,
+        variant=arguments.variant,
+        offline=arguments.offline,
+        offload=arguments.offload,
+    )
+
+
+def _run_options(arguments: argparse.Namespace) -> RunOptions:
+    from .plan import RunOptions
+
+    return RunOptions(
+        weights=arguments.weights,
+        split=arguments.split,
+        data_root=arguments.data_root,
+        limit=arguments.limit,
+        seed=arguments.seed,
+        results=arguments.results,
+        load=_load_options(arguments),
+    )
+
+
+def _quiet_libraries() -> None:
+    """Keep the libraries' loading messages out of the way of ours."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()

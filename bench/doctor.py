@@ -1,0 +1,69 @@
+"""What is usable on this machine, and how to get what is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+
+from segscale.catalogue import config_files
+from segscale.errors import UserError
+from segscale.registry import load_config
+
+from ..backbones.loading import resolve_weights
+from .plan import RunOptions, build_dataset
+
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "mmengine", "mmsegmentation", "mmcv-lite", "pyarrow")
+
+Finding = tuple[str, str, str]
+
+
+def package_findings() -> Iterator[Finding]:
+    """Kind, name and state of every package the harness stands on."""
+    for name in PACKAGES:
+        try:
+            yield "package", name, version(name)
+        except PackageNotFoundError:
+            yield "package", name, f"missing: pip install -c constraints.txt {name}"
+
+
+def device_findings() -> Iterator[Finding]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    yield "device", "cpu", f"{os.cpu_count()} cores, {memory:.0f} GiB of memory"
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        yield "device", f"cuda:{index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    if not torch.cuda.is_available():
+        yield "device", "cuda", "none: real backbones are slow without a GPU"
+
+
+def weights_findings() -> Iterator[Finding]:
+    for name in config_files("backbone"):
+        weights = load_config("backbone", name)["weights"]
+        try:
+            source = resolve_weights(weights)
+        except UserError as error:
+            yield "weights", name, str(error)
+            continue
+        if source != weights or isinstance(try_to_load_from_cache(weights, "model_index.json"), str):
+            yield "weights", name, "here"
+        else:
+            yield "weights", name, f"not in the cache: hf download {weights}"
+
+
+def dataset_findings() -> Iterator[Finding]:
+    for name in config_files("dataset"):
+        try:
+            dataset = build_dataset(name, RunOptions())
+        except UserError as error:
+            yield "dataset", name, str(error)
+        else:
+            yield "dataset", name, f"{len(dataset)} images in split {dataset.split}"
+
+
+def findings() -> list[Finding]:
+    """Everything, in the order it is printed."""
+    return [*package_findings(), *device_findings(), *weights_findings(), *dataset_findings()]

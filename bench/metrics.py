@@ -1,0 +1,74 @@
+"""Metrics from areas. Everything is int64 until the last division, so images of any size add up exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .protocol import Averaging
+
+BOOTSTRAP_SAMPLES = 1000
+BOOTSTRAP_SEED = 0
+INTERVAL = (2.5, 97.5)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ImageAreas:
+    """Areas of many images at one threshold, int64 ``(images, classes)`` each."""
+
+    intersection: NDArray[np.int64]
+    prediction: NDArray[np.int64]
+    label: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Shares in [0, 1]. miou with its 95 % bootstrap interval over images; class_iou has NaN for absent classes."""
+
+    miou: float
+    low: float
+    high: float
+    accuracy: float
+    class_iou: Floats
+
+
+def class_iou(intersection: Floats, prediction: Floats, label: Floats) -> Floats:
+    """Intersection over union along the last axis, NaN where a class is neither predicted nor labelled."""
+    union = prediction + label - intersection
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(union > 0, intersection / union, np.nan)
+
+
+def mean_iou(intersection: Floats, prediction: Floats, label: Floats, averaging: Averaging) -> Floats:
+    """Mean over classes (last axis).
+
+    ``all``: every class that is predicted or labelled somewhere. ``in-ground-truth``: every labelled class.
+    """
+    iou = class_iou(intersection, prediction, label)
+    if averaging == "in-ground-truth":
+        iou = np.where(label > 0, iou, np.nan)
+    counted = ~np.isnan(iou)
+    with np.errstate(invalid="ignore"):
+        return np.where(counted, iou, 0).sum(-1) / counted.sum(-1)
+
+
+def score(areas: ImageAreas, averaging: Averaging) -> Score:
+    """Metrics over all images; images are resampled with replacement for the interval."""
+    images = len(areas.label)
+    parts = [areas.intersection, areas.prediction, areas.label]
+    totals = [part.sum(0).astype(np.float64) for part in parts]
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    draws = rng.multinomial(images, np.full(images, 1 / images), size=BOOTSTRAP_SAMPLES).astype(np.float64)
+    resampled = mean_iou(*(draws @ part for part in parts), averaging)
+    low, high = np.percentile(resampled, INTERVAL)
+    return Score(
+        miou=float(mean_iou(*totals, averaging)),
+        low=float(low),
+        high=float(high),
+        accuracy=float(totals[0].sum() / totals[2].sum()) if totals[2].sum() else float("nan"),
+        class_iou=class_iou(*totals),
+    )

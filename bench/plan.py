@@ -1,0 +1,79 @@
+"""Resolves names and options into a plan, without loading weights."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import segscale
+from segscale.registry import build, load_config
+
+from ..backbones.loading import LoadOptions, weights_fingerprint
+from ..backbones.maps import Recommended
+from ..datasets.dataset import Dataset
+from ..methods.method import Method
+from .identity import Plan, plain
+from .protocol import Protocol
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Choices of a run beside the four names.
+
+    weights, split, data_root: instead of the configs' own. limit: only the first images. seed: of the noise.
+    untrained: random denoiser weights. results: folder that holds ``runs/``.
+    """
+
+    weights: str | None = None
+    split: str | None = None
+    data_root: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    untrained: bool = False
+    results: Path = Path("results")
+    load: LoadOptions = field(default_factory=LoadOptions)
+
+
+def build_method(name: str, backbone: str) -> Method:
+    """The method with the recommendations and the preset of the backbone's config."""
+    config = load_config("backbone", backbone)
+    preset = config.get("presets", {}).get(name, {})
+    return build("method", name, recommended=Recommended(**config["recommended"]), **preset)
+
+
+def build_dataset(name: str, options: RunOptions) -> Dataset:
+    overrides: dict[str, Any] = {"data_root": options.data_root}
+    if options.split is not None:
+        overrides["split"] = options.split
+    return build("dataset", name, **overrides)
+
+
+def _backbone_identity(name: str, options: RunOptions) -> dict[str, Any]:
+    config = load_config("backbone", name)
+    weights = options.weights or config["weights"]
+    rules = {key: value for key, value in config.items() if key not in ("weights", "recommended", "presets")}
+    return rules | {
+        "name": name,
+        "weights": weights_fingerprint(weights, options.load.revision),
+        "dtype": options.load.dtype,
+        "untrained": options.untrained,
+    }
+
+
+def make_plan(backbone: str, method: Method, dataset: Dataset, protocol: Protocol, options: RunOptions) -> Plan:
+    """Everything that can change a number of this run."""
+    ids = hashlib.sha256("\n".join(dataset.ids).encode()).hexdigest()
+    return Plan(
+        backbone=plain(_backbone_identity(backbone, options)),
+        method=plain(method.parameters),
+        dataset={"name": dataset.name, "split": dataset.split, "images": ids},
+        protocol=plain(protocol.rules),
+        seed=options.seed,
+        version=segscale.__version__,
+    )
+
+
+def run_folder(results: Path, plan: Plan) -> Path:
+    return results / "runs" / plan.backbone["name"] / plan.method["name"] / plan.dataset["name"] / plan.identity

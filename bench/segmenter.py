@@ -1,0 +1,143 @@
+"""Masks for one's own picture: a backbone and a method behind one call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segscale.errors import UserError
+from segscale.prompt import Prompt
+from segscale.registry import build
+
+from ..backbones.backbone import Backbone
+from ..backbones.loading import LoadOptions
+from ..backbones.noise import image_generator
+from ..datasets.prompts import caption_prompt, class_prompt
+from ..methods.method import Method
+from .areas import label_map, resize_scores
+from .plan import build_method
+
+NOISE_NAME = "predict"
+OVERLAY_OPACITY = 0.55
+
+
+def palette(count: int) -> NDArray[np.uint8]:
+    """Pascal VOC's colour map: black, then colours that differ in their highest bits first; ``(count, 3)``."""
+    indices = np.arange(count)
+    colours = np.zeros((count, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((indices >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
+    return colours
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """labels: uint8 ``(height, width)`` at image size, 0 = background, ``i`` = ``names[i - 1]``.
+
+    scores: float32 ``(classes, height, width)`` at image size, in [0, 1].
+    """
+
+    image: Image.Image
+    names: tuple[str, ...]
+    labels: NDArray[np.uint8]
+    scores: NDArray[np.float32]
+
+    @property
+    def areas(self) -> dict[str, int]:
+        """Pixels per name, background first."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.names) + 1)
+        return {name: int(count) for name, count in zip(("background", *self.names), counts, strict=True)}
+
+    def indexed(self) -> Image.Image:
+        """The labels as a palette image."""
+        image = Image.fromarray(self.labels, mode="P")
+        image.putpalette(palette(256).ravel().tolist())
+        return image
+
+    def overlay(self) -> Image.Image:
+        """The image with every class tinted, background left as it is."""
+        pixels = np.asarray(self.image.convert("RGB"), np.float32)
+        tint = palette(len(self.names) + 1)[self.labels].astype(np.float32)
+        opacity = np.where(self.labels > 0, OVERLAY_OPACITY, 0.0)[..., None]
+        return Image.fromarray((pixels * (1 - opacity) + tint * opacity).astype(np.uint8))
+
+    def save(self, folder: Path, stem: str) -> list[Path]:
+        """Writes overlay, indexed labels, one heat map per class and a JSON of names and areas."""
+        folder.mkdir(parents=True, exist_ok=True)
+        images = {f"{stem}_overlay.png": self.overlay(), f"{stem}_labels.png": self.indexed()}
+        for name, scores in zip(self.names, self.scores, strict=True):
+            heat = Image.fromarray((np.nan_to_num(scores).clip(0, 1) * 255).astype(np.uint8))
+            images[f"{stem}_heat_{_file_name(name)}.png"] = heat
+        for file, image in images.items():
+            image.save(folder / file)
+        classes = [
+            {"id": index, "name": name, "pixels": pixels, "colour": palette(index + 1)[index].tolist()}
+            for index, (name, pixels) in enumerate(self.areas.items())
+        ]
+        summary = folder / f"{stem}.json"
+        summary.write_text(json.dumps({"size": self.image.size, "classes": classes}, indent=2) + "\n")
+        return [*(folder / file for file in images), summary]
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+class Segmenter:
+    """Calls like a function: ``segmenter(image, ["dog", "grass"])``.
+
+    threshold: offset of the background map that a class must beat, as in the protocols.
+    """
+
+    def __init__(self, backbone: Backbone, method: Method, threshold: float) -> None:
+        self.backbone = backbone
+        self.method = method
+        self.threshold = threshold
+
+    def __call__(
+        self, image: Image.Image, classes: Sequence[str], caption: str | None = None, seed: int = 0
+    ) -> Segmentation:
+        """Labels of ``image`` for ``classes``; a caption gives context and background words.
+
+        Raises UserError for an empty class list, a repeated name, or names too long for the text encoder.
+        """
+        prompt = _prompt(classes, caption)
+        sites = self.backbone.sites(self.method.settings.image_size)
+        maps = self.backbone.capture(
+            image, prompt, self.method.request(sites), self.method.settings, image_generator(seed, NOISE_NAME, "")
+        )
+        scores = self.method(maps)
+        size = (image.height, image.width)
+        ids = tuple(range(1, len(classes) + 1))
+        return Segmentation(
+            image,
+            tuple(classes),
+            label_map(scores, ids, 0, self.threshold, size).astype(np.uint8),
+            resize_scores(scores.classes, size).numpy(),
+        )
+
+
+def _prompt(classes: Sequence[str], caption: str | None) -> Prompt:
+    if len(set(classes)) < len(classes):
+        raise UserError("a class is named twice", "name each once")
+    return class_prompt(classes) if caption is None else caption_prompt(caption, classes)
+
+
+def load(
+    backbone: str = "pocket-sd15",
+    method: str = "vanilla",
+    weights: str | None = None,
+    load_options: LoadOptions | None = None,
+    protocol: str = "standard",
+) -> Segmenter:
+    """A ready segmenter; ``protocol`` gives its threshold."""
+    overrides = {"weights": weights} if weights else {}
+    model = build("backbone", backbone, load=load_options or LoadOptions(), **overrides)
+    return Segmenter(model, build_method(method, backbone), build("protocol", protocol).threshold)

@@ -1,0 +1,165 @@
+"""Tables from stored runs: long format, per class, scaling table, leaderboard. No model is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from tabulate import tabulate
+
+from segscale.errors import UserError
+from segscale.registry import build
+
+from .metrics import ImageAreas, Score, score
+from .protocol import Protocol
+from .store import RunStore, areas_at
+
+POCKET_NOTE = (
+    "Pocket backbones are tiny twins trained on generated scenes. Their numbers say that the harness works; "
+    "they say nothing about the real backbones."
+)
+
+
+def find_runs(results: Path) -> list[RunStore]:
+    """All stored runs below ``results``, in a stable order."""
+    folders = sorted(path.parent for path in (results / "runs").glob("*/*/*/*/run.json"))
+    if not folders:
+        raise UserError(f"there are no runs in {results}/runs", "make some with: segscale bench")
+    return [RunStore(folder) for folder in folders]
+
+
+def evaluate_store(store: RunStore) -> tuple[pd.DataFrame, Score, Protocol]:
+    """Stored images of a run, their score under the protocol's current threshold, and the protocol."""
+    run = store.read()
+    plan = store.plan()
+    if plan.identity != store.folder.name:
+        raise UserError(f"{store.folder}/run.json does not match its folder", "remove the folder and run again")
+    protocol: Protocol = build("protocol", plan.protocol["name"])
+    if protocol.threshold not in plan.protocol["thresholds"]:
+        raise UserError(f"{store.folder} has no areas at threshold {protocol.threshold}", "run it again")
+    frame = store.load()
+    if frame.empty:
+        raise UserError(f"{store.folder} holds no image yet", "run it first")
+    index = plan.protocol["thresholds"].index(protocol.threshold)
+    areas = ImageAreas(*areas_at(frame, index, len(run["classes"])))
+    return frame, score(areas, protocol.averaging), protocol
+
+
+def backbone_label(backbone: dict[str, object]) -> str:
+    return f"{backbone['name']} (untrained)" if backbone["untrained"] else str(backbone["name"])
+
+
+def long_table(stores: Iterable[RunStore]) -> pd.DataFrame:
+    """One row per run; mIoU, its interval and accuracy in percent, seconds per image, peak memory in MiB."""
+    rows = []
+    for store in stores:
+        run, plan = store.read(), store.plan()
+        if store.load().empty:
+            continue
+        frame, result, protocol = evaluate_store(store)
+        rows.append(
+            {
+                "backbone": backbone_label(plan.backbone),
+                "parameters": run.get("parameters"),
+                "method": plan.method["name"],
+                "dataset": plan.dataset["name"],
+                "split": plan.dataset["split"],
+                "protocol": protocol.name,
+                "miou": 100 * result.miou,
+                "low": 100 * result.low,
+                "high": 100 * result.high,
+                "accuracy": 100 * result.accuracy,
+                "images": len(frame),
+                "split_images": run["split_images"],
+                "seed": plan.seed,
+                "dtype": plan.backbone["dtype"],
+                "weights": plan.backbone["weights"],
+                "seconds_per_image": frame["seconds"].mean(),
+                "peak_mib": frame["peak_bytes"].max() / 2**20,
+                "version": plan.version,
+                "identity": plan.identity,
+            }
+        )
+    if not rows:
+        raise UserError("no run holds an image yet", "make some with: segscale bench")
+    order = ["dataset", "protocol", "method", "parameters", "backbone", "identity"]
+    return pd.DataFrame(rows).sort_values(order, ignore_index=True)
+
+
+def class_table(stores: Iterable[RunStore]) -> pd.DataFrame:
+    """One row per run and class; IoU in percent, empty where the class is neither predicted nor labelled."""
+    rows = []
+    for store in stores:
+        run, plan = store.read(), store.plan()
+        if store.load().empty:
+            continue
+        _, result, protocol = evaluate_store(store)
+        rows += [
+            {
+                "backbone": backbone_label(plan.backbone),
+                "method": plan.method["name"],
+                "dataset": plan.dataset["name"],
+                "protocol": protocol.name,
+                "class": name,
+                "iou": 100 * iou,
+                "identity": plan.identity,
+            }
+            for name, iou in zip(run["classes"], result.class_iou, strict=True)
+        ]
+    return pd.DataFrame(rows)
+
+
+def interval_text(row: pd.Series) -> str:
+    partial = "" if row["images"] == row["split_images"] else f" ({row['images']} images)"
+    return f"{row['miou']:.1f} [{row['low']:.1f}, {row['high']:.1f}]{partial}"
+
+
+def scaling_table(table: pd.DataFrame) -> str:
+    """Markdown: rows method x backbone by size, one column per dataset and protocol, mIoU with 95 % interval."""
+    table = table.assign(
+        column=table["dataset"] + " (" + table["protocol"] + ")",
+        cell=table.apply(interval_text, axis=1),
+        size=table["parameters"].map(millions),
+    )
+    cells = table.groupby(["method", "backbone", "column"], sort=False)["cell"].agg("; ".join).unstack("column")
+    order = table.sort_values(["method", "parameters", "backbone"]).drop_duplicates(["method", "backbone"])
+    cells = cells.reindex(pd.MultiIndex.from_frame(order[["method", "backbone"]])).fillna("-").reset_index()
+    cells.insert(2, "parameters", order["size"].to_numpy())
+    return tabulate(cells, headers="keys", tablefmt="github", showindex=False, disable_numparse=True)
+
+
+def millions(parameters: float | None) -> str:
+    return "-" if parameters is None or math.isnan(parameters) else f"{parameters / 1e6:.1f} M"
+
+
+def leaderboard(table: pd.DataFrame) -> str:
+    """Markdown: one table per dataset and protocol, best first, with everything a row must carry."""
+    parts = ["# Leaderboard", ""]
+    for (dataset, protocol), group in table.groupby(["dataset", "protocol"]):
+        ranked = group.sort_values("miou", ascending=False)
+        shown = pd.DataFrame(
+            {
+                "method": ranked["method"],
+                "backbone": ranked["backbone"],
+                "mIoU [95 %]": ranked.apply(
+                    lambda row: f"{row['miou']:.1f} [{row['low']:.1f}, {row['high']:.1f}]", axis=1
+                ),
+                "aAcc": ranked["accuracy"].map("{:.1f}".format),
+                "images": [f"{i} of {n}" for i, n in zip(ranked["images"], ranked["split_images"], strict=True)],
+                "split": ranked["split"],
+                "seed": ranked["seed"],
+                "weights": ranked["weights"],
+                "dtype": ranked["dtype"],
+                "s / image": ranked["seconds_per_image"].map("{:.3f}".format),
+                "peak MiB": ranked["peak_mib"].map("{:.0f}".format),
+                "version": ranked["version"],
+                "run": ranked["identity"],
+            }
+        )
+        parts += [f"## {dataset}, protocol {protocol}", ""]
+        parts += [tabulate(shown, headers="keys", tablefmt="github", showindex=False, disable_numparse=True), ""]
+    if table["backbone"].str.startswith("pocket-").any():
+        parts += [POCKET_NOTE, ""]
+    return "\n".join(parts)

@@ -1,0 +1,16 @@
+"""Pocket twin of Flux: 1.7 M parameters, three double and four single blocks, trained on generated scenes."""
+
+custom_imports = dict(imports=["segscale.backbones.flux"])
+
+type = "Flux"
+weights = "pocket:pocket-flux"
+text_tokens = 16
+guidance = 1.0
+recommended = dict(
+    image_size=128,
+    feature_size=16,
+    timestep=300,
+    reference_site="vit-block2",
+    affinity_sites=("vit-block1", "vit-block2"),
+    affinity_order=0,
+)

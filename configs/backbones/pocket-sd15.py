@@ -1,0 +1,14 @@
+"""Pocket twin of Stable Diffusion 1.5: 1.1 M parameters, trained on generated scenes."""
+
+custom_imports = dict(imports=["segscale.backbones.stable_diffusion"])
+
+type = "StableDiffusion"
+weights = "pocket:pocket-sd15"
+recommended = dict(
+    image_size=64,
+    feature_size=16,
+    timestep=200,
+    reference_site="up-level1-repeat0-vit-block0",
+    affinity_sites=("up-level1-repeat0-vit-block0", "up-level1-repeat1-vit-block0"),
+    affinity_order=0,
+)

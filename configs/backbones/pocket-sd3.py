@@ -1,0 +1,16 @@
+"""Pocket twin of Stable Diffusion 3: 2.0 M parameters, six joint blocks, trained on generated scenes."""
+
+custom_imports = dict(imports=["segscale.backbones.sd3"])
+
+type = "StableDiffusion3"
+weights = "pocket:pocket-sd3"
+t5_tokens = 16
+with_t5 = False
+recommended = dict(
+    image_size=64,
+    feature_size=16,
+    timestep=300,
+    reference_site="vit-block4",
+    affinity_sites=("vit-block3", "vit-block4"),
+    affinity_order=0,
+)

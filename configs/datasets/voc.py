@@ -1,0 +1,6 @@
+"""Pascal VOC 2012 segmentation, 20 classes and background, 1449 validation images."""
+
+custom_imports = dict(imports=["segscale.datasets.voc"])
+
+type = "PascalVOC"
+split = "val"

@@ -1,0 +1,51 @@
+"""The interface of a method: from attention maps to class scores, a pure function."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..backbones.maps import AttentionMaps, CaptureSettings, MapRequest
+from ..backbones.sites import Site
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of one image before any threshold.
+
+    classes: float32 ``(n, height, width)``, one map per class of the prompt, in its order.
+    background: float32 ``(height, width)``, the map that competes with the classes.
+    """
+
+    classes: Tensor
+    background: Tensor
+
+
+class Method(ABC):
+    """A training-free method. Construction fixes every parameter; nothing is learnt or remembered."""
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every resolved parameter, as part of a run's identity."""
+        return {
+            key: asdict(value) if isinstance(value, CaptureSettings) else value for key, value in vars(self).items()
+        }
+
+    @property
+    @abstractmethod
+    def settings(self) -> CaptureSettings:
+        """How the image must be noised; methods with equal settings and prompt share one forward."""
+
+    @abstractmethod
+    def request(self, sites: Sequence[Site]) -> MapRequest:
+        """Which maps are needed, given all sites of the backbone."""
+
+    @abstractmethod
+    def __call__(self, maps: AttentionMaps) -> ClassScores:
+        """Scores of the prompt's classes."""

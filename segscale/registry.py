@@ -1,0 +1,38 @@
+"""Registries of backbones, methods, datasets and protocols, filled when a name's config is used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import Registry
+
+from segscale.catalogue import Kind, config_file
+from segscale.errors import UserError
+
+BACKBONES = Registry("backbone", scope="segscale")
+METHODS = Registry("method", scope="segscale")
+DATASETS = Registry("dataset", scope="segscale")
+PROTOCOLS = Registry("protocol", scope="segscale")
+REGISTRIES: dict[Kind, Registry] = {
+    "backbone": BACKBONES,
+    "method": METHODS,
+    "dataset": DATASETS,
+    "protocol": PROTOCOLS,
+}
+
+
+def load_config(kind: Kind, name: str, imports: bool = False) -> dict[str, Any]:
+    """The config of ``name`` as a plain dictionary; ``imports`` also imports the module of its type."""
+    path = config_file(kind, name)
+    config = Config.fromfile(path, import_custom_modules=imports).to_dict()
+    if "type" not in config:
+        raise UserError(f"{path} sets no type", "see docs/extending.md for what a config holds")
+    config.pop("custom_imports", None)
+    return config
+
+
+def build(kind: Kind, name: str, **overrides: Any) -> Any:
+    """Build the object called ``name``; ``overrides`` win over its config."""
+    config = load_config(kind, name, imports=True) | overrides
+    return REGISTRIES[kind].build({"name": name} | config)
