@@ -63,7 +63,7 @@ class Backbone(ABC):
         self.presets = presets or {}
         self.load = load or LoadOptions()
         dropped = dict.fromkeys(self.dropped_parts)
-        self.pipeline = load_pipeline(self.pipeline_class, weights, self.load, **dropped, **load_arguments)
+        self.pipeline: Any = load_pipeline(self.pipeline_class, weights, self.load, **dropped, **load_arguments)
         if untrained:
             reinitialise(self.denoiser)
         self._conditioning: dict[str, Conditioning] = {}
@@ -71,6 +71,10 @@ class Backbone(ABC):
     @property
     def denoiser(self) -> nn.Module:
         return getattr(self.pipeline, self.denoiser_part)
+
+    @property
+    def denoiser_config(self) -> Mapping[str, Any]:
+        return getattr(self.pipeline, self.denoiser_part).config
 
     @property
     def vae(self) -> AutoencoderKL:

@@ -85,7 +85,7 @@ class Flux(Backbone):
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         height, width = latent.shape[-2:]
         guidance = None
-        if self.denoiser.config["guidance_embeds"]:
+        if self.denoiser_config["guidance_embeds"]:
             guidance = torch.full((len(latent),), self.guidance, device=latent.device, dtype=torch.float32)
         tokens = self.pipeline.transformer(
             hidden_states=pack(latent),

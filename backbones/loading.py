@@ -59,6 +59,7 @@ def load_pipeline(
     pipeline_class: type[DiffusionPipeline], weights: str, options: LoadOptions, **arguments: Any
 ) -> DiffusionPipeline:
     """A pipeline in evaluation mode on its device. ``arguments`` go to ``from_pretrained`` (None drops a part)."""
+    check_device(options.device)
     source = resolve_weights(weights)
     try:
         pipeline = pipeline_class.from_pretrained(
@@ -89,6 +90,15 @@ def load_pipeline(
     return _place(pipeline, options)
 
 
+def check_device(device: str) -> None:
+    """Raises UserError for a device that torch does not know or this machine does not have."""
+    usable = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    usable += ["cuda"] if torch.cuda.is_available() else []
+    usable += ["mps"] if torch.backends.mps.is_available() else []
+    if device not in usable:
+        raise UserError(f"there is no device {device!r} here", f"there are: {', '.join(usable)}")
+
+
 def _place(pipeline: DiffusionPipeline, options: LoadOptions) -> DiffusionPipeline:
     if options.offload == "model":
         pipeline.enable_model_cpu_offload(device=options.device)
@@ -103,8 +113,8 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def reinitialise(module: nn.Module, seed: int = 0) -> None:
-    """Random weights as diffusers' constructor draws them, equal for equal seeds."""
+def reinitialise(module: Any, seed: int = 0) -> None:
+    """Give a diffusers model the random weights of its constructor, equal for equal seeds."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = type(module).from_config(module.config)

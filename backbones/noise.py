@@ -6,10 +6,10 @@ import copy
 import math
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin
 from torch import Tensor
 
 from .maps import Timestep
@@ -37,13 +37,13 @@ def image_generator(seed: int, dataset: str, image_id: str) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
-def _schedule(scheduler: SchedulerMixin, steps: int) -> list[float]:
+def _schedule(scheduler: Any, steps: int) -> list[float]:
     scheduler = copy.deepcopy(scheduler)
     scheduler.set_timesteps(steps)
     return [float(t) for t in scheduler.timesteps]
 
 
-def diffusion_level(scheduler: SchedulerMixin, timestep: Timestep) -> NoiseLevel:
+def diffusion_level(scheduler: Any, timestep: Timestep) -> NoiseLevel:
     """Variance-preserving schedulers (PNDM, DDIM, Euler, DPM-Solver).
 
     ``t``: entry ``1000 - int(t)`` of a schedule of 1000 inference steps, GoCA's rule.
@@ -52,13 +52,14 @@ def diffusion_level(scheduler: SchedulerMixin, timestep: Timestep) -> NoiseLevel
         schedule = _schedule(scheduler, DIFFUSION_STEPS)
         fed = schedule[DIFFUSION_STEPS - int(timestep.t)]
     else:
-        assert timestep.steps is not None and timestep.index is not None
+        assert timestep.steps is not None
+        assert timestep.index is not None
         fed = _schedule(scheduler, timestep.steps)[timestep.index]
     alpha_bar = float(scheduler.alphas_cumprod[int(fed)])
     return NoiseLevel(fed, math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar))
 
 
-def flow_level(scheduler: FlowMatchEulerDiscreteScheduler, timestep: Timestep, image_tokens: int) -> NoiseLevel:
+def flow_level(scheduler: Any, timestep: Timestep, image_tokens: int) -> NoiseLevel:
     """Flow matching: noised latent = (1 - sigma) latent + sigma draw, fed timestep = 1000 sigma.
 
     ``t``: the image-to-image rule at strength t / 1000 over 28 steps, GoCA's rule for Flux. The resolution

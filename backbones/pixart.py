@@ -31,7 +31,7 @@ class PixArtSigma(Backbone):
         self.text_tokens = text_tokens
 
     def sites(self, image_size: int) -> tuple[Site, ...]:
-        side = image_size // self.latent_stride // self.denoiser.config["patch_size"]
+        side = image_size // self.latent_stride // self.denoiser_config["patch_size"]
         return tuple(
             Site(
                 name=f"vit-block{index}",
@@ -59,7 +59,7 @@ class PixArtSigma(Backbone):
 
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         size = {"resolution": None, "aspect_ratio": None}
-        if self.denoiser.config["use_additional_conditions"]:
+        if self.denoiser_config["use_additional_conditions"]:
             height, width = (side * self.latent_stride for side in latent.shape[-2:])
             size = {
                 "resolution": latent.new_tensor([[height, width]]).expand(len(latent), -1),

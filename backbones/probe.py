@@ -152,12 +152,12 @@ def _attend(
     batch, heads, length, width = query.shape
     keys = key.shape[-2]
     first, last, _ = target.queries.indices(length)
-    scale = width**-0.5 if scale is None else scale
+    factor = width**-0.5 if scale is None else scale
     output = query.new_empty(batch, heads, length, value.shape[-1])
     for start, end in ((0, first), (last, length)):
         if start < end:
             output[:, :, start:end] = F.scaled_dot_product_attention(
-                query[:, :, start:end], key, value, _mask_rows(attn_mask, start, end), scale=scale
+                query[:, :, start:end], key, value, _mask_rows(attn_mask, start, end), scale=factor
             )
     seen = Observation()
     if target.text is not None:
@@ -168,7 +168,7 @@ def _attend(
     transposed = key.transpose(-1, -2)
     for start in range(first, last, step):
         end = min(start + step, last)
-        logits = (query[:, :, start:end] * scale) @ transposed
+        logits = (query[:, :, start:end] * factor) @ transposed
         mask = _mask_rows(attn_mask, start, end)
         if mask is not None:
             logits = logits.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else logits + mask

@@ -30,12 +30,13 @@ class StableDiffusion3(Backbone):
     dropped_parts = ("feature_extractor", "image_encoder")
 
     def __init__(self, t5_tokens: int, with_t5: bool, **arguments: Any) -> None:
-        without = {} if with_t5 else {"text_encoder_3": None, "tokenizer_3": None}
-        super().__init__(**arguments, **without)
+        if not with_t5:
+            arguments |= {"text_encoder_3": None, "tokenizer_3": None}
+        super().__init__(**arguments)
         self.t5_tokens = t5_tokens
 
     def _grid(self, image_size: int) -> Grid:
-        side = image_size // self.latent_stride // self.denoiser.config["patch_size"]
+        side = image_size // self.latent_stride // self.denoiser_config["patch_size"]
         return Grid(side, side)
 
     def sites(self, image_size: int) -> tuple[Site, ...]:

@@ -41,7 +41,7 @@ def stream_tokens(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, name: str, length: int, offset: int = 0
 ) -> StreamTokens:
     """Token columns of every word of ``prompt`` when truncated to ``length`` tokens."""
-    whole = tokenizer(prompt.text, return_offsets_mapping=True, return_special_tokens_mask=True)
+    whole = tokenizer(prompt.text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
     kept = tokenizer(
         prompt.text,
         return_offsets_mapping=True,

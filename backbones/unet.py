@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from diffusers import UNet2DConditionModel
-from torch import nn
 
 from .sites import Grid, Site
 
@@ -30,8 +30,7 @@ def unet_sites(unet: UNet2DConditionModel, latent: Grid) -> tuple[Site, ...]:
     """
     sites: list[Site] = []
     for name, path, halvings in _attention_stacks(unet):
-        blocks = unet.get_submodule(f"{path}.transformer_blocks")
-        assert isinstance(blocks, nn.ModuleList)
+        blocks: Any = unet.get_submodule(f"{path}.transformer_blocks")
         for index, block in enumerate(blocks):
             module = f"{path}.transformer_blocks.{index}"
             sites.append(

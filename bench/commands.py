@@ -73,8 +73,8 @@ def leaderboard(arguments: argparse.Namespace) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    for kind in ("backbone", "method"):
-        config_file(kind, getattr(arguments, kind))
+    config_file("backbone", arguments.backbone)
+    config_file("method", arguments.method)
     if not arguments.classes:
         raise UserError("the class list is empty", "name at least one, as in --classes 'dog, grass'")
     from ..datasets.files import read_image
@@ -94,21 +94,17 @@ def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> lis
     """All cells of the grid; methods of one backbone, dataset and protocol share their forwards."""
     backbones = arguments.backbone or [name for name in config_files("backbone") if name.startswith("pocket-")]
     methods = arguments.method or [*config_files("method")]
-    grid = (
-        ("backbone", backbones),
-        ("method", methods),
-        ("dataset", arguments.dataset),
-        ("protocol", arguments.protocol),
-    )
-    for kind, names in grid:
+    grid = (backbones, methods, arguments.dataset, arguments.protocol)
+    for kind, names in zip(KINDS, grid, strict=True):
         for name in names:
             config_file(kind, name)
     from .run import run_methods
 
     _quiet_libraries()
     stores: list[RunStore] = []
-    for backbone, options, dataset, protocol in product(backbones, variants, arguments.dataset, arguments.protocol):
-        stores += run_methods(backbone, methods, dataset, protocol, options)
+    for backbone, dataset, protocol in product(backbones, arguments.dataset, arguments.protocol):
+        for options in variants:
+            stores += run_methods(backbone, methods, dataset, protocol, options)
     return stores
 
 

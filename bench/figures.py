@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 def scaling_figure(table: pd.DataFrame, path: Path) -> None:
     """mIoU with 95 % interval against denoiser parameters, one panel per dataset and protocol."""
-    panels = list(table.groupby(["dataset", "protocol"]))
+    panels: list[Any] = list(table.groupby(["dataset", "protocol"]))
     figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     colours = mpl.color_sequences["tab10"]

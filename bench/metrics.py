@@ -60,15 +60,15 @@ def score(areas: ImageAreas, averaging: Averaging) -> Score:
     """Metrics over all images; images are resampled with replacement for the interval."""
     images = len(areas.label)
     parts = [areas.intersection, areas.prediction, areas.label]
-    totals = [part.sum(0).astype(np.float64) for part in parts]
+    intersection, prediction, label = (part.sum(0).astype(np.float64) for part in parts)
     rng = np.random.default_rng(BOOTSTRAP_SEED)
     draws = rng.multinomial(images, np.full(images, 1 / images), size=BOOTSTRAP_SAMPLES).astype(np.float64)
-    resampled = mean_iou(*(draws @ part for part in parts), averaging)
+    resampled = mean_iou(draws @ parts[0], draws @ parts[1], draws @ parts[2], averaging)
     low, high = np.percentile(resampled, INTERVAL)
     return Score(
-        miou=float(mean_iou(*totals, averaging)),
+        miou=float(mean_iou(intersection, prediction, label, averaging)),
         low=float(low),
         high=float(high),
-        accuracy=float(totals[0].sum() / totals[2].sum()) if totals[2].sum() else float("nan"),
-        class_iou=class_iou(*totals),
+        accuracy=float(intersection.sum() / label.sum()) if label.any() else float("nan"),
+        class_iou=class_iou(intersection, prediction, label),
     )

@@ -13,6 +13,8 @@ from segscale.registry import PROTOCOLS
 from ..datasets.dataset import IGNORE_LABEL, Dataset, Sample
 from ..datasets.prompts import caption_prompt, class_prompt
 
+BACKGROUND_WORD = "background"
+
 Averaging = Literal["all", "in-ground-truth"]
 
 
@@ -20,7 +22,7 @@ Averaging = Literal["all", "in-ground-truth"]
 @dataclass(frozen=True)
 class Protocol:
     """class_oracle: ``present``, the classes of the image are known. prompt: the dataset's caption where it has
-    one, or always the class names. averaging: classes that enter the mean, ``all`` of the dataset or those
+    one, or always the class names; class names are followed by the word "background". averaging: classes that enter the mean, ``all`` of the dataset or those
     ``in-ground-truth`` of the images evaluated. thresholds: ascending offsets ``t`` of the background map, all
     stored; threshold: the one that a table reads.
     """
@@ -54,4 +56,4 @@ class Protocol:
         names = [dataset.classes[i] for i in class_ids]
         if self.prompt == "caption" and sample.caption is not None:
             return caption_prompt(sample.caption, names)
-        return class_prompt(names)
+        return class_prompt(names, [BACKGROUND_WORD])

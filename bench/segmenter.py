@@ -25,6 +25,8 @@ from .plan import build_method
 
 NOISE_NAME = "predict"
 OVERLAY_OPACITY = 0.55
+# Word maps lie in [0, 1]; without a background word to compete with, a class must reach this.
+ALONE_THRESHOLD = 0.4
 
 
 def palette(count: int) -> NDArray[np.uint8]:
@@ -93,7 +95,8 @@ def _file_name(name: str) -> str:
 class Segmenter:
     """Calls like a function: ``segmenter(image, ["dog", "grass"])``.
 
-    threshold: offset of the background map that a class must beat, as in the protocols.
+    threshold: offset of the background map that a class must beat, as in the protocols; used where the caption
+    has background words.
     """
 
     def __init__(self, backbone: Backbone, method: Method, threshold: float) -> None:
@@ -109,6 +112,7 @@ class Segmenter:
         Raises UserError for an empty class list, a repeated name, or names too long for the text encoder.
         """
         prompt = _prompt(classes, caption)
+        threshold = self.threshold if prompt.background else ALONE_THRESHOLD
         sites = self.backbone.sites(self.method.settings.image_size)
         maps = self.backbone.capture(
             image, prompt, self.method.request(sites), self.method.settings, image_generator(seed, NOISE_NAME, "")
@@ -119,7 +123,7 @@ class Segmenter:
         return Segmentation(
             image,
             tuple(classes),
-            label_map(scores, ids, 0, self.threshold, size).astype(np.uint8),
+            label_map(scores, ids, 0, threshold, size).astype(np.uint8),
             resize_scores(scores.classes, size).numpy(),
         )
 

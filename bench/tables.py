@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
@@ -111,7 +112,7 @@ def class_table(stores: Iterable[RunStore]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def interval_text(row: pd.Series) -> str:
+def interval_text(row: Any) -> str:
     partial = "" if row["images"] == row["split_images"] else f" ({row['images']} images)"
     return f"{row['miou']:.1f} [{row['low']:.1f}, {row['high']:.1f}]{partial}"
 
@@ -125,7 +126,8 @@ def scaling_table(table: pd.DataFrame) -> str:
     )
     cells = table.groupby(["method", "backbone", "column"], sort=False)["cell"].agg("; ".join).unstack("column")
     order = table.sort_values(["method", "parameters", "backbone"]).drop_duplicates(["method", "backbone"])
-    cells = cells.reindex(pd.MultiIndex.from_frame(order[["method", "backbone"]])).fillna("-").reset_index()
+    rows = pd.MultiIndex.from_arrays([order["method"], order["backbone"]])
+    cells = cells.reindex(rows).fillna("-").reset_index()
     cells.insert(2, "parameters", order["size"].to_numpy())
     return tabulate(cells, headers="keys", tablefmt="github", showindex=False, disable_numparse=True)
 
@@ -137,7 +139,8 @@ def millions(parameters: float | None) -> str:
 def leaderboard(table: pd.DataFrame) -> str:
     """Markdown: one table per dataset and protocol, best first, with everything a row must carry."""
     parts = ["# Leaderboard", ""]
-    for (dataset, protocol), group in table.groupby(["dataset", "protocol"]):
+    groups: Any = table.groupby(["dataset", "protocol"])
+    for (dataset, protocol), group in groups:
         ranked = group.sort_values("miou", ascending=False)
         shown = pd.DataFrame(
             {

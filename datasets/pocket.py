@@ -19,7 +19,8 @@ from segscale.registry import DATASETS
 
 from .dataset import Colour, Dataset, Sample, unknown_split
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
 
 SIZE = 64
 MIN_VISIBLE = 20
@@ -46,25 +47,25 @@ def _polar(x: Array, y: Array) -> tuple[Array, Array]:
     return np.hypot(x, y), np.arctan2(y, x)
 
 
-def _star(x: Array, y: Array) -> Array:
+def _star(x: Array, y: Array) -> Mask:
     radius, angle = _polar(x, y)
     sector = np.abs((angle * 5 / (2 * np.pi) + 0.25) % 1 - 0.5) * 2
     return radius < 0.48 + 0.6 * sector**1.3
 
 
-def _heart(x: Array, y: Array) -> Array:
+def _heart(x: Array, y: Array) -> Mask:
     y = -1.15 * y + 0.15
     x = 1.15 * x
     return (x**2 + y**2 - 0.85) ** 3 < 1.6 * x**2 * y**3
 
 
-def _flower(x: Array, y: Array) -> Array:
+def _flower(x: Array, y: Array) -> Mask:
     radius, angle = _polar(x, y)
     return radius < 0.72 + 0.3 * np.cos(5 * angle)
 
 
 # Shapes live in [-1, 1]^2, y pointing down; True inside.
-SHAPES: dict[str, Callable[[Array, Array], Array]] = {
+SHAPES: dict[str, Callable[[Array, Array], Mask]] = {
     "gem": lambda x, y: np.abs(x) / 0.8 + np.abs(y) < 1.0,
     "ball": lambda x, y: np.hypot(x, y) < 0.9,
     "leaf": lambda x, y: (np.hypot(x - 0.55, y) < 1.15) & (np.hypot(x + 0.55, y) < 1.15),

@@ -12,17 +12,17 @@ ENTITY = re.compile(r"[^,;.()]+")
 LEADING = re.compile(r"\s*(?:(?:and|an?|the)\s+)*", re.IGNORECASE)
 
 
-def class_prompt(names: Sequence[str], separator: str = ", ") -> Prompt:
-    """All names, joined; no other words."""
+def class_prompt(names: Sequence[str], background: Sequence[str] = (), separator: str = ", ") -> Prompt:
+    """All names, then the background words, joined."""
     if not names:
         raise UserError("there is no class to prompt", "name at least one, as in --classes 'dog, grass'")
     words: list[Word] = []
     text = ""
-    for name in names:
+    for name in (*names, *background):
         text += separator if text else ""
         words.append(Word(name, ((len(text), len(text) + len(name)),)))
         text += name
-    return Prompt(text, tuple(words))
+    return Prompt(text, tuple(words[: len(names)]), tuple(words[len(names) :]))
 
 
 def entities(caption: str) -> list[tuple[str, Span]]:

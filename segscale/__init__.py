@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..bench.segmenter import load
+    from ..bench.segmenter import load as load
 
 __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
@@ -13,7 +14,5 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        from segscale.bench.segmenter import load
-
-        return load
+        return importlib.import_module("segscale.bench.segmenter").load
     raise AttributeError(f"module 'segscale' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """``python -m segscale``."""
 
-from segscale.bench.cli import main
+import importlib
 
 if __name__ == "__main__":
-    main()
+    importlib.import_module("segscale.bench.cli").main()

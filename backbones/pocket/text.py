@@ -1,14 +1,16 @@
 """Tokenizers and frozen text encoders of the pocket twins.
 
-One token per known word; unknown words fall apart into letters. The encoders keep their random
+One token per object and ground; unknown words fall apart into letters. The encoders keep their random
 initialisation: token vectors stay apart, and meaning cannot leak into commas or the end token.
 """
 
 from __future__ import annotations
 
 import string
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -42,7 +44,7 @@ def _word_merges() -> list[tuple[str, str]]:
 
 def clip_tokenizer() -> CLIPTokenizer:
     """CLIP's byte-pair tokenizer over the pocket words, ``LENGTH`` tokens."""
-    merges = _word_merges()
+    merges: Any = _word_merges()
     symbols = [*SYMBOLS, *(symbol + WORD_END for symbol in SYMBOLS)]
     pieces = dict.fromkeys([*symbols, *(left + right for left, right in merges), "<|startoftext|>", "<|endoftext|>"])
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
@@ -57,15 +59,15 @@ def t5_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=[*special, *letters, ("▁a", -4.0), *words], extra_ids=0, model_max_length=LENGTH)
 
 
-def _spread_embeddings(model: CLIPTextModel | CLIPTextModelWithProjection, generator: torch.Generator) -> None:
-    embeddings = model.get_input_embeddings().weight
+def _spread_embeddings(model: Any, generator: torch.Generator) -> None:
+    embeddings: Tensor = model.get_input_embeddings().weight
     positions = next(p for name, p in model.named_parameters() if name.endswith("position_embedding.weight"))
     with torch.no_grad():
         embeddings.copy_(torch.randn(embeddings.shape, generator=generator))
         positions.copy_(0.15 * torch.randn(positions.shape, generator=generator))
 
 
-def clip_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
+def clip_config(tokenizer: Any, width: int) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -122,7 +124,7 @@ def t5_encoder(tokenizer: T5Tokenizer, width: int, seed: int) -> T5EncoderModel:
         use_cache=False,
     )
     model = T5EncoderModel(config)
-    embeddings = model.get_input_embeddings().weight
+    embeddings: Any = model.get_input_embeddings().weight
     with torch.no_grad():
         embeddings.copy_(torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(seed)))
     return model.eval().requires_grad_(False)

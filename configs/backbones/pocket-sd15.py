@@ -10,5 +10,5 @@ recommended = dict(
     timestep=200,
     reference_site="up-level1-repeat0-vit-block0",
     affinity_sites=("up-level1-repeat0-vit-block0", "up-level1-repeat1-vit-block0"),
-    affinity_order=0,
+    affinity_order=1,
 )

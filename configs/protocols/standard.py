@@ -6,5 +6,5 @@ custom_imports = dict(imports=["segscale.bench.protocol"])
 class_oracle = "present"
 prompt = "caption"
 averaging = "all"
-thresholds = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-threshold = 0.4
+thresholds = (-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4)
+threshold = 0.0

@@ -1,0 +1,42 @@
+# Sets up its own virtual environment; needs python3.11, pip and make.
+PYTHON ?= python3.11
+VENV ?= .venv
+PIP = $(VENV)/bin/pip install --quiet --constraint constraints.txt
+
+# make bench BACKBONE=flux METHOD=goca DATASET=voc PROTOCOL=goca LIMIT=20 ARGS="--data-root /data --device cuda"
+OPTIONS = $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(METHOD),--method $(METHOD)) \
+	$(if $(DATASET),--dataset $(DATASET)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
+	$(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
+
+.PHONY: bench test lint setup clean
+
+bench: $(VENV)/ready
+	@$(VENV)/bin/segscale bench $(OPTIONS)
+
+test: $(VENV)/ready-test
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 $(ARGS)
+
+lint: $(VENV)/ready-lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
+
+setup: $(VENV)/ready
+
+# torch comes first and pinned, so that no other package pulls another build of it.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/ready-test: $(VENV)/ready
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/ready-lint: $(VENV)/ready-test
+	$(PIP) --editable '.[test,lint]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) results/runs

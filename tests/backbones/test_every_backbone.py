@@ -1,0 +1,180 @@
+"""What holds for every backbone that can be loaded here. A new config joins by being found."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from segscale.backbones.backbone import Backbone
+from segscale.backbones.loading import PACKAGED
+from segscale.backbones.maps import AttentionMaps, CaptureSettings, MapRequest, Timestep
+from segscale.backbones.noise import image_generator
+from segscale.catalogue import config_files
+from segscale.datasets.pocket import make_scene
+from segscale.datasets.prompts import class_prompt
+from segscale.errors import UserError
+from segscale.registry import build, load_config
+
+
+def loadable() -> list[str]:
+    """Backbones whose weights are on this machine: carried by the package, or a folder."""
+    weights = {name: load_config("backbone", name)["weights"] for name in config_files("backbone")}
+    return [name for name, source in weights.items() if source.startswith(PACKAGED) or Path(source).is_dir()]
+
+
+@lru_cache(maxsize=2)
+def loaded(name: str) -> Backbone:
+    return build("backbone", name)
+
+
+every_backbone = pytest.mark.parametrize("name", loadable())
+PROMPT = class_prompt(["star", "ring"], ["grass"])
+
+
+def settings_of(backbone: Backbone) -> CaptureSettings:
+    return CaptureSettings(backbone.recommended.image_size, Timestep(t=backbone.recommended.timestep))
+
+
+def capture(backbone: Backbone, pixel_dtype: torch.dtype = torch.float32, image_id: str = "1") -> AttentionMaps:
+    settings = settings_of(backbone)
+    names = frozenset(site.name for site in backbone.sites(settings.image_size))
+    image = Image.fromarray(make_scene(0, "val", 0).image)
+    return backbone.capture(
+        image, PROMPT, MapRequest(names, names), settings, image_generator(0, "test", image_id), pixel_dtype
+    )
+
+
+@every_backbone
+def test_sites_are_named_once_and_counted_in_execution_order(name: str) -> None:
+    backbone = loaded(name)
+    sites = backbone.sites(backbone.recommended.image_size)
+    assert [site.layer for site in sites] == [*range(len(sites))]
+    assert len({site.name for site in sites}) == len(sites)
+    recommended = backbone.recommended
+    assert {*recommended.affinity_sites, recommended.reference_site} <= {site.name for site in sites}
+
+
+@every_backbone
+def test_modules_run_in_the_order_of_the_sites(name: str) -> None:
+    backbone = loaded(name)
+    ran: list[str] = []
+    modules = [
+        module
+        for site in backbone.sites(backbone.recommended.image_size)
+        for module in dict.fromkeys((site.pixel_module, site.text_module))
+        if module
+    ]
+    handles = [
+        backbone.denoiser.get_submodule(module).register_forward_pre_hook(lambda *_, module=module: ran.append(module))
+        for module in modules
+    ]
+    capture(backbone)
+    for handle in handles:
+        handle.remove()
+    assert ran == modules
+
+
+@every_backbone
+def test_maps_have_the_shape_of_their_site_and_are_shares_of_attention(name: str) -> None:
+    backbone = loaded(name)
+    maps = capture(backbone)
+    length = sum(stream.length for stream in maps.tokens)
+    for site in backbone.sites(backbone.recommended.image_size):
+        total = torch.zeros(site.grid.pixels)
+        if site.text_module:
+            text = maps.text[site.name]
+            assert text.shape[0] == site.grid.pixels
+            assert text.shape[1] >= length
+            total = total + text.sum(1)
+        if site.pixel_module:
+            pixels = maps.pixels[site.name]
+            assert pixels.shape == (site.grid.pixels, site.grid.pixels)
+            total = total + pixels.sum(1)
+        expected = 2.0 if site.kind == "cross+self" else 1.0
+        torch.testing.assert_close(total, torch.full_like(total, expected), atol=1e-4, rtol=0)
+
+
+@every_backbone
+def test_the_probe_leaves_the_denoiser_alone(name: str) -> None:
+    backbone = loaded(name)
+    settings = settings_of(backbone)
+    level = backbone.noise_level(settings)
+    image = Image.fromarray(make_scene(0, "val", 1).image)
+    latent = backbone.encode_image(image, settings, image_generator(0, "test", "1"))
+    conditioning, timestep = backbone.conditioning(PROMPT.text), torch.tensor([level.timestep])
+    outputs: list[torch.Tensor] = []
+    handle = backbone.denoiser.register_forward_hook(lambda module, arguments, output: outputs.append(output[0]))
+    with torch.no_grad():
+        backbone.denoise(latent, timestep, conditioning)
+        names = frozenset(site.name for site in backbone.sites(settings.image_size))
+        backbone.observe(latent, level, PROMPT, MapRequest(names, names), settings.image_size)
+    handle.remove()
+    plain, probed = outputs
+    torch.testing.assert_close(probed, plain, atol=1e-5, rtol=1e-5)
+
+
+@every_backbone
+def test_equal_generators_give_equal_maps_whatever_ran_before(name: str) -> None:
+    backbone = loaded(name)
+    first = capture(backbone)
+    other = capture(backbone, image_id="2")
+    again = capture(backbone)
+    for site, text in first.text.items():
+        assert torch.equal(text, again.text[site])
+        assert not torch.equal(text, other.text[site])
+
+
+@every_backbone
+def test_half_precision_pixel_maps_are_the_same_rounded(name: str) -> None:
+    backbone = loaded(name)
+    exact, half = capture(backbone).pixels, capture(backbone, torch.float16).pixels
+    for site, pixels in exact.items():
+        assert torch.equal(pixels.half(), half[site])
+
+
+@every_backbone
+def test_each_word_has_its_columns_and_special_tokens_none(name: str) -> None:
+    backbone = loaded(name)
+    for stream in backbone.tokenize(PROMPT):
+        columns = [c for word in (*stream.classes, *stream.background) for c in word]
+        assert len(columns) == 3
+        assert not set(columns) & set(stream.special)
+        assert not stream.cut
+
+
+@every_backbone
+def test_a_class_beyond_the_text_encoder_is_named(name: str) -> None:
+    backbone = loaded(name)
+    lengths = [stream.length for stream in backbone.tokenize(PROMPT)]
+    filler = "a " * max(lengths)
+    prompt = class_prompt([filler.strip(), "ring"])
+    settings = settings_of(backbone)
+    site = frozenset([backbone.sites(settings.image_size)[0].name])
+    with pytest.raises(UserError, match="cut before class 'ring'"):
+        backbone.capture(
+            Image.new("RGB", (64, 64)), prompt, MapRequest(site), settings, image_generator(0, "test", "1")
+        )
+
+
+@every_backbone
+def test_an_unknown_site_is_named(name: str) -> None:
+    backbone = loaded(name)
+    with pytest.raises(UserError, match=f"{name} has no site 'nowhere'"):
+        backbone.capture(
+            Image.new("RGB", (64, 64)),
+            PROMPT,
+            MapRequest(frozenset(["nowhere"])),
+            settings_of(backbone),
+            image_generator(0, "test", "1"),
+        )
+
+
+@every_backbone
+def test_untrained_weights_differ_and_are_the_same_every_time(name: str) -> None:
+    first, second = (build("backbone", name, untrained=True).denoiser.state_dict() for _ in range(2))
+    trained = loaded(name).denoiser.state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert any(not torch.equal(first[key], trained[key]) for key in first)

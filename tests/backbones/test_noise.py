@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PNDMScheduler,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from segscale.backbones.maps import Timestep
+from segscale.backbones.noise import diffusion_level, flow_level, image_generator
+
+SCALED_LINEAR = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def pndm() -> PNDMScheduler:
+    return PNDMScheduler(**SCALED_LINEAR, skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "fed"),
+    [
+        (pndm(), 101),
+        (EulerDiscreteScheduler(**SCALED_LINEAR, steps_offset=1, timestep_spacing="leading"), 100),
+        (DPMSolverMultistepScheduler(), 100),
+    ],
+)
+def test_timestep_100_feeds_what_goca_feeds(scheduler: object, fed: int) -> None:
+    assert diffusion_level(scheduler, Timestep(t=100)).timestep == fed
+
+
+def test_signal_and_noise_are_those_of_the_fed_timestep() -> None:
+    level = diffusion_level(pndm(), Timestep(t=100))
+    assert level.signal**2 == pytest.approx(0.8929802179336548, abs=1e-6)
+    assert level.signal**2 + level.noise**2 == pytest.approx(1)
+
+
+def test_flux_strength_015_is_timestep_407_at_1024_pixels() -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_image_seq_len=256, max_image_seq_len=4096)
+    level = flow_level(scheduler, Timestep(t=150), image_tokens=4096)
+    assert level.timestep == pytest.approx(407.08, abs=0.01)
+    assert level.noise == pytest.approx(level.timestep / 1000)
+
+
+def test_seg4diff_index_minus_8_of_28_is_timestep_515() -> None:
+    level = flow_level(FlowMatchEulerDiscreteScheduler(shift=3.0), Timestep(index=-8, steps=28), image_tokens=4096)
+    assert level.timestep == pytest.approx(515.0721, abs=1e-3)
+    assert level.noise == pytest.approx(0.5150721, abs=1e-6)
+
+
+def test_the_scheduler_is_left_as_it_was() -> None:
+    scheduler = pndm()
+    diffusion_level(scheduler, Timestep(t=100))
+    assert scheduler.num_inference_steps is None
+
+
+@given(st.integers(0, 2**31), st.text(max_size=5), st.text(max_size=5), st.text(max_size=5))
+def test_noise_belongs_to_seed_dataset_and_image(seed: int, dataset: str, image: str, other: str) -> None:
+    first, again = (torch.randn(4, generator=image_generator(seed, dataset, image)) for _ in range(2))
+    assert torch.equal(first, again)
+    if other != image:
+        assert not torch.equal(first, torch.randn(4, generator=image_generator(seed, dataset, other)))
+    assert not torch.equal(first, torch.randn(4, generator=image_generator(seed + 1, dataset, image)))
+
+
+@pytest.mark.parametrize("fields", [{}, {"t": 1, "index": 1, "steps": 2}, {"index": 1}])
+def test_a_timestep_is_either_t_or_an_entry_of_a_schedule(fields: dict[str, int]) -> None:
+    with pytest.raises(ValueError):
+        Timestep(**fields)

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from segscale.bench.cli import main
+from segscale.catalogue import KINDS, config_files
+from segscale.datasets.pocket import make_scene
+
+
+def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on standard error of a command that must end with status 2."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("segscale: error: ")
+    assert not any("Traceback" in line for line in lines)
+    return lines[-1]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(make_scene(0, "val", 12).image).resize((200, 160)).save(path)
+    return path
+
+
+BAD_INPUT = {
+    "run --backbone pocket-sd51": "unknown backbone 'pocket-sd51'; did you mean pocket-sd15? there are: ",
+    "run --method vanila": "unknown method 'vanila'; did you mean vanilla?",
+    "run --dataset pokcet": "unknown dataset 'pokcet'; did you mean pocket?",
+    "run --protocol standrad": "unknown protocol 'standrad'; did you mean standard?",
+    "run --weights ./nowhere": "nowhere is not a diffusers folder",
+    "run --dataset voc --data-root nowhere": "there is no nowhere/VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt",
+    "run --split test": "pocket has no split 'test'; there are: train, calibration, val",
+    "run --limit 0": "'0' is not a positive number of images; see: segscale run --help",
+    "run --device quantum": "there is no device 'quantum' here; there are: cpu",
+    "table --results {tmp}": "there are no runs in {tmp}/runs; make some with: segscale bench",
+    "predict {photo} --classes ,": "the class list is empty",
+    "predict {photo} --classes star,star": "a class is named twice",
+    "predict nowhere.jpg --classes star": "there is no nowhere.jpg",
+    "predict {photo} --classes gem,ball,leaf,cone,ring,cross,heart,flower,star": "cut before class 'flower'",
+    "fly": "invalid choice: 'fly'",
+}
+
+
+@pytest.mark.parametrize("command", BAD_INPUT)
+def test_bad_input_is_one_line(command: str, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {"tmp": str(photo.parent), "photo": str(photo)}
+    arguments = [word.format(**names) for word in command.split()]
+    if arguments[0] == "run":
+        arguments += ["--results", str(photo.parent)]
+    if arguments[0] == "predict":
+        arguments += ["--output", str(photo.parent / "out")]
+    assert BAD_INPUT[command].format(**names) in failing(arguments, capsys)
+
+
+def test_a_damaged_picture_is_one_line(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo.write_bytes(photo.read_bytes()[:300])
+    assert "photo.jpg is damaged" in failing(["predict", str(photo), "--classes", "star"], capsys)
+
+
+def test_the_first_bad_image_stops_a_run_and_keeps_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    (root / "ImageSets/Segmentation/val.txt").write_text("one\ntwo\n")
+    label = np.zeros((30, 40), np.uint8)
+    label[:, 20:] = 12
+    for name in ("one", "two"):
+        Image.new("RGB", (40, 30), "green").save(root / f"JPEGImages/{name}.jpg")
+        Image.fromarray(label).save(root / f"SegmentationClass/{name}.png")
+    (root / "JPEGImages/two.jpg").write_bytes(b"")
+    arguments = ["run", "--dataset", "voc", "--data-root", str(tmp_path), "--results", str(tmp_path)]
+    assert "two.jpg is damaged" in failing(arguments, capsys)
+    main(["table", "--results", str(tmp_path)])
+    assert "(1 images)" in capsys.readouterr().out
+
+
+def test_bench_writes_the_tables_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["--backbone", "pocket-sd15", "--method", "vanilla"]
+    main(["bench", *names, "--limit", "4", "--with-untrained", "--results", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "| vanilla  | pocket-sd15             | 1.1 M" in printed
+    assert "| vanilla  | pocket-sd15 (untrained) | 1.1 M" in printed
+    for name in ("leaderboard.md", "scaling.csv", "classes.csv", "figures/scaling.png"):
+        assert (tmp_path / name).stat().st_size
+        assert f"wrote {tmp_path / name}" in printed
+    board = (tmp_path / "leaderboard.md").read_text()
+    assert "## pocket, protocol standard" in board
+    assert "4 of 200" in board
+    assert "say nothing about the real backbones" in board
+
+
+def test_predict_writes_what_it_names(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = photo.parent / "out"
+    main(["predict", str(photo), "--classes", "star, ring", "--caption", "water, a block, a star, a ring", "-o", str(out)])
+    named = [Path(line.removeprefix("wrote ")) for line in capsys.readouterr().out.splitlines() if "wrote" in line]
+    assert {path.name for path in named} == {path.name for path in out.iterdir()}
+    assert {"photo_overlay.png", "photo_labels.png", "photo_heat_star.png", "photo.json"} <= {p.name for p in named}
+    labels = Image.open(out / "photo_labels.png")
+    assert labels.mode == "P"
+    counts = np.bincount(np.asarray(labels).ravel(), minlength=3)
+    summary = json.loads((out / "photo.json").read_text())
+    assert [(c["name"], c["pixels"]) for c in summary["classes"]] == list(
+        zip(["background", "star", "ring"], counts.tolist(), strict=True)
+    )
+    assert labels.size == (200, 160)
+    assert (counts > 0).all()
+
+
+def test_list_names_every_config_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["list"])
+    printed = capsys.readouterr().out
+    for kind in KINDS:
+        for name in config_files(kind):
+            (line,) = (line for line in printed.splitlines() if line.split()[:1] == [name])
+            assert len(line.split()) > 3
+
+
+def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor"])
+    lines = {tuple(line.split()[:2]): line for line in capsys.readouterr().out.splitlines()}
+    assert "here" in lines["weights", "pocket-sd15"]
+    assert "200 images" in lines["dataset", "pocket"]
+    assert lines["dataset", "voc"].endswith("images in split val") or "--data-root" in lines["dataset", "voc"]
+    assert "GiB" in lines["device", "cpu"]
+
+
+def test_listing_and_help_import_nothing_heavy() -> None:
+    code = (
+        "import sys; from segscale.bench.cli import main; main(['list']);"
+        "heavy = {'torch', 'diffusers', 'transformers', 'mmseg', 'mmcv', 'pandas', 'matplotlib'} & sys.modules.keys();"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

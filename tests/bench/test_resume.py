@@ -1,0 +1,124 @@
+"""Runs that are killed, shared by processes or extended, as real processes."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from segscale.bench import run
+from segscale.bench.plan import RunOptions
+from segscale.bench.run import run_methods
+from segscale.bench.store import RunStore
+from segscale.bench.tables import find_runs
+
+IMAGES = 40
+# Every image is written at once, so that a kill can fall between any two of them.
+PROGRAM = f"""
+import sys
+from pathlib import Path
+from segscale.bench import run
+run.FLUSH_SECONDS = 0
+options = run.RunOptions(limit={IMAGES}, results=Path(sys.argv[1]))
+run.run_methods("pocket-sd15", ["vanilla"], "pocket", "standard", options)
+"""
+
+
+def start(results: Path, **environment: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(results)],
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def areas(results: Path) -> pd.DataFrame:
+    (store,) = find_runs(results)
+    frame = store.load()
+    return frame[["image", "intersection", "prediction", "label"]].map(lambda v: v if isinstance(v, str) else tuple(v))
+
+
+def parts(results: Path) -> int:
+    return len(list(results.glob("runs/*/*/*/*/parts/*.parquet")))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    results = tmp_path_factory.mktemp("uninterrupted")
+    assert start(results).wait() == 0
+    frame = areas(results)
+    assert len(frame) == IMAGES
+    return frame
+
+
+def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(tmp_path: Path, uninterrupted: pd.DataFrame) -> None:
+    generator, killed = random.Random(), 0
+    for _ in range(2):
+        before, process = parts(tmp_path), start(tmp_path)
+        while parts(tmp_path) <= before + generator.randrange(1, 12) and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(generator.random() * 0.05)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        assert before < parts(tmp_path) < IMAGES
+    assert killed == 2
+    assert start(tmp_path).wait() == 0
+    pd.testing.assert_frame_equal(areas(tmp_path), uninterrupted)
+    (store,) = find_runs(tmp_path)
+    written = pd.concat(pd.read_parquet(path, columns=["image"]) for path in store.parts.glob("*.parquet"))
+    assert written["image"].is_unique
+    assert store.read()["status"] == "complete"
+
+
+def test_processes_share_a_run(tmp_path: Path, uninterrupted: pd.DataFrame) -> None:
+    both = [start(tmp_path, RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    pd.testing.assert_frame_equal(areas(tmp_path), uninterrupted)
+
+
+def test_a_damaged_part_is_computed_again_and_a_limit_can_grow(
+    tmp_path: Path, uninterrupted: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "FLUSH_SECONDS", 0)
+
+    def run_to(limit: int) -> RunStore:
+        return run_methods("pocket-sd15", ["vanilla"], "pocket", "standard", RunOptions(limit=limit, results=tmp_path))[0]
+
+    store = run_to(3)
+    part = min(store.parts.glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:100])
+    assert run_to(5).done() == {f"val-{index:05d}" for index in range(5)}
+    assert part.with_suffix(".parquet.damaged").exists()
+    pd.testing.assert_frame_equal(areas(tmp_path), uninterrupted[:5])
+
+
+def test_a_finished_run_loads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = RunOptions(limit=2, results=tmp_path)
+    (store,) = run_methods("pocket-sd15", ["vanilla"], "pocket", "standard", options)
+    monkeypatch.setattr(run, "_loop", lambda *_: pytest.fail("computed again"))
+    (again,) = run_methods("pocket-sd15", ["vanilla"], "pocket", "standard", options)
+    assert again.folder == store.folder
+
+
+def test_ctrl_c_says_how_to_resume_and_keeps_what_was_computed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "segscale", "run", "--results", str(tmp_path), "--dataset", "pocket"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    seen = ""
+    while not re.search(r" [1-9]\d+/200", seen) and (piece := process.stderr.read(1)):
+        seen += piece
+    process.send_signal(signal.SIGINT)
+    last = process.communicate()[1].strip().splitlines()[-1]
+    assert process.returncode == 2
+    assert "Traceback" not in seen
+    assert last.endswith(f"resume with: segscale run --results {tmp_path} --dataset pocket")
+    (store,) = find_runs(tmp_path)
+    assert len(store.done()) >= 5

@@ -1,0 +1,32 @@
+"""Fixtures that several folders of tests use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def shared(*parts: str) -> Path:
+    """A path beside the checkout, or a skip that says what is missing."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"{'/'.join(('shared', *parts))} is not beside the checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
+def voc_mini() -> Path:
+    return shared("data", "voc-mini")
+
+
+@pytest.fixture(scope="session")
+def goca_parity() -> Path:
+    return shared("parity", "goca")
+
+
+@pytest.fixture(scope="session")
+def seg4diff_parity() -> Path:
+    return shared("parity", "seg4diff")

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from segscale.datasets.pocket import GROUNDS, MIN_VISIBLE, OBJECTS, make_scene
+from segscale.datasets.prompts import entities
+from segscale.errors import UserError
+from segscale.registry import build
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1000), split=st.sampled_from(["train", "val"]), index=st.integers(0, 10**6))
+def test_a_scene_follows_from_its_numbers_and_its_caption_tells_what_is_there(seed: int, split: str, index: int) -> None:
+    scene, again = make_scene(seed, split, index), make_scene(seed, split, index)
+    assert np.array_equal(scene.image, again.image)
+    assert np.array_equal(scene.mask, again.mask)
+    assert scene.caption == again.caption
+    assert {phrase for phrase, _ in entities(scene.caption)} == {*scene.objects, scene.ground}
+    assert scene.ground in GROUNDS
+    visible = {OBJECTS[i - 1] for i, n in enumerate(np.bincount(scene.mask.ravel())) if i and n >= MIN_VISIBLE}
+    assert visible == set(scene.objects)
+
+
+def test_splits_and_seeds_differ() -> None:
+    scenes = [make_scene(0, "train", 0), make_scene(0, "val", 0), make_scene(1, "val", 0), make_scene(0, "val", 1)]
+    assert len({scene.image.tobytes() for scene in scenes}) == 4
+
+
+def test_every_object_is_in_the_first_hundred_scenes() -> None:
+    assert {name for i in range(100) for name in make_scene(0, "val", i).objects} == set(OBJECTS)
+
+
+def test_it_reads_no_folder_and_knows_its_splits() -> None:
+    with pytest.raises(UserError, match="reads no folder"):
+        build("dataset", "pocket", data_root="somewhere")
+    with pytest.raises(UserError, match="no split 'test'; there are: train, calibration, val"):
+        build("dataset", "pocket", split="test")
