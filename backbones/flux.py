@@ -80,7 +80,10 @@ class Flux(Backbone):
         return (stream_tokens(self.pipeline.tokenizer_2, prompt, "t5", self.text_tokens),)
 
     def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
-        return flow_level(self.pipeline.scheduler, settings.timestep, self._grid(settings.image_size).pixels)
+        tokens = self._grid(settings.image_size).pixels
+        if settings.shift_by == "latent-channels":
+            tokens = self.vae.config["latent_channels"]
+        return flow_level(self.pipeline.scheduler, settings.timestep, tokens)
 
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         height, width = latent.shape[-2:]

@@ -28,16 +28,20 @@ def shortest_edge_size(width: int, height: int, short: float, long: float) -> tu
 
 
 def pixel_values(image: Image.Image, settings: CaptureSettings) -> Tensor:
-    """float32 ``(1, 3, size, size)`` in [-1, 1]; the aspect ratio is not kept.
+    """float32 ``(1, 3, size, size)`` in the settings' range; the aspect ratio is not kept.
 
     ``bicubic``: one resize, before the conversion to RGB (GoCA). ``shortest-edge``: a bilinear resize to a short
     edge of 0.625 and a long edge of at most 2.5 times the size, then bilinear without antialias (Seg4Diff).
     """
+    unit = _square(image, settings)
+    return unit if settings.pixel_range == "unit" else unit * 2 - 1
+
+
+def _square(image: Image.Image, settings: CaptureSettings) -> Tensor:
     size = settings.image_size
     if settings.resize == "bicubic":
-        return _unit_range(image.resize((size, size))) * 2 - 1
+        return _unit_range(image.resize((size, size)))
     short = image.convert("RGB").resize(
         shortest_edge_size(*image.size, SHORT_EDGE * size, LONG_EDGE * size), Image.Resampling.BILINEAR
     )
-    square = F.interpolate(_unit_range(short), size=(size, size), mode="bilinear", align_corners=False)
-    return square * 2 - 1
+    return F.interpolate(_unit_range(short), size=(size, size), mode="bilinear", align_corners=False)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from .sites import Site
@@ -35,12 +34,17 @@ class CaptureSettings:
 
     image_size: side of the square the image is resized to, in pixels. resize: ``bicubic`` straight to the
     square (GoCA), or ``shortest-edge`` first (Seg4Diff). posterior: ``sample`` or ``mean`` of the VAE posterior.
+    pixel_range: what the VAE is given, ``signed`` [-1, 1] as it was trained, or ``unit`` [0, 1] (Seg4Diff's
+    released Flux). shift_by: the count that sets a dynamic resolution shift, ``image-tokens``, or
+    ``latent-channels`` (the same).
     """
 
     image_size: int
     timestep: Timestep
     resize: Literal["bicubic", "shortest-edge"] = "bicubic"
     posterior: Literal["sample", "mean"] = "sample"
+    pixel_range: Literal["signed", "unit"] = "signed"
+    shift_by: Literal["image-tokens", "latent-channels"] = "image-tokens"
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,11 @@ class AttentionMaps:
     text: dict[str, Tensor] = field(default_factory=dict)
     pixels: dict[str, Tensor] = field(default_factory=dict)
 
-    @property
-    def device(self) -> torch.device:
-        return next(iter((*self.text.values(), *self.pixels.values()))).device
+    def only(self, request: MapRequest) -> AttentionMaps:
+        """The part that ``request`` asks for, so that a method never sees what others asked for."""
+        return replace(
+            self,
+            sites={name: site for name, site in self.sites.items() if name in request.text | request.pixels},
+            text={name: text for name, text in self.text.items() if name in request.text},
+            pixels={name: pixels for name, pixels in self.pixels.items() if name in request.pixels},
+        )

@@ -10,7 +10,9 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from importlib.metadata import version
+from operator import or_
 
 import torch
 from tqdm import tqdm
@@ -19,7 +21,7 @@ from segscale.errors import UserError
 from segscale.registry import build
 
 from ..backbones.backbone import Backbone
-from ..backbones.maps import CaptureSettings, MapRequest
+from ..backbones.maps import CaptureSettings
 from ..backbones.noise import image_generator
 from ..datasets.dataset import Dataset, Sample
 from ..methods.method import ClassScores, Method
@@ -153,15 +155,14 @@ def _scores(
         return [ClassScores(torch.empty(0, 1, 1), torch.zeros(1, 1)) for _ in methods]
     settings = methods[0].settings
     sites = model.sites(settings.image_size)
-    request = MapRequest()
-    for method in methods:
-        request |= method.request(sites)
+    requests = [method.request(sites) for method in methods]
+    merged = reduce(or_, requests)
     prompt = rules.prompt_of(sample, data, class_ids)
     try:
-        maps = model.capture(sample.image, prompt, request, settings, image_generator(seed, data.name, sample.id))
+        maps = model.capture(sample.image, prompt, merged, settings, image_generator(seed, data.name, sample.id))
     except UserError as error:
         raise UserError(f"{data.name} image {sample.id}: {error}") from error
-    return [method(maps) for method in methods]
+    return [method(maps.only(request)) for method, request in zip(methods, requests, strict=True)]
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -1,0 +1,118 @@
+"""A newcomer adds one module and one config, and everything finds it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from segscale.catalogue import config_files
+from segscale.errors import UserError
+from segscale.registry import BACKBONES, build
+
+TESTS = Path(__file__).parent
+
+BACKBONE = '''
+from segscale.backbones.stable_diffusion import StableDiffusion
+from segscale.registry import BACKBONES
+
+@BACKBONES.register_module()
+class Newcomer(StableDiffusion):
+    """A family of its own."""
+'''
+METHOD = '''
+import torch
+from segscale.backbones.maps import CaptureSettings, MapRequest, Timestep
+from segscale.methods.method import ClassScores, Method
+from segscale.registry import METHODS
+
+@METHODS.register_module()
+class Newest(Method):
+    """The first layer, as it is."""
+
+    def __init__(self, name, recommended):
+        self.name = name
+        self._settings = CaptureSettings(recommended.image_size, Timestep(t=recommended.timestep))
+
+    @property
+    def settings(self):
+        return self._settings
+
+    def request(self, sites):
+        return MapRequest(frozenset([sites[0].name]))
+
+    def __call__(self, maps):
+        (name, text), = maps.text.items()
+        grid = maps.sites[name].grid
+        words = [text[:, list(columns)].mean(1).reshape(grid.height, grid.width) for columns in maps.tokens[0].classes]
+        return ClassScores(torch.stack(words), torch.zeros(grid.height, grid.width))
+'''
+CONFIGS = {
+    "backbones/newcomer.py": '"""A backbone from elsewhere."""\n'
+    'custom_imports = dict(imports=["newcomer_backbone"])\ntype = "Newcomer"\nweights = "pocket:pocket-sd15"\n'
+    'recommended = dict(image_size=64, feature_size=16, timestep=200, reference_site="mid-vit-block0",\n'
+    '    affinity_sites=("mid-vit-block0",), affinity_order=1)\n',
+    "methods/newest.py": '"""A method from elsewhere."""\n'
+    'custom_imports = dict(imports=["newest_method"])\ntype = "Newest"\n',
+}
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> dict[str, str]:
+    """The environment of someone with a folder of own configs and modules."""
+    (tmp_path / "newcomer_backbone.py").write_text(BACKBONE)
+    (tmp_path / "newest_method.py").write_text(METHOD)
+    for name, text in CONFIGS.items():
+        path = tmp_path / "configs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return os.environ | {"SEGSCALE_CONFIGS": str(tmp_path / "configs"), "PYTHONPATH": str(tmp_path)}
+
+
+def output(environment: dict[str, str], *command: str) -> str:
+    process = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+def test_every_parametrised_test_covers_a_newcomer(elsewhere: dict[str, str]) -> None:
+    suites = [str(TESTS / "backbones/test_every_backbone.py"), str(TESTS / "methods/test_every_method.py")]
+    printed = output(elsewhere, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-k", "newcomer", *suites)
+    alone = output(dict(os.environ), "-m", "pytest", "-q", "--collect-only", "-k", "pocket-sd15", *suites)
+    for line in alone.splitlines():
+        if "::" in line and "newest" not in line:
+            assert f"PASSED {line.replace('pocket-sd15', 'newcomer').split('::')[0]}" in printed
+    counted = sum("::" in line for line in alone.splitlines())
+    assert printed.count("PASSED") >= counted
+    assert "newest" in printed
+
+
+def test_a_newcomer_is_listed_and_runs(elsewhere: dict[str, str], tmp_path: Path) -> None:
+    assert "A backbone from elsewhere." in output(elsewhere, "-m", "segscale", "list")
+    names = ["--backbone", "newcomer", "--method", "newest,vanilla", "--results", str(tmp_path)]
+    printed = output(elsewhere, "-m", "segscale", "bench", *names, "--limit", "3")
+    assert "| newest   | newcomer" in printed
+
+
+def test_a_name_that_exists_is_an_error(elsewhere: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(elsewhere["SEGSCALE_CONFIGS"])
+    (folder / "backbones" / "pocket-sd15.py").write_text(CONFIGS["backbones/newcomer.py"])
+    monkeypatch.setenv("SEGSCALE_CONFIGS", str(folder))
+    with pytest.raises(UserError, match="backbone pocket-sd15 is configured twice"):
+        config_files("backbone")
+
+
+def test_a_type_that_exists_is_an_error() -> None:
+    build("backbone", "pocket-sd15")
+    with pytest.raises(KeyError, match="StableDiffusion is already registered"):
+        BACKBONES.register_module(name="StableDiffusion")(object)
+
+
+def test_a_config_without_a_type_is_one_line(elsewhere: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(elsewhere["SEGSCALE_CONFIGS"])
+    (folder / "backbones" / "untyped.py").write_text('"""Nothing."""\n')
+    monkeypatch.setenv("SEGSCALE_CONFIGS", str(folder))
+    with pytest.raises(UserError, match=r"untyped\.py sets no type; see docs/extending.md"):
+        build("backbone", "untyped")
