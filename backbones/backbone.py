@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -15,13 +16,16 @@ from torch import Tensor, nn
 from segscale.errors import UserError
 from segscale.prompt import Prompt
 
+from .architecture import build_without_weights
 from .images import pixel_values
-from .loading import LoadOptions, load_pipeline, reinitialise
+from .loading import TEXT_ENCODERS, LoadOptions, load_denoiser, load_pipeline, reinitialise
 from .maps import AttentionMaps, CaptureSettings, MapRequest, Recommended
 from .noise import NoiseLevel
 from .probe import AttentionProbe, Target
 from .sites import Site
 from .tokens import StreamTokens
+
+REMEMBERED_PROMPTS = 64
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,13 @@ class Backbone(ABC):
     """A text-to-image diffusion model, read by its attention.
 
     weights: hub id or local diffusers folder. recommended, presets: settings for methods, see ``maps.Recommended``
-    (presets are per method and win). untrained: give the denoiser random weights from a fixed seed,
-    to see what the architecture alone yields.
+    (presets are per method and win). architecture: the parts' published configuration, to build them without
+    weights. denoiser_weights: where the denoiser is published apart from the rest. untrained: give the denoiser
+    random weights from a fixed seed, to see what the architecture alone yields.
     """
 
     pipeline_class: ClassVar[type[DiffusionPipeline]]
+    denoiser_class: ClassVar[Any]
     denoiser_part: ClassVar[Literal["unet", "transformer"]]
     dropped_parts: ClassVar[tuple[str, ...]] = ()
     text_first: ClassVar[bool] = False
@@ -54,6 +60,8 @@ class Backbone(ABC):
         weights: str,
         recommended: Mapping[str, Any],
         presets: Mapping[str, Mapping[str, Any]] | None = None,
+        architecture: Mapping[str, Mapping[str, Any]] | None = None,
+        denoiser_weights: str | None = None,
         load: LoadOptions | None = None,
         untrained: bool = False,
         **load_arguments: Any,
@@ -62,11 +70,21 @@ class Backbone(ABC):
         self.recommended = Recommended(**recommended)
         self.presets = presets or {}
         self.load = load or LoadOptions()
-        dropped = dict.fromkeys(self.dropped_parts)
-        self.pipeline: Any = load_pipeline(self.pipeline_class, weights, self.load, **dropped, **load_arguments)
+        parts = dict.fromkeys(self.dropped_parts) | load_arguments
+        self.pipeline: Any
+        if self.load.source == "pretrained":
+            if denoiser_weights is not None:
+                parts[self.denoiser_part] = load_denoiser(
+                    self.denoiser_class, denoiser_weights, self.denoiser_part, self.load
+                )
+            self.pipeline = load_pipeline(self.pipeline_class, weights, self.load, **parts)
+        elif architecture is None:
+            raise UserError(f"the config of {name} states no architecture", "give it weights")
+        else:
+            self.pipeline = build_without_weights(self.pipeline_class, architecture, self.load, **parts)
         if untrained:
             reinitialise(self.denoiser)
-        self._conditioning: dict[str, Conditioning] = {}
+        self._conditioning: OrderedDict[str, Conditioning] = OrderedDict()
 
     @property
     def denoiser(self) -> nn.Module:
@@ -129,8 +147,22 @@ class Backbone(ABC):
         """Text conditioning of one prompt; the encoders run once per distinct text."""
         if text not in self._conditioning:
             with torch.no_grad():
-                self._conditioning[text] = self.encode_text([text])
+                encoded = self.encode_text([text])
+            inputs = {
+                name: value.to(self.dtype) if value.is_floating_point() else value
+                for name, value in encoded.inputs.items()
+            }
+            self._conditioning[text] = Conditioning(inputs, encoded.text_length)
+        self._conditioning.move_to_end(text)
+        if len(self._conditioning) > REMEMBERED_PROMPTS:
+            self._conditioning.popitem(last=False)
         return self._conditioning[text]
+
+    def free_text_encoders(self) -> None:
+        """Drop the text encoders; only prompts that were encoded lately can be used from then on."""
+        for part in TEXT_ENCODERS:
+            if getattr(self.pipeline, part, None) is not None:
+                setattr(self.pipeline, part, None)
 
     @torch.no_grad()
     def capture(

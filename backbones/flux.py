@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import FluxPipeline
+from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor
 
 from segscale.prompt import Prompt
@@ -45,6 +45,7 @@ class Flux(Backbone):
     """
 
     pipeline_class = FluxPipeline
+    denoiser_class = FluxTransformer2DModel
     denoiser_part = "transformer"
     dropped_parts = ("feature_extractor", "image_encoder")
     text_first = True

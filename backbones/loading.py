@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, PipelineQuantizationConfig
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 from torch import nn
 
 from segscale.errors import UserError
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+Dtype = Literal["float32", "float16", "bfloat16"]
+DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PACKAGED = "pocket:"
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 SAMPLED_ABOVE = 64 * 2**20
 SAMPLES = 64
 
@@ -24,17 +28,23 @@ SAMPLES = 64
 class LoadOptions:
     """How weights are loaded.
 
-    dtype: of denoiser and text encoders (the VAE always runs in float32: several overflow in half precision).
-    offload: diffusers' own offload to the CPU. revision, variant: of the hub repository. offline: use only
-    what is in the local cache.
+    dtype: of the denoiser, and of the text encoders unless text_dtype is given. The VAE always runs in
+    float32: several overflow in half precision. revision, variant: of the hub repository. offline: use only
+    what is in the local cache. offload, device_map, quantize: diffusers' own; quantize names one of its
+    backends and applies to denoiser and text encoders. source: ``random`` weights in the config's architecture
+    need no download; on ``meta`` there are no weights at all, only shapes.
     """
 
     device: str = "cpu"
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
+    text_dtype: Dtype | None = None
     revision: str | None = None
     variant: str | None = None
     offline: bool = False
     offload: Literal["model", "sequential"] | None = None
+    device_map: str | None = None
+    quantize: Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "quanto", "torchao"] | None = None
+    source: Literal["pretrained", "random", "meta"] = "pretrained"
 
 
 def resolve_weights(weights: str) -> str:
@@ -61,33 +71,75 @@ def load_pipeline(
     """A pipeline in evaluation mode on its device. ``arguments`` go to ``from_pretrained`` (None drops a part)."""
     check_device(options.device)
     source = resolve_weights(weights)
-    try:
+    with explained(weights, source):
         pipeline = pipeline_class.from_pretrained(
             source,
-            dtype=DTYPES[options.dtype],
-            use_safetensors=True,
-            revision=options.revision,
-            variant=options.variant,
-            local_files_only=options.offline or Path(source).is_dir(),
+            dtype=part_dtypes(options),
+            quantization_config=quantization(options),
+            device_map=options.device_map,
+            **_where(source, options),
             **arguments,
         )
+    return ready(pipeline, options)
+
+
+def load_denoiser(model_class: Any, weights: str, part: str, options: LoadOptions) -> nn.Module:
+    """The denoiser alone, for repositories that hold nothing else."""
+    source = resolve_weights(weights)
+    with explained(weights, source):
+        return model_class.from_pretrained(
+            source, subfolder=part, dtype=DTYPES[options.dtype], **_where(source, options)
+        )
+
+
+def part_dtypes(options: LoadOptions) -> dict[str, torch.dtype]:
+    """Precision of every part, as ``from_pretrained`` takes it."""
+    text = DTYPES[options.text_dtype or options.dtype]
+    return {"default": DTYPES[options.dtype], "vae": torch.float32} | dict.fromkeys(TEXT_ENCODERS, text)
+
+
+def quantization(options: LoadOptions) -> PipelineQuantizationConfig | None:
+    """diffusers' configuration for the parts whose weights are large."""
+    if options.quantize is None:
+        return None
+    kwargs = {
+        "bitsandbytes_4bit": {"load_in_4bit": True, "bnb_4bit_compute_dtype": DTYPES[options.dtype]},
+        "bitsandbytes_8bit": {"load_in_8bit": True},
+        "quanto": {"weights_dtype": "int8"},
+        "torchao": {"quant_type": "int8_weight_only"},
+    }[options.quantize]
+    return PipelineQuantizationConfig(
+        quant_backend=options.quantize,
+        quant_kwargs=kwargs,
+        components_to_quantize=["unet", "transformer", *TEXT_ENCODERS],
+    )
+
+
+def _where(source: str, options: LoadOptions) -> dict[str, Any]:
+    return {
+        "use_safetensors": True,
+        "revision": options.revision,
+        "variant": options.variant,
+        "local_files_only": options.offline or Path(source).is_dir(),
+    }
+
+
+@contextmanager
+def explained(weights: str, source: str) -> Iterator[None]:
+    """Turns what can be missing or wrong about weights into one line."""
+    try:
+        yield
     except GatedRepoError as error:
         raise UserError(
             f"{weights} is gated", f"accept its licence at https://huggingface.co/{weights}, then: hf auth login"
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UserError(f"there is no model {weights!r} on the hub", "check --weights, or: hf auth login") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise UserError(
             f"weights of {weights} cannot be loaded: {first_line(error)}",
             f"download them with: hf download {weights}" if source == weights else "check the folder",
         ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.vae.to(torch.float32)
-    for part in pipeline.components.values():
-        if isinstance(part, nn.Module):
-            part.eval().requires_grad_(False)
-    return _place(pipeline, options)
 
 
 def check_device(device: str) -> None:
@@ -99,7 +151,14 @@ def check_device(device: str) -> None:
         raise UserError(f"there is no device {device!r} here", f"there are: {', '.join(usable)}")
 
 
-def _place(pipeline: DiffusionPipeline, options: LoadOptions) -> DiffusionPipeline:
+def ready(pipeline: DiffusionPipeline, options: LoadOptions) -> DiffusionPipeline:
+    """In evaluation mode, on its device."""
+    pipeline.set_progress_bar_config(disable=True)
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.eval().requires_grad_(False)
+    if options.device_map is not None or options.source == "meta":
+        return pipeline
     if options.offload == "model":
         pipeline.enable_model_cpu_offload(device=options.device)
     elif options.offload == "sequential":

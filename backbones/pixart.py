@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import PixArtSigmaPipeline
+from diffusers import PixArtSigmaPipeline, PixArtTransformer2DModel
 from torch import Tensor
 
 from segscale.prompt import Prompt
@@ -24,6 +24,7 @@ class PixArtSigma(Backbone):
     """text_tokens: T5 tokens, 300 for Sigma. The pipeline lower-cases its prompts, so tokens follow that."""
 
     pipeline_class = PixArtSigmaPipeline
+    denoiser_class = PixArtTransformer2DModel
     denoiser_part = "transformer"
 
     def __init__(self, text_tokens: int, **arguments: Any) -> None:

@@ -21,7 +21,8 @@ from torch.utils.hooks import RemovableHandle
 
 from segscale.errors import UserError
 
-CHUNK_BYTES = 32 * 2**20
+# The probabilities of a chunk should stay in a processor's cache, and keep a GPU busy.
+CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class AttentionProbe(TorchFunctionMode):
     """Context manager around exactly one forward of ``denoiser``.
 
     targets: qualified module name -> what to keep. pixel_dtype: of pixel-to-pixel maps. chunk_bytes: memory
-    that one chunk's float32 probabilities may take, which sets the chunk size.
+    that one chunk's float32 probabilities may take, by default what suits the device.
 
     After the context, ``observations`` holds one entry per target. A target that did not compute attention
     exactly once through torch raises, naming the module.
@@ -61,7 +62,7 @@ class AttentionProbe(TorchFunctionMode):
         denoiser: nn.Module,
         targets: Mapping[str, Target],
         pixel_dtype: torch.dtype = torch.float16,
-        chunk_bytes: int = CHUNK_BYTES,
+        chunk_bytes: int | None = None,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
@@ -144,7 +145,7 @@ def _attend(
     *,
     target: Target,
     pixel_dtype: torch.dtype,
-    chunk_bytes: int,
+    chunk_bytes: int | None,
 ) -> tuple[Tensor, Observation]:
     """Attention output ``(batch, heads, queries, width)`` and the head means that ``target`` asks for."""
     if dropout_p or is_causal or enable_gqa:
@@ -164,22 +165,34 @@ def _attend(
         seen.text = query.new_empty(last - first, len(range(keys)[target.text]), dtype=torch.float32)
     if target.pixels is not None:
         seen.pixels = query.new_empty(last - first, len(range(keys)[target.pixels]), dtype=pixel_dtype)
-    step = max(1, chunk_bytes // (batch * heads * keys * 4))
-    transposed = key.transpose(-1, -2)
+    chunk_bytes = chunk_bytes or CHUNK_BYTES.get(query.device.type, CHUNK_BYTES["cuda"])
+    step = max(1, min(last - first, chunk_bytes // (batch * heads * keys * 4)))
+    rows, columns, values = query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), value.flatten(0, 1)
+    # One buffer for all chunks: fresh memory for each would cost more than the arithmetic.
+    logits = query.new_empty(batch * heads, step, keys)
+    shares = logits if query.dtype == torch.float32 else logits.new_empty(logits.shape, dtype=torch.float32)
     for start in range(first, last, step):
         end = min(start + step, last)
-        logits = (query[:, :, start:end] * factor) @ transposed
-        mask = _mask_rows(attn_mask, start, end)
-        if mask is not None:
-            logits = logits.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else logits + mask
-        probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)
-        output[:, :, start:end] = probabilities.to(value.dtype) @ value
-        kept = slice(start - first, end - first)
+        logit, share = logits[:, : end - start], shares[:, : end - start]
+        torch.baddbmm(logit, rows[:, start:end], columns, beta=0, alpha=factor, out=logit)
+        _apply_mask(logit.unflatten(0, (batch, heads)), _mask_rows(attn_mask, start, end))
+        torch.softmax(logit, dim=-1, dtype=torch.float32, out=share)
+        output[:, :, start:end] = torch.bmm(share.to(value.dtype), values).unflatten(0, (batch, heads))
+        kept, watched = slice(start - first, end - first), share.unflatten(0, (batch, heads))[target.row]
         if seen.text is not None:
-            seen.text[kept] = probabilities[target.row, :, :, target.text].mean(0)
+            seen.text[kept] = watched[..., target.text].mean(0)
         if seen.pixels is not None:
-            seen.pixels[kept] = probabilities[target.row, :, :, target.pixels].mean(0).to(pixel_dtype)
+            seen.pixels[kept] = watched[..., target.pixels].mean(0)
     return output, seen
+
+
+def _apply_mask(logits: Tensor, mask: Tensor | None) -> None:
+    if mask is None:
+        return
+    if mask.dtype == torch.bool:
+        logits.masked_fill_(~mask, float("-inf"))
+    else:
+        logits.add_(mask)
 
 
 def _mask_rows(mask: Tensor | None, start: int, end: int) -> Tensor | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers import StableDiffusion3Pipeline
+from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from torch import Tensor
 
 from segscale.prompt import Prompt
@@ -26,6 +26,7 @@ class StableDiffusion3(Backbone):
     """
 
     pipeline_class = StableDiffusion3Pipeline
+    denoiser_class = SD3Transformer2DModel
     denoiser_part = "transformer"
     dropped_parts = ("feature_extractor", "image_encoder")
 

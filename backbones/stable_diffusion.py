@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 
 from segscale.prompt import Prompt
@@ -22,6 +22,7 @@ class StableDiffusion(Backbone):
     """Text columns: CLIP's start token, words, end and padding; padding is not masked."""
 
     pipeline_class = StableDiffusionPipeline
+    denoiser_class = UNet2DConditionModel
     denoiser_part = "unet"
     dropped_parts = ("safety_checker", "feature_extractor", "image_encoder")
 

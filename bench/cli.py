@@ -27,9 +27,9 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _limit(text: str) -> int:
+def _positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of images")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return int(text)
 
 
@@ -38,10 +38,13 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--weights", help="hub id or local diffusers folder, instead of the config's")
     group.add_argument("--device", default="cpu", help="torch device, such as cuda or cuda:1 (default: cpu)")
     group.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    group.add_argument("--text-dtype", choices=("float32", "float16", "bfloat16"), help="default: as --dtype")
     group.add_argument("--revision", help="revision of the hub repository")
     group.add_argument("--variant", help="variant of the weight files, such as fp16")
     group.add_argument("--offline", action="store_true", help="use only what is in the local cache")
     group.add_argument("--offload", choices=("model", "sequential"), help="diffusers' offload to the CPU")
+    group.add_argument("--device-map", help="diffusers' placement over devices, such as balanced")
+    group.add_argument("--quantize", choices=("bitsandbytes_4bit", "bitsandbytes_8bit", "quanto", "torchao"))
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +59,7 @@ def _add_run(parser: argparse.ArgumentParser, backbone: str | None, method: str 
     parser.add_argument("--protocol", type=_names, default=["standard"], help="default: standard")
     parser.add_argument("--split", help="split of the dataset, instead of the config's")
     parser.add_argument("--data-root", help="folder of the dataset")
-    parser.add_argument("--limit", type=_limit, help="only the first N images")
+    parser.add_argument("--limit", type=_positive, help="only the first N images")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     _add_results(parser)
     _add_loading(parser)
@@ -95,6 +98,19 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("-o", "--output", type=Path, default=Path("out"), help="folder (default: out)")
     _add_loading(predict)
     predict.set_defaults(run=commands.predict)
+
+    sites = names.add_parser("sites", help="where a backbone's attention can be observed; needs no weights")
+    sites.add_argument("backbone")
+    sites.add_argument("--size", type=_positive, help="side of the image in pixels")
+    sites.set_defaults(run=commands.sites)
+
+    perf = names.add_parser("perf", help="cost of observing attention, against the plain forward; random weights")
+    perf.add_argument("backbone")
+    perf.add_argument("--method", type=_names, default=["vanilla"], help="default: vanilla")
+    perf.add_argument("--size", type=_positive, help="side of the image in pixels")
+    perf.add_argument("--repeats", type=_positive, default=3, help="of each forward, after one that does not count")
+    _add_loading(perf)
+    perf.set_defaults(run=commands.perf)
 
     names.add_parser("list", help="backbones, methods, datasets and protocols").set_defaults(run=commands.list_names)
     names.add_parser("doctor", help="what is usable here, and how to get what is not").set_defaults(run=commands.doctor)

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from segscale.catalogue import KINDS, config_file, config_files, describe
 from segscale.errors import UserError
@@ -90,6 +90,44 @@ def predict(arguments: argparse.Namespace) -> None:
         _print_written(path)
 
 
+def sites(arguments: argparse.Namespace) -> None:
+    config_file("backbone", arguments.backbone)
+    from tabulate import tabulate
+
+    from .plan import build_backbone
+
+    _quiet_libraries()
+    backbone = build_backbone(arguments.backbone, _load_source(arguments.backbone, "meta"))
+    rows = [
+        (site.layer, site.name, site.kind, site.heads, f"{site.grid.height} x {site.grid.width}")
+        for site in backbone.sites(arguments.size or backbone.recommended.image_size)
+    ]
+    print(tabulate(rows, headers=("layer", "site", "kind", "heads", "grid"), tablefmt="simple"))
+
+
+def perf(arguments: argparse.Namespace) -> None:
+    config_file("backbone", arguments.backbone)
+    for name in arguments.method:
+        config_file("method", name)
+    from .perf import compare
+    from .plan import build_backbone, build_method
+
+    _quiet_libraries()
+    source = _load_source(arguments.backbone, "random").source if arguments.weights is None else "pretrained"
+    load = replace(_load_options(arguments), source=source)
+    backbone = build_backbone(arguments.backbone, load, arguments.weights)
+    methods = [build_method(name, arguments.backbone, arguments.size) for name in arguments.method]
+    result = compare(backbone, methods, arguments.repeats)
+    kept = f"{result.text_maps} text and {result.pixel_maps} pixel maps"
+    print(f"{arguments.backbone}, {methods[0].settings.image_size} px, {', '.join(arguments.method)}: {kept}")
+    print(f"  whole image      {result.ratio:5.2f} x plain")
+    print(f"  denoiser alone   {result.denoiser_ratio:5.2f} x plain")
+    print(f"  extra memory     {result.extra_bytes / 2**30:5.2f} GiB")
+    shares = (("prompt", result.text), ("image", result.image), ("plain", result.plain), ("observed", result.observed))
+    for name, cost in shares:
+        print(f"  {name:16} {cost.seconds:8.2f} s, peak {cost.peak_bytes / 2**30:.2f} GiB")
+
+
 def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> list[RunStore]:
     """All cells of the grid; methods of one backbone, dataset and protocol share their forwards."""
     backbones = arguments.backbone or [name for name in config_files("backbone") if name.startswith("pocket-")]
@@ -133,11 +171,24 @@ def _load_options(arguments: argparse.Namespace) -> LoadOptions:
     return LoadOptions(
         device=arguments.device,
         dtype=arguments.dtype,
+        text_dtype=arguments.text_dtype,
         revision=arguments.revision,
         variant=arguments.variant,
         offline=arguments.offline,
         offload=arguments.offload,
+        device_map=arguments.device_map,
+        quantize=arguments.quantize,
     )
+
+
+def _load_source(backbone: str, without_weights: Literal["random", "meta"]) -> LoadOptions:
+    """Options that load no weights where the backbone's config states its architecture."""
+    from segscale.registry import load_config
+
+    from ..backbones.loading import LoadOptions
+
+    known = "architecture" in load_config("backbone", backbone)
+    return LoadOptions(source=without_weights if known else "pretrained")
 
 
 def _run_options(arguments: argparse.Namespace) -> RunOptions:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import segscale
 from segscale.registry import build, load_config
 
+from ..backbones.backbone import Backbone
 from ..backbones.loading import LoadOptions, weights_fingerprint
 from ..backbones.maps import Recommended
 from ..datasets.dataset import Dataset
@@ -36,11 +37,22 @@ class RunOptions:
     load: LoadOptions = field(default_factory=LoadOptions)
 
 
-def build_method(name: str, backbone: str) -> Method:
+def build_backbone(
+    name: str, load: LoadOptions | None = None, weights: str | None = None, untrained: bool = False
+) -> Backbone:
+    """The loaded backbone; ``weights`` replace the config's."""
+    overrides = {} if weights is None else {"weights": weights}
+    return build("backbone", name, load=load or LoadOptions(), untrained=untrained, **overrides)
+
+
+def build_method(name: str, backbone: str, image_size: int | None = None) -> Method:
     """The method with the recommendations and the preset of the backbone's config."""
     config = load_config("backbone", backbone)
     preset = config.get("presets", {}).get(name, {})
-    return build("method", name, recommended=Recommended(**config["recommended"]), **preset)
+    recommended = Recommended(**config["recommended"])
+    if image_size is not None:
+        recommended = replace(recommended, image_size=image_size)
+    return build("method", name, recommended=recommended, **preset)
 
 
 def build_dataset(name: str, options: RunOptions) -> Dataset:
@@ -50,10 +62,14 @@ def build_dataset(name: str, options: RunOptions) -> Dataset:
     return build("dataset", name, **overrides)
 
 
+# Parts of a backbone's config that are in a run's identity by what follows from them, if at all.
+DESCRIPTIVE = ("weights", "architecture", "recommended", "presets")
+
+
 def _backbone_identity(name: str, options: RunOptions) -> dict[str, Any]:
     config = load_config("backbone", name)
     weights = options.weights or config["weights"]
-    rules = {key: value for key, value in config.items() if key not in ("weights", "recommended", "presets")}
+    rules = {key: value for key, value in config.items() if key not in DESCRIPTIVE}
     return rules | {
         "name": name,
         "weights": weights_fingerprint(weights, options.load.revision),

@@ -22,7 +22,8 @@ Averaging = Literal["all", "in-ground-truth"]
 @dataclass(frozen=True)
 class Protocol:
     """class_oracle: ``present``, the classes of the image are known. prompt: the dataset's caption where it has
-    one, or always the class names; class names are followed by the word "background". averaging: classes that enter the mean, ``all`` of the dataset or those
+    one, or always the class names; class names are followed by the word "background".
+    averaging: classes that enter the mean, ``all`` of the dataset or those
     ``in-ground-truth`` of the images evaluated. thresholds: ascending offsets ``t`` of the background map, all
     stored; threshold: the one that a table reads.
     """

@@ -26,7 +26,7 @@ from ..backbones.noise import image_generator
 from ..datasets.dataset import Dataset, Sample
 from ..methods.method import ClassScores, Method
 from .areas import threshold_areas
-from .plan import RunOptions, build_dataset, build_method, make_plan, run_folder
+from .plan import RunOptions, build_backbone, build_dataset, build_method, make_plan, run_folder
 from .protocol import Protocol
 from .store import Record, RunStore
 
@@ -78,8 +78,7 @@ def run_methods(
     cells = [_open_cell(build_method(name, backbone), backbone, data, rules, options, rank, mine) for name in methods]
     missing = [index for index in mine if any(data.ids[index] in cell.todo for cell in cells)]
     if missing:
-        overrides = {"weights": options.weights} if options.weights else {}
-        model: Backbone = build("backbone", backbone, load=options.load, untrained=options.untrained, **overrides)
+        model = build_backbone(backbone, options.load, options.weights, options.untrained)
         for cell in cells:
             cell.store.update(parameters=sum(p.numel() for p in model.denoiser.parameters()), device=str(model.device))
         _loop(model, cells, data, rules, missing, options.seed)

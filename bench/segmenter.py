@@ -21,7 +21,7 @@ from ..backbones.noise import image_generator
 from ..datasets.prompts import caption_prompt, class_prompt
 from ..methods.method import Method
 from .areas import label_map, resize_scores
-from .plan import build_method
+from .plan import build_backbone, build_method
 
 NOISE_NAME = "predict"
 OVERLAY_OPACITY = 0.55
@@ -142,6 +142,5 @@ def load(
     protocol: str = "standard",
 ) -> Segmenter:
     """A ready segmenter; ``protocol`` gives its threshold."""
-    overrides = {"weights": weights} if weights else {}
-    model = build("backbone", backbone, load=load_options or LoadOptions(), **overrides)
+    model = build_backbone(backbone, load_options, weights)
     return Segmenter(model, build_method(method, backbone), build("protocol", protocol).threshold)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from segscale.catalogue import config_files
 from segscale.errors import UserError
 from segscale.registry import BACKBONES, build

@@ -42,21 +42,21 @@ def _word_merges() -> list[tuple[str, str]]:
     return list(merges)
 
 
-def clip_tokenizer() -> CLIPTokenizer:
-    """CLIP's byte-pair tokenizer over the pocket words, ``LENGTH`` tokens."""
+def clip_tokenizer(length: int = LENGTH) -> CLIPTokenizer:
+    """CLIP's byte-pair tokenizer over the pocket words, padding and cutting to ``length`` tokens."""
     merges: Any = _word_merges()
     symbols = [*SYMBOLS, *(symbol + WORD_END for symbol in SYMBOLS)]
     pieces = dict.fromkeys([*symbols, *(left + right for left, right in merges), "<|startoftext|>", "<|endoftext|>"])
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)
 
 
-def t5_tokenizer() -> T5Tokenizer:
-    """T5's unigram tokenizer over the pocket words, ``LENGTH`` tokens."""
+def t5_tokenizer(length: int = LENGTH) -> T5Tokenizer:
+    """T5's unigram tokenizer over the pocket words, padding and cutting to ``length`` tokens."""
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     letters = [(symbol, -8.0) for symbol in ("▁", *SYMBOLS)]
     words = [(f"▁{word}", -4.0) for word in WORDS if len(word) > 1]
-    return T5Tokenizer(vocab=[*special, *letters, ("▁a", -4.0), *words], extra_ids=0, model_max_length=LENGTH)
+    return T5Tokenizer(vocab=[*special, *letters, ("▁a", -4.0), *words], extra_ids=0, model_max_length=length)
 
 
 def _spread_embeddings(model: Any, generator: torch.Generator) -> None:

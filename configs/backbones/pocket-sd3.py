@@ -9,8 +9,8 @@ with_t5 = False
 recommended = dict(
     image_size=64,
     feature_size=16,
-    timestep=300,
+    timestep=110,
     reference_site="vit-block4",
     affinity_sites=("vit-block3", "vit-block4"),
-    affinity_order=0,
+    affinity_order=1,
 )

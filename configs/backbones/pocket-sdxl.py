@@ -7,8 +7,8 @@ weights = "pocket:pocket-sdxl"
 recommended = dict(
     image_size=64,
     feature_size=16,
-    timestep=200,
+    timestep=300,
     reference_site="up-level1-repeat0-vit-block0",
     affinity_sites=("up-level1-repeat0-vit-block0", "up-level1-repeat1-vit-block0"),
-    affinity_order=0,
+    affinity_order=1,
 )

@@ -1,5 +1,6 @@
 """Stable Diffusion 1.5, 860 M parameters, 512 px."""
 
+_base_ = ["../architectures/sd15.py"]
 custom_imports = dict(imports=["segscale.backbones.stable_diffusion"])
 
 type = "StableDiffusion"

@@ -17,8 +17,9 @@ from segscale.backbones.images import pixel_values
 from segscale.backbones.maps import AttentionMaps, CaptureSettings, MapRequest, Timestep
 from segscale.backbones.sd3 import StableDiffusion3
 from segscale.backbones.stable_diffusion import StableDiffusion
-from segscale.prompt import Prompt
 from torch import Tensor
+
+from segscale.prompt import Prompt
 
 NOTHING = {
     "image_size": 256,

@@ -12,9 +12,10 @@ from segscale.backbones.backbone import Backbone
 from segscale.backbones.loading import PACKAGED
 from segscale.backbones.maps import AttentionMaps, CaptureSettings, MapRequest, Timestep
 from segscale.backbones.noise import image_generator
-from segscale.catalogue import config_files
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts import class_prompt
+
+from segscale.catalogue import config_files
 from segscale.errors import UserError
 from segscale.registry import build, load_config
 

@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import segscale
 from segscale.backbones.loading import resolve_weights, weights_fingerprint
+
+import segscale
 from segscale.errors import UserError
 from segscale.registry import build
 

@@ -39,7 +39,9 @@ def test_signal_and_noise_are_those_of_the_fed_timestep() -> None:
 
 
 def test_flux_strength_015_is_timestep_407_at_1024_pixels() -> None:
-    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_image_seq_len=256, max_image_seq_len=4096)
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_image_seq_len=256, max_image_seq_len=4096
+    )
     level = flow_level(scheduler, Timestep(t=150), image_tokens=4096)
     assert level.timestep == pytest.approx(407.08, abs=0.01)
     assert level.noise == pytest.approx(level.timestep / 1000)

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segscale.backbones.backbone import Conditioning
 from segscale.backbones.probe import AttentionProbe, Target
+from torch import Tensor, nn
+
 from segscale.errors import UserError
 from segscale.registry import build
-from torch import Tensor, nn
 
 HEADS, WIDTH = 3, 4
 
@@ -122,8 +123,9 @@ def test_a_module_that_runs_twice_raises_and_is_named() -> None:
 
 def test_a_module_that_never_runs_raises_and_is_named() -> None:
     model, query = TwoSites(), heads(1, 4)
-    with pytest.raises(UserError, match="second cannot be observed: it never ran"), AttentionProbe(
-        model, watch("first", "second")
+    with (
+        pytest.raises(UserError, match="second cannot be observed: it never ran"),
+        AttentionProbe(model, watch("first", "second")),
     ):
         model.first(query, query, query)
 

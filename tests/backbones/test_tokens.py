@@ -9,8 +9,9 @@ from segscale.backbones.pocket.text import clip_tokenizer, t5_tokenizer
 from segscale.backbones.tokens import stream_tokens
 from segscale.datasets.pocket import GROUNDS, OBJECTS
 from segscale.datasets.prompts import class_prompt
-from segscale.prompt import Prompt, Word
 from transformers import CLIPTokenizer
+
+from segscale.prompt import Prompt, Word
 
 TOKENIZERS = {"clip": clip_tokenizer(), "t5": t5_tokenizer()}
 every_tokenizer = pytest.mark.parametrize("kind", TOKENIZERS)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -96,10 +98,11 @@ def test_metrics_equal_mmseg_on_the_same_label_maps(label_maps: list[tuple[np.nd
     )
     assert round(100 * ours.miou, 2) == pytest.approx(float(theirs["mIoU"]))
     assert round(100 * ours.accuracy, 2) == pytest.approx(float(theirs["aAcc"]))
-    intersect, union, predicted, labelled = (sum(part) for part in zip(*metric.results, strict=True))
-    assert sum(a.intersection[0] for a in areas).tolist() == intersect.tolist()
-    assert sum(a.prediction[0] for a in areas).tolist() == predicted.tolist()
-    assert sum(a.label for a in areas).tolist() == labelled.tolist()
+    results: Any = [torch.stack(part).sum(0) for part in zip(*metric.results, strict=True)]
+    intersect, union, predicted, labelled = results
+    assert np.sum([a.intersection[0] for a in areas], 0).tolist() == intersect.tolist()
+    assert np.sum([a.prediction[0] for a in areas], 0).tolist() == predicted.tolist()
+    assert np.sum([a.label for a in areas], 0).tolist() == labelled.tolist()
     seen = union.numpy() > 0
     assert np.allclose(ours.class_iou[seen], (intersect / union).numpy()[seen])
     assert np.isnan(ours.class_iou[~seen]).all()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from segscale.bench.cli import main
-from segscale.catalogue import KINDS, config_files
 from segscale.datasets.pocket import make_scene
+
+from segscale.catalogue import KINDS, config_files
 
 
 def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -39,7 +40,7 @@ BAD_INPUT = {
     "run --weights ./nowhere": "nowhere is not a diffusers folder",
     "run --dataset voc --data-root nowhere": "there is no nowhere/VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt",
     "run --split test": "pocket has no split 'test'; there are: train, calibration, val",
-    "run --limit 0": "'0' is not a positive number of images; see: segscale run --help",
+    "run --limit 0": "'0' is not a positive number; see: segscale run --help",
     "run --device quantum": "there is no device 'quantum' here; there are: cpu",
     "table --results {tmp}": "there are no runs in {tmp}/runs; make some with: segscale bench",
     "predict {photo} --classes ,": "the class list is empty",
@@ -102,7 +103,18 @@ def test_bench_writes_the_tables_and_says_so(tmp_path: Path, capsys: pytest.Capt
 
 def test_predict_writes_what_it_names(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = photo.parent / "out"
-    main(["predict", str(photo), "--classes", "star, ring", "--caption", "water, a block, a star, a ring", "-o", str(out)])
+    main(
+        [
+            "predict",
+            str(photo),
+            "--classes",
+            "star, ring",
+            "--caption",
+            "water, a block, a star, a ring",
+            "-o",
+            str(out),
+        ]
+    )
     named = [Path(line.removeprefix("wrote ")) for line in capsys.readouterr().out.splitlines() if "wrote" in line]
     assert {path.name for path in named} == {path.name for path in out.iterdir()}
     assert {"photo_overlay.png", "photo_labels.png", "photo_heat_star.png", "photo.json"} <= {p.name for p in named}

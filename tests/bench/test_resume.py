@@ -90,14 +90,16 @@ def test_a_damaged_part_is_computed_again_and_a_limit_can_grow(
     monkeypatch.setattr(run, "FLUSH_SECONDS", 0)
 
     def run_to(limit: int) -> RunStore:
-        return run_methods("pocket-sd15", ["vanilla"], "pocket", "standard", RunOptions(limit=limit, results=tmp_path))[0]
+        return run_methods("pocket-sd15", ["vanilla"], "pocket", "standard", RunOptions(limit=limit, results=tmp_path))[
+            0
+        ]
 
     store = run_to(3)
     part = min(store.parts.glob("*.parquet"))
     part.write_bytes(part.read_bytes()[:100])
     assert run_to(5).done() == {f"val-{index:05d}" for index in range(5)}
     assert part.with_suffix(".parquet.damaged").exists()
-    pd.testing.assert_frame_equal(areas(tmp_path), uninterrupted[:5])
+    pd.testing.assert_frame_equal(areas(tmp_path), uninterrupted.head(5))
 
 
 def test_a_finished_run_loads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

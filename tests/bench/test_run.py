@@ -11,6 +11,7 @@ from segscale.bench.run import run_methods
 from segscale.bench.store import RunStore
 from segscale.bench.tables import evaluate_store, find_runs, long_table
 from segscale.methods.vanilla import Vanilla
+
 from segscale.registry import build
 
 CELL = ("pocket", "standard")

@@ -10,6 +10,7 @@ import pytest
 from segscale.bench.areas import Areas
 from segscale.bench.identity import Plan
 from segscale.bench.store import Record, RunStore, areas_at
+
 from segscale.errors import UserError
 
 PLAN = Plan({"name": "b"}, {"name": "m"}, {"name": "d"}, {"name": "p", "thresholds": [0.0]}, 0, "1")
@@ -73,7 +74,12 @@ def test_the_identity_is_the_same_from_a_plan_and_from_a_stored_run(store: RunSt
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"version": "2"}, {"method": {"name": "m", "order": 2}}, {"backbone": {"name": "b", "dtype": "float16"}}],
+    [
+        {"seed": 1},
+        {"version": "2"},
+        {"method": {"name": "m", "order": 2}},
+        {"backbone": {"name": "b", "dtype": "float16"}},
+    ],
 )
 def test_whatever_can_change_a_number_changes_the_identity(change: dict[str, object], store: RunStore) -> None:
     other = replace(PLAN, **change)
@@ -109,5 +115,5 @@ RunStore(Path({str(store.folder)!r})).append([record("b")])
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written .*; choose another --results"):
+    with pytest.raises(UserError, match=r"cannot be written .*; choose another --results"):
         RunStore(tmp_path / "file" / "run").start(PLAN, {})

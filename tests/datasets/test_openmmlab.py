@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from segscale.datasets.openmmlab import import_mmseg
+
 from segscale.errors import UserError
 
 
@@ -18,11 +19,14 @@ def test_a_compiled_operator_raises_only_when_it_is_called() -> None:
     import torch
     from mmcv.ops import sigmoid_focal_loss
 
-    with pytest.raises(UserError, match="the compiled operator .* of mmcv is not installed"):
+    with pytest.raises(UserError, match=r"the compiled operator .* of mmcv is not installed"):
         sigmoid_focal_loss(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))
 
 
 def test_segscale_alone_imports_neither_mmseg_nor_mmcv() -> None:
-    code = "import sys, segscale.bench.run, segscale.datasets.voc; print(*(m for m in ('mmseg', 'mmcv') if m in sys.modules))"
+    code = (
+        "import sys, segscale.bench.run, segscale.datasets.voc;"
+        "print(*(m for m in ('mmseg', 'mmcv') if m in sys.modules))"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.split() == []

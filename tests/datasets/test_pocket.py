@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segscale.datasets.pocket import GROUNDS, MIN_VISIBLE, OBJECTS, make_scene
 from segscale.datasets.prompts import entities
+
 from segscale.errors import UserError
 from segscale.registry import build
 
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1000), split=st.sampled_from(["train", "val"]), index=st.integers(0, 10**6))
-def test_a_scene_follows_from_its_numbers_and_its_caption_tells_what_is_there(seed: int, split: str, index: int) -> None:
+def test_a_scene_follows_from_its_numbers_and_its_caption_tells_all(seed: int, split: str, index: int) -> None:
     scene, again = make_scene(seed, split, index), make_scene(seed, split, index)
     assert np.array_equal(scene.image, again.image)
     assert np.array_equal(scene.mask, again.mask)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from segscale.datasets.prompts import caption_prompt, class_prompt
+
 from segscale.errors import UserError
 from segscale.prompt import Prompt
 
@@ -27,7 +30,7 @@ def test_every_class_is_said_and_nothing_is_said_twice(names: list[str]) -> None
     prompt = caption_prompt(", ".join(["sky", *names[::2]]), names)
     assert [word.name for word in prompt.classes] == names
     spans = sorted(span for word in prompt.classes + prompt.background for span in word.spans)
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
     assert all(prompt.text[start:end] == word.name for word in prompt.classes for start, end in word.spans)
 
 

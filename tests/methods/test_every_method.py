@@ -10,9 +10,10 @@ from segscale.backbones.loading import PACKAGED
 from segscale.backbones.noise import image_generator
 from segscale.bench.identity import plain
 from segscale.bench.plan import build_method
-from segscale.catalogue import config_files
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts import class_prompt
+
+from segscale.catalogue import config_files
 from segscale.registry import build, load_config
 
 LOADABLE = [name for name in config_files("backbone") if load_config("backbone", name)["weights"].startswith(PACKAGED)]

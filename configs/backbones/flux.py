@@ -1,0 +1,24 @@
+"""FLUX.1-dev, 11.9 B parameters, 1024 px, guidance-distilled."""
+
+_base_ = ["../architectures/flux.py"]
+custom_imports = dict(imports=["segscale.backbones.flux"])
+
+type = "Flux"
+weights = "black-forest-labs/FLUX.1-dev"
+text_tokens = 512
+guidance = 1.0
+# Sites, timestep and order: GoCA's published settings (arXiv 2603.06178).
+recommended = dict(
+    image_size=1024,
+    feature_size=64,
+    timestep=150,
+    reference_site="vit-block27",
+    affinity_sites=("vit-block12", "vit-block18"),
+    affinity_order=2,
+)
+presets = dict(
+    vanilla=dict(
+        text_sites=("vit-block8", "vit-block28", "vit-block47"),
+        affinity_sites=("vit-block8", "vit-block28", "vit-block47"),
+    )
+)

@@ -1,0 +1,19 @@
+"""Stable Diffusion 3 medium, 2.0 B parameters, 1024 px."""
+
+_base_ = ["../architectures/sd3.py"]
+custom_imports = dict(imports=["segscale.backbones.sd3"])
+
+type = "StableDiffusion3"
+weights = "stabilityai/stable-diffusion-3-medium-diffusers"
+t5_tokens = 77
+with_t5 = False
+# No paper gives vanilla or GoCA settings for SD3. Block 9 is where Seg4Diff (arXiv 2509.18096) finds text grounded
+# best; affinity follows its neighbours, and the timestep is the one GoCA uses for the other flow model.
+recommended = dict(
+    image_size=1024,
+    feature_size=64,
+    timestep=150,
+    reference_site="vit-block9",
+    affinity_sites=("vit-block8", "vit-block9", "vit-block10"),
+    affinity_order=2,
+)

@@ -1,0 +1,24 @@
+"""Stable Diffusion XL base 1.0, 2.6 B parameters, 1024 px."""
+
+_base_ = ["../architectures/sdxl.py"]
+custom_imports = dict(imports=["segscale.backbones.sdxl"])
+
+type = "StableDiffusionXL"
+weights = "stabilityai/stable-diffusion-xl-base-1.0"
+# Sites, timestep and order: GoCA's published settings (arXiv 2603.06178).
+recommended = dict(
+    image_size=1024,
+    feature_size=64,
+    timestep=100,
+    reference_site="up-level1-repeat0-vit-block0",
+    affinity_sites=(
+        "up-level1-repeat0-vit-block0",
+        "up-level1-repeat0-vit-block1",
+        "up-level1-repeat1-vit-block0",
+        "up-level1-repeat1-vit-block1",
+        "up-level1-repeat2-vit-block0",
+        "down-level1-repeat0-vit-block0",
+        "down-level1-repeat0-vit-block1",
+    ),
+    affinity_order=2,
+)
