@@ -62,7 +62,7 @@ class Vanilla(Method):
         if not self.affinity_order:
             return ClassScores(scores, rest)
         affinity = spatial_affinity(maps, self.affinity_sites, self.side)
-        if not rest.any():
+        if not background:
             return ClassScores(propagate(scores, affinity, self.affinity_order), rest)
         refined = propagate(torch.cat([scores, rest[None]]), affinity, self.affinity_order)
         return ClassScores(refined[:-1], refined[-1])

@@ -1,0 +1,93 @@
+"""Every backbone whose config states its published architecture, built without weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from segscale.backbones.loading import LoadOptions
+from segscale.backbones.maps import MapRequest
+from segscale.backbones.noise import image_generator
+from segscale.backbones.sites import Site
+from segscale.bench.plan import build_backbone, build_method
+from segscale.catalogue import config_files
+from segscale.datasets.prompts import class_prompt
+from segscale.registry import load_config
+
+REAL = [name for name in config_files("backbone") if "architecture" in load_config("backbone", name)]
+PROMPT = class_prompt(["star", "ring"], ["grass"])
+
+# Parameters of the denoiser (millions) and sites, as published or counted in the published weights.
+FACTS = {
+    "sd15": (859.5, 16),
+    "sdxl": (2567.5, 70),
+    "sdxl-turbo": (2567.5, 70),
+    "pixart-sigma": (610.9, 28),
+    "pixart-sigma-512": (610.9, 28),
+    "sd3": (2028.3, 24),
+    "sd35": (2243.2, 24 + 13),
+    "sd35-large": (8056.6, 38),
+    "flux": (11901.4, 57),
+    "flux-schnell": (11891.2, 57),
+}
+TEXT_COLUMNS = {"sd15": 77, "sdxl": 77, "pixart-sigma": 300, "sd3": 154, "sd35": 154, "flux": 512, "flux-schnell": 256}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_whole_path_has_the_right_shapes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # transformers looks into a mask's values to skip it; meta tensors have none.
+    monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
+    backbone = build_backbone(name, LoadOptions(source="meta"))
+    parameters, count = FACTS[name]
+    assert sum(p.numel() for p in backbone.denoiser.parameters()) / 1e6 == pytest.approx(parameters, abs=0.1)
+    method = build_method("vanilla", name)
+    sites = backbone.sites(method.settings.image_size)
+    assert len(sites) == count
+    names = frozenset(site.name for site in sites)
+    recommended = backbone.recommended
+    assert {*recommended.affinity_sites, recommended.reference_site} <= names
+    image = Image.new("RGB", (300, 200))
+    maps = backbone.capture(
+        image, PROMPT, MapRequest(names, names), method.settings, image_generator(0, "test", "1")
+    )
+    for site in sites:
+        if site.text_module:
+            assert maps.text[site.name].shape == (site.grid.pixels, TEXT_COLUMNS.get(name, len_of(name)))
+        if site.pixel_module:
+            assert maps.pixels[site.name].shape == (site.grid.pixels, site.grid.pixels)
+            assert maps.pixels[site.name].dtype == torch.float16
+    scores = method(maps.only(method.request(sites)))
+    assert scores.classes.shape == (2, recommended.feature_size, recommended.feature_size)
+
+
+def len_of(name: str) -> int:
+    """Text columns of a checkpoint follow the family it belongs to."""
+    return next(columns for family, columns in TEXT_COLUMNS.items() if name.startswith(family))
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_every_preset_names_sites_that_exist(name: str) -> None:
+    backbone = build_backbone(name, LoadOptions(source="meta"))
+    for method_name in config_files("method"):
+        method = build_method(method_name, name)
+        sites = backbone.sites(method.settings.image_size)
+        request = method.request(sites)
+        assert request.text | request.pixels <= {site.name for site in sites}
+
+
+def test_goca_names_of_the_real_sites() -> None:
+    def names(backbone: str) -> dict[str, Site]:
+        built = build_backbone(backbone, LoadOptions(source="meta"))
+        return {site.name: site for site in built.sites(built.recommended.image_size)}
+
+    sd15 = names("sd15")
+    assert [*sd15][:7] == [
+        *(f"down-level{level}-repeat{repeat}-vit-block0" for level in range(3) for repeat in range(2)),
+        "mid-vit-block0",
+    ]
+    assert [site.grid.height for site in sd15.values()] == [64, 64, 32, 32, 16, 16, 8, *[16] * 3, *[32] * 3, *[64] * 3]
+    sdxl = names("sdxl")
+    assert sdxl["up-level1-repeat2-vit-block1"].grid.height == 64
+    assert sdxl["mid-vit-block9"].grid.height == 32
+    assert names("flux")["vit-block19"].text_module == "single_transformer_blocks.0.attn"
+    assert names("sd35")["vit-block3-dual"].kind == "self"
