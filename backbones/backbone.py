@@ -77,7 +77,7 @@ class Backbone(ABC):
                 parts[self.denoiser_part] = load_denoiser(
                     self.denoiser_class, denoiser_weights, self.denoiser_part, self.load
                 )
-            self.pipeline = load_pipeline(self.pipeline_class, weights, self.load, **parts)
+            self.pipeline = load_pipeline(self.pipeline_class, self.denoiser_part, weights, self.load, **parts)
         elif architecture is None:
             raise UserError(f"the config of {name} states no architecture", "give it weights")
         else:

@@ -9,14 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import diffusers
 import torch
+import transformers
 from diffusers import DiffusionPipeline, PipelineQuantizationConfig
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from torch import nn
 
 from segscale.errors import UserError
 
 Dtype = Literal["float32", "float16", "bfloat16"]
+Quantize = Literal["bitsandbytes-4bit", "bitsandbytes-8bit", "quanto-int8"]
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PACKAGED = "pocket:"
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
@@ -43,15 +53,15 @@ class LoadOptions:
     offline: bool = False
     offload: Literal["model", "sequential"] | None = None
     device_map: str | None = None
-    quantize: Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "quanto", "torchao"] | None = None
+    quantize: Quantize | None = None
     source: Literal["pretrained", "random", "meta"] = "pretrained"
 
 
-def resolve_weights(weights: str) -> str:
-    """Folder or hub id; ``pocket:NAME`` is a twin carried by this package."""
+def resolve_weights(weights: str, marker: str = "model_index.json") -> str:
+    """Folder or hub id; ``pocket:NAME`` is a twin carried by this package. ``marker``: a file a folder must have."""
     if weights.startswith(PACKAGED):
         folder = Path(__file__).parent / "pocket" / "weights" / weights.removeprefix(PACKAGED)
-        if not (folder / "model_index.json").is_file():
+        if not (folder / marker).is_file():
             raise UserError(
                 f"no weights in {folder}",
                 f"train them with: python -m segscale.backbones.pocket.train {folder.name}",
@@ -59,23 +69,23 @@ def resolve_weights(weights: str) -> str:
         return str(folder)
     if weights.startswith((".", "/", "~")) or weights.count("/") != 1 or Path(weights).is_dir():
         folder = Path(weights).expanduser()
-        if not (folder / "model_index.json").is_file():
-            raise UserError(f"{folder} is not a diffusers folder (no model_index.json)", "check --weights")
+        if not (folder / marker).is_file():
+            raise UserError(f"{folder} is not a diffusers folder (no {marker})", "check --weights")
         return str(folder)
     return weights
 
 
 def load_pipeline(
-    pipeline_class: type[DiffusionPipeline], weights: str, options: LoadOptions, **arguments: Any
+    pipeline_class: type[DiffusionPipeline], denoiser: str, weights: str, options: LoadOptions, **arguments: Any
 ) -> DiffusionPipeline:
     """A pipeline in evaluation mode on its device. ``arguments`` go to ``from_pretrained`` (None drops a part)."""
-    check_device(options.device)
+    check_device(options.device, options.offload)
     source = resolve_weights(weights)
     with explained(weights, source):
         pipeline = pipeline_class.from_pretrained(
             source,
             dtype=part_dtypes(options),
-            quantization_config=quantization(options),
+            quantization_config=quantization(options, denoiser),
             device_map=options.device_map,
             **_where(source, options),
             **arguments,
@@ -85,7 +95,7 @@ def load_pipeline(
 
 def load_denoiser(model_class: Any, weights: str, part: str, options: LoadOptions) -> nn.Module:
     """The denoiser alone, for repositories that hold nothing else."""
-    source = resolve_weights(weights)
+    source = resolve_weights(weights, f"{part}/config.json")
     with explained(weights, source):
         return model_class.from_pretrained(
             source, subfolder=part, dtype=DTYPES[options.dtype], **_where(source, options)
@@ -98,21 +108,26 @@ def part_dtypes(options: LoadOptions) -> dict[str, torch.dtype]:
     return {"default": DTYPES[options.dtype], "vae": torch.float32} | dict.fromkeys(TEXT_ENCODERS, text)
 
 
-def quantization(options: LoadOptions) -> PipelineQuantizationConfig | None:
-    """diffusers' configuration for the parts whose weights are large."""
+def quantization(options: LoadOptions, denoiser: str) -> PipelineQuantizationConfig | None:
+    """diffusers' configuration for the parts whose weights are large; their other weights keep their dtype."""
     if options.quantize is None:
         return None
-    kwargs = {
-        "bitsandbytes_4bit": {"load_in_4bit": True, "bnb_4bit_compute_dtype": DTYPES[options.dtype]},
-        "bitsandbytes_8bit": {"load_in_8bit": True},
-        "quanto": {"weights_dtype": "int8"},
-        "torchao": {"quant_type": "int8_weight_only"},
+    ours, theirs = {
+        "bitsandbytes-4bit": (
+            lambda: diffusers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=DTYPES[options.dtype]),
+            lambda: transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=DTYPES[options.dtype]),
+        ),
+        "bitsandbytes-8bit": (
+            lambda: diffusers.BitsAndBytesConfig(load_in_8bit=True),
+            lambda: transformers.BitsAndBytesConfig(load_in_8bit=True),
+        ),
+        "quanto-int8": (
+            lambda: diffusers.QuantoConfig(weights_dtype="int8"),
+            lambda: transformers.QuantoConfig(weights="int8"),
+        ),
     }[options.quantize]
-    return PipelineQuantizationConfig(
-        quant_backend=options.quantize,
-        quant_kwargs=kwargs,
-        components_to_quantize=["unet", "transformer", *TEXT_ENCODERS],
-    )
+    mapping = {denoiser: ours()} | {part: theirs() for part in TEXT_ENCODERS}
+    return PipelineQuantizationConfig(quant_mapping=mapping)
 
 
 def _where(source: str, options: LoadOptions) -> dict[str, Any]:
@@ -129,26 +144,41 @@ def explained(weights: str, source: str) -> Iterator[None]:
     """Turns what can be missing or wrong about weights into one line."""
     try:
         yield
-    except GatedRepoError as error:
-        raise UserError(
-            f"{weights} is gated", f"accept its licence at https://huggingface.co/{weights}, then: hf auth login"
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(f"there is no model {weights!r} on the hub", "check --weights, or: hf auth login") from error
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(
-            f"weights of {weights} cannot be loaded: {first_line(error)}",
-            f"download them with: hf download {weights}" if source == weights else "check the folder",
-        ) from error
+    except (OSError, ValueError, ImportError, HfHubHTTPError) as error:
+        raise _explanation(weights, source, [*_causes(error)]) from error
 
 
-def check_device(device: str) -> None:
-    """Raises UserError for a device that torch does not know or this machine does not have."""
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and everything it came from; diffusers wraps what the hub said."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _explanation(weights: str, source: str, causes: list[BaseException]) -> UserError:
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        page = f"https://huggingface.co/{weights}"
+        return UserError(f"{weights} is gated", f"accept its licence at {page}, then: hf auth login")
+    if any(isinstance(cause, RepositoryNotFoundError | HFValidationError) for cause in causes):
+        return UserError(f"the hub has no model {weights}, or not for you", "check --weights, or: hf auth login")
+    if any(isinstance(cause, ImportError) for cause in causes):
+        return UserError(first_line(causes[-1]), "install what is missing: pip install 'segscale[quantize]'")
+    if source != weights:
+        return UserError(f"weights of {weights} cannot be loaded: {first_line(causes[0])}", "check the folder")
+    if any(isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled | ConnectionError) for cause in causes):
+        return UserError(f"{weights} is not in the cache, and the hub was not reached", f"try: hf download {weights}")
+    return UserError(f"weights of {weights} cannot be loaded: {first_line(causes[0])}", f"try: hf download {weights}")
+
+
+def check_device(device: str, offload: str | None) -> None:
+    """Raises UserError for a device that torch does not know or this machine does not have, or no GPU to offload."""
     usable = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     usable += ["cuda"] if torch.cuda.is_available() else []
     usable += ["mps"] if torch.backends.mps.is_available() else []
     if device not in usable:
         raise UserError(f"there is no device {device!r} here", f"there are: {', '.join(usable)}")
+    if device == "cpu" and offload:
+        raise UserError("offloading moves parts between the CPU and a GPU", "name the GPU with --device")
 
 
 def ready(pipeline: DiffusionPipeline, options: LoadOptions) -> DiffusionPipeline:

@@ -44,7 +44,11 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--offline", action="store_true", help="use only what is in the local cache")
     group.add_argument("--offload", choices=("model", "sequential"), help="diffusers' offload to the CPU")
     group.add_argument("--device-map", help="diffusers' placement over devices, such as balanced")
-    group.add_argument("--quantize", choices=("bitsandbytes_4bit", "bitsandbytes_8bit", "quanto", "torchao"))
+    group.add_argument(
+        "--quantize",
+        choices=("bitsandbytes-4bit", "bitsandbytes-8bit", "quanto-int8"),
+        help="of denoiser and text encoders",
+    )
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:

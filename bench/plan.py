@@ -74,6 +74,8 @@ def _backbone_identity(name: str, options: RunOptions) -> dict[str, Any]:
         "name": name,
         "weights": weights_fingerprint(weights, options.load.revision),
         "dtype": options.load.dtype,
+        "text_dtype": options.load.text_dtype or options.load.dtype,
+        "quantize": options.load.quantize,
         "untrained": options.untrained,
     }
 

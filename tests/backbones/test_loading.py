@@ -4,7 +4,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from segscale.backbones.loading import resolve_weights, weights_fingerprint
+import torch
+from PIL import Image
+from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone
+from segscale.backbones.loading import LoadOptions, resolve_weights, weights_fingerprint
+from segscale.backbones.maps import CaptureSettings, MapRequest, Timestep
+from segscale.backbones.noise import image_generator
+from segscale.bench.plan import build_backbone
+from segscale.datasets.pocket import make_scene
+from segscale.datasets.prompts import class_prompt
 
 import segscale
 from segscale.errors import UserError
@@ -27,13 +35,7 @@ def test_a_folder_without_a_model_is_one_line(weights: str) -> None:
 def test_hub_weights_that_are_not_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"hf download nobody/nothing"):
-        build("backbone", "sd15", weights="nobody/nothing", load=_offline())
-
-
-def _offline() -> object:
-    from segscale.backbones.loading import LoadOptions
-
-    return LoadOptions(offline=True)
+        build_backbone("sd15", LoadOptions(offline=True), weights="nobody/nothing")
 
 
 def test_a_truncated_weight_file_is_one_line(tmp_path: Path) -> None:
@@ -66,6 +68,80 @@ def test_the_fingerprint_of_a_folder_follows_its_contents(tmp_path: Path) -> Non
     file.write_bytes(content)
     assert weights_fingerprint(str(folder), None) != before
     assert weights_fingerprint("org/model", "abc") == "abc"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (LoadOptions(offload="sequential"), r"offloading moves parts .* name the GPU with --device"),
+        (LoadOptions(device="cuda:99"), r"there is no device 'cuda:99' here; there are: cpu"),
+        (LoadOptions(source="random"), "the config of pocket-sd15 states no architecture"),
+    ],
+)
+def test_options_that_cannot_work_are_one_line(options: LoadOptions, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_backbone("pocket-sd15", options)
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [
+        (LoadOptions(device_map="balanced"), 0),
+        (LoadOptions(text_dtype="bfloat16"), 0.02),
+        (LoadOptions(dtype="bfloat16"), 0.05),
+        (LoadOptions(dtype="float16"), 0.02),
+        (LoadOptions(quantize="quanto-int8"), 0.05),
+    ],
+)
+def test_ways_of_loading_give_the_same_maps(options: LoadOptions, tolerance: float) -> None:
+    plain, other = (first_map(build_backbone("pocket-sd15", load)) for load in (LoadOptions(), options))
+    assert (plain - other).abs().max() <= tolerance
+    if tolerance:
+        assert not torch.equal(plain, other)
+
+
+def first_map(backbone: Backbone) -> torch.Tensor:
+    image = Image.fromarray(make_scene(0, "val", 0).image)
+    request = MapRequest(text=frozenset(["up-level1-repeat1-vit-block0"]))
+    settings = CaptureSettings(64, Timestep(t=200))
+    maps = backbone.capture(image, class_prompt(["star"]), request, settings, image_generator(0, "test", "1"))
+    return maps.text["up-level1-repeat1-vit-block0"]
+
+
+def test_quantised_parts_are_quantised_and_the_autoencoder_is_not() -> None:
+    pipeline = build_backbone("pocket-sd15", LoadOptions(quantize="quanto-int8", dtype="float16")).pipeline
+    kinds = {part: {type(module).__name__ for module in getattr(pipeline, part).modules()} for part in ("unet", "vae")}
+    assert "QLinear" in kinds["unet"]
+    assert "QLinear" not in kinds["vae"]
+    assert next(pipeline.vae.parameters()).dtype == torch.float32
+
+
+def test_freed_text_encoders_are_not_needed_for_prompts_seen_before() -> None:
+    backbone = build_backbone("pocket-sd15")
+    before = first_map(backbone)
+    backbone.free_text_encoders()
+    assert backbone.pipeline.text_encoder is None
+    assert torch.equal(first_map(backbone), before)
+
+
+def test_text_is_encoded_once_per_distinct_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, encoded = build_backbone("pocket-sd15"), []
+    encode = backbone.encode_text
+    monkeypatch.setattr(backbone, "encode_text", lambda texts: encoded.extend(texts) or encode(texts))
+    for text in ("a star", "a ring", "a star"):
+        backbone.conditioning(text)
+    assert encoded == ["a star", "a ring"]
+    for index in range(100):
+        backbone.conditioning(f"{index}")
+    assert len(backbone._conditioning) == REMEMBERED_PROMPTS
+
+
+def test_a_denoiser_published_apart_replaces_the_pipelines_own(tmp_path: Path) -> None:
+    apart = build_backbone("pocket-sd15", untrained=True)
+    apart.denoiser.save_pretrained(tmp_path / "unet")
+    joined = build("backbone", "pocket-sd15", denoiser_weights=str(tmp_path))
+    name, expected = next(iter(apart.denoiser.state_dict().items()))
+    assert torch.equal(joined.denoiser.state_dict()[name], expected)
 
 
 def test_the_front_door_has_a_version() -> None:

@@ -10,8 +10,9 @@ from segscale.backbones.maps import MapRequest
 from segscale.backbones.noise import image_generator
 from segscale.backbones.sites import Site
 from segscale.bench.plan import build_backbone, build_method
-from segscale.catalogue import config_files
 from segscale.datasets.prompts import class_prompt
+
+from segscale.catalogue import config_files
 from segscale.registry import load_config
 
 REAL = [name for name in config_files("backbone") if "architecture" in load_config("backbone", name)]
@@ -47,9 +48,7 @@ def test_the_whole_path_has_the_right_shapes(name: str, monkeypatch: pytest.Monk
     recommended = backbone.recommended
     assert {*recommended.affinity_sites, recommended.reference_site} <= names
     image = Image.new("RGB", (300, 200))
-    maps = backbone.capture(
-        image, PROMPT, MapRequest(names, names), method.settings, image_generator(0, "test", "1")
-    )
+    maps = backbone.capture(image, PROMPT, MapRequest(names, names), method.settings, image_generator(0, "test", "1"))
     for site in sites:
         if site.text_module:
             assert maps.text[site.name].shape == (site.grid.pixels, TEXT_COLUMNS.get(name, len_of(name)))
