@@ -11,6 +11,6 @@ recommended = dict(
     feature_size=16,
     timestep=300,
     reference_site="vit-block2",
-    affinity_sites=("vit-block1", "vit-block2"),
-    affinity_order=0,
+    affinity_sites=("vit-block5",),
+    affinity_order=1,
 )

@@ -11,5 +11,5 @@ recommended = dict(
     timestep=200,
     reference_site="vit-block3",
     affinity_sites=("vit-block2", "vit-block3", "vit-block4"),
-    affinity_order=0,
+    affinity_order=1,
 )
