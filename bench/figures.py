@@ -9,6 +9,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 
 def scaling_figure(table: pd.DataFrame, path: Path) -> None:
@@ -36,6 +37,8 @@ def scaling_figure(table: pd.DataFrame, path: Path) -> None:
                     fontsize=7,
                 )
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
         axes.margins(x=0.25)
         axes.set_xlabel("denoiser parameters (M)")
         axes.set_ylabel("mIoU (%)")
