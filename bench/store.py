@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,7 @@ class RunStore:
         return frozenset(self.load()["image"])
 
     def _write_part(self, table: pa.Table) -> None:
-        temporary = self.parts / f".{self.rank}-{os.getpid()}.tmp"
+        temporary = self.parts / f".{self.rank}-{token_hex(8)}.tmp"
         try:
             with temporary.open("wb") as file:
                 pq.write_table(table, file)
@@ -135,7 +136,7 @@ class RunStore:
             yield self.parts / f"{self.rank}-{sequence:06d}.parquet"
 
     def _write_json(self, content: dict[str, Any]) -> None:
-        temporary = self.folder / f".run-{os.getpid()}.tmp"
+        temporary = self.folder / f".run-{token_hex(8)}.tmp"
         try:
             with temporary.open("w") as file:
                 json.dump(content, file, indent=2)

@@ -23,13 +23,15 @@ REGISTRIES: dict[Kind, Registry] = {
 
 
 def load_config(kind: Kind, name: str, imports: bool = False) -> dict[str, Any]:
-    """The config of ``name`` as a plain dictionary; ``imports`` also imports the module of its type."""
+    """The config of ``name`` as a plain dictionary; ``imports`` also imports the module of its type.
+
+    Names that start with an underscore are building blocks for other names and are left out.
+    """
     path = config_file(kind, name)
     config = Config.fromfile(path, import_custom_modules=imports).to_dict()
     if "type" not in config:
         raise UserError(f"{path} sets no type", "see docs/extending.md for what a config holds")
-    config.pop("custom_imports", None)
-    return config
+    return {key: value for key, value in config.items() if key != "custom_imports" and not key.startswith("_")}
 
 
 def build(kind: Kind, name: str, **overrides: Any) -> Any:

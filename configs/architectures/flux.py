@@ -1,5 +1,7 @@
 """FLUX.1-dev: facts of its published configuration."""
 
+_base_ = ["./parts.py"]
+
 architecture = dict(
     transformer=dict(
         type="FluxTransformer2DModel",
@@ -15,11 +17,6 @@ architecture = dict(
         axes_dims_rope=(16, 56, 56),
     ),
     vae=dict(
-        type="AutoencoderKL",
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
         latent_channels=16,
         sample_size=1024,
         scaling_factor=0.3611,
@@ -27,24 +24,8 @@ architecture = dict(
         use_quant_conv=False,
         use_post_quant_conv=False,
     ),
-    text_encoder=dict(
-        type="CLIPTextModel",
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        projection_dim=768,
-    ),
-    text_encoder_2=dict(
-        type="T5EncoderModel",
-        vocab_size=32128,
-        d_model=4096,
-        d_kv=64,
-        d_ff=10240,
-        num_layers=24,
-        num_heads=64,
-        feed_forward_proj="gated-gelu",
-    ),
+    text_encoder={{_base_._clip_l}},
+    text_encoder_2={{_base_._t5_xxl}},
     tokenizer=dict(type="clip", length=77),
     tokenizer_2=dict(type="t5", length=512),
     scheduler=dict(

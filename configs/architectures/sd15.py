@@ -1,5 +1,7 @@
 """Stable Diffusion 1.5: facts of its published configuration."""
 
+_base_ = ["./parts.py"]
+
 architecture = dict(
     unet=dict(
         type="UNet2DConditionModel",
@@ -9,22 +11,10 @@ architecture = dict(
         attention_head_dim=8,
     ),
     vae=dict(
-        type="AutoencoderKL",
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
         sample_size=512,
         scaling_factor=0.18215,
     ),
-    text_encoder=dict(
-        type="CLIPTextModel",
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        projection_dim=768,
-    ),
+    text_encoder={{_base_._clip_l}},
     tokenizer=dict(type="clip", length=77),
     scheduler=dict(
         type="PNDMScheduler",

@@ -1,5 +1,7 @@
 """Stable Diffusion 3 medium: facts of its published configuration."""
 
+_base_ = ["./parts.py"]
+
 architecture = dict(
     transformer=dict(
         type="SD3Transformer2DModel",
@@ -16,11 +18,6 @@ architecture = dict(
         pos_embed_max_size=192,
     ),
     vae=dict(
-        type="AutoencoderKL",
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
         latent_channels=16,
         sample_size=1024,
         scaling_factor=1.5305,
@@ -28,33 +25,9 @@ architecture = dict(
         use_quant_conv=False,
         use_post_quant_conv=False,
     ),
-    text_encoder=dict(
-        type="CLIPTextModelWithProjection",
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        projection_dim=768,
-    ),
-    text_encoder_2=dict(
-        type="CLIPTextModelWithProjection",
-        hidden_size=1280,
-        intermediate_size=5120,
-        num_hidden_layers=32,
-        num_attention_heads=20,
-        projection_dim=1280,
-        hidden_act="gelu",
-    ),
-    text_encoder_3=dict(
-        type="T5EncoderModel",
-        vocab_size=32128,
-        d_model=4096,
-        d_kv=64,
-        d_ff=10240,
-        num_layers=24,
-        num_heads=64,
-        feed_forward_proj="gated-gelu",
-    ),
+    text_encoder={{_base_._clip_l_projected}},
+    text_encoder_2={{_base_._clip_big_g}},
+    text_encoder_3={{_base_._t5_xxl}},
     tokenizer=dict(type="clip", length=77),
     tokenizer_2=dict(type="clip", length=77),
     tokenizer_3=dict(type="t5", length=512),

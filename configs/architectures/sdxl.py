@@ -1,5 +1,7 @@
 """Stable Diffusion XL: facts of its published configuration."""
 
+_base_ = ["./parts.py"]
+
 architecture = dict(
     unet=dict(
         type="UNet2DConditionModel",
@@ -16,31 +18,11 @@ architecture = dict(
         projection_class_embeddings_input_dim=2816,
     ),
     vae=dict(
-        type="AutoencoderKL",
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
         sample_size=1024,
         scaling_factor=0.13025,
     ),
-    text_encoder=dict(
-        type="CLIPTextModel",
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        projection_dim=768,
-    ),
-    text_encoder_2=dict(
-        type="CLIPTextModelWithProjection",
-        hidden_size=1280,
-        intermediate_size=5120,
-        num_hidden_layers=32,
-        num_attention_heads=20,
-        projection_dim=1280,
-        hidden_act="gelu",
-    ),
+    text_encoder={{_base_._clip_l}},
+    text_encoder_2={{_base_._clip_big_g}},
     tokenizer=dict(type="clip", length=77),
     tokenizer_2=dict(type="clip", length=77),
     scheduler=dict(

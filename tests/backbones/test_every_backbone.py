@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,40 @@ def test_untrained_weights_differ_and_are_the_same_every_time(name: str) -> None
     trained = loaded(name).denoiser.state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert any(not torch.equal(first[key], trained[key]) for key in first)
+
+
+@every_backbone
+def test_the_denoiser_gets_what_its_own_pipeline_gives_it(name: str) -> None:
+    """Text states, pooled vectors, masks, time ids, position ids and guidance, from diffusers' own sampling loop."""
+    backbone = loaded(name)
+    size = backbone.recommended.image_size
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def record(module: torch.nn.Module, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
+        flat = keywords | {
+            key: value for value in keywords.values() if isinstance(value, dict) for key, value in value.items()
+        }
+        seen.append({key: value for key, value in flat.items() if isinstance(value, torch.Tensor)})
+
+    handle = backbone.denoiser.register_forward_pre_hook(record, with_kwargs=True)
+    accepted = signature(backbone.pipeline.__call__).parameters
+    arguments = {"max_sequence_length": backbone.tokenize(PROMPT)[-1].length, "use_resolution_binning": False}
+    backbone.pipeline(
+        PROMPT.text,
+        height=size,
+        width=size,
+        num_inference_steps=2,
+        guidance_scale=getattr(backbone, "guidance", 1.0),
+        output_type="latent",
+        **{key: value for key, value in arguments.items() if key in accepted},
+    )
+    pipeline_inputs = seen[0]
+    seen.clear()
+    capture(backbone)
+    handle.remove()
+    varying = {"hidden_states", "sample", "timestep"}
+    compared = (seen[0].keys() & pipeline_inputs.keys()) - varying
+    assert seen[0].keys() - varying == compared
+    assert "encoder_hidden_states" in compared
+    for key in compared:
+        torch.testing.assert_close(seen[0][key].float(), pipeline_inputs[key].float(), msg=f"{key} differs")

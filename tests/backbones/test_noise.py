@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import (
+    DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -26,6 +27,7 @@ def pndm() -> PNDMScheduler:
         (pndm(), 101),
         (EulerDiscreteScheduler(**SCALED_LINEAR, steps_offset=1, timestep_spacing="leading"), 100),
         (DPMSolverMultistepScheduler(), 100),
+        (DDIMScheduler(**SCALED_LINEAR, steps_offset=1), 100),
     ],
 )
 def test_timestep_100_feeds_what_goca_feeds(scheduler: object, fed: int) -> None:

@@ -13,7 +13,7 @@ from segscale.bench.plan import build_backbone, build_method
 from segscale.datasets.prompts import class_prompt
 
 from segscale.catalogue import config_files
-from segscale.registry import load_config
+from segscale.registry import build, load_config
 
 REAL = [name for name in config_files("backbone") if "architecture" in load_config("backbone", name)]
 PROMPT = class_prompt(["star", "ring"], ["grass"])
@@ -90,3 +90,15 @@ def test_goca_names_of_the_real_sites() -> None:
     assert sdxl["mid-vit-block9"].grid.height == 32
     assert names("flux")["vit-block19"].text_module == "single_transformer_blocks.0.attn"
     assert names("sd35")["vit-block3-dual"].kind == "self"
+
+
+def test_sd3_with_t5_has_two_text_streams_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
+    backbone = build("backbone", "sd3", with_t5=True, t5_tokens=256, load=LoadOptions(source="meta"))
+    clip, t5 = backbone.tokenize(PROMPT)
+    assert (clip.offset, clip.length, t5.offset, t5.length) == (0, 77, 77, 256)
+    assert all(77 <= column < 77 + 256 for word in t5.classes for column in word)
+    settings = build_method("vanilla", "sd3").settings
+    request = MapRequest(text=frozenset(["vit-block9"]))
+    maps = backbone.capture(Image.new("RGB", (64, 64)), PROMPT, request, settings, image_generator(0, "test", "1"))
+    assert maps.text["vit-block9"].shape == (64 * 64, 77 + 256)

@@ -154,3 +154,19 @@ def test_listing_and_help_import_nothing_heavy() -> None:
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_sites_are_listed_without_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["sites", "sd15", "--size", "256"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 16
+    assert lines[2].split() == ["0", "down-level0-repeat0-vit-block0", "cross+self", "8", "32", "x", "32"]
+
+
+def test_perf_prints_ratios_against_the_plain_forward(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["perf", "pocket-sd3", "--repeats", "1"])
+    printed = capsys.readouterr().out
+    assert "pocket-sd3, 64 px, vanilla: 6 text and 2 pixel maps" in printed
+    ratios = [float(line.split()[-3]) for line in printed.splitlines() if line.endswith("x plain")]
+    assert len(ratios) == 2
+    assert min(ratios) > 0
