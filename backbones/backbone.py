@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,8 @@ from .noise import NoiseLevel
 from .probe import AttentionProbe, Target
 from .sites import Site
 from .tokens import StreamTokens
+
+log = logging.getLogger(__name__)
 
 REMEMBERED_PROMPTS = 64
 
@@ -104,7 +107,8 @@ class Backbone(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.denoiser.parameters()).dtype
+        """Of the denoiser's arithmetic; quantised weights keep theirs to themselves."""
+        return getattr(self.pipeline, self.denoiser_part).dtype
 
     @abstractmethod
     def sites(self, image_size: int) -> tuple[Site, ...]:
@@ -130,6 +134,23 @@ class Backbone(ABC):
     def latent_stride(self) -> int:
         """Image pixels per latent pixel."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    @property
+    def patch(self) -> int:
+        """Latent pixels per side of one of the denoiser's pixels."""
+        return 1
+
+    @property
+    def largest_size(self) -> int | None:
+        """Side of the largest image in pixels, where the architecture has a limit."""
+        return None
+
+    def check_size(self, image_size: int) -> None:
+        """Raises UserError for a side that the architecture cannot take."""
+        step, largest = self.latent_stride * self.patch, self.largest_size
+        if image_size % step or (largest is not None and image_size > largest):
+            limit = "" if largest is None else f" up to {largest}"
+            raise UserError(f"{self.name} takes no images of {image_size} px", f"use a multiple of {step}{limit}")
 
     @torch.no_grad()
     def encode_image(self, image: Image.Image, settings: CaptureSettings, generator: torch.Generator) -> Tensor:
@@ -177,8 +198,10 @@ class Backbone(ABC):
         """Attention maps of ``image`` under ``prompt`` at the requested sites, from one denoiser forward.
 
         generator: on the CPU; gives the posterior draw, then the diffusion noise.
-        Raises UserError where the prompt is longer than the text encoder and a class lost tokens.
+        Raises UserError where the prompt is longer than the text encoder and a class lost all its tokens; words
+        that lost some are logged.
         """
+        self.check_size(settings.image_size)
         latent = self.encode_image(image, settings, generator)
         level = self.noise_level(settings)
         noised = level.mix(latent, torch.randn(latent.shape, generator=generator).to(latent.device))
@@ -196,7 +219,7 @@ class Backbone(ABC):
     ) -> AttentionMaps:
         """Attention maps of a noised latent ``(1, channels, height, width)``."""
         tokens = self.tokenize(prompt)
-        _reject_cut_classes(prompt, tokens)
+        _check_truncation(prompt, tokens)
         conditioning = self.conditioning(prompt.text)
         sites = {site.name: site for site in self.sites(image_size)}
         wanted = _select(sites, request.text | request.pixels, self.name)
@@ -246,7 +269,7 @@ def _select(sites: Mapping[str, Site], names: Iterable[str], backbone: str) -> d
     return {name: site for name, site in sites.items() if name in names}
 
 
-def _reject_cut_classes(prompt: Prompt, tokens: tuple[StreamTokens, ...]) -> None:
+def _check_truncation(prompt: Prompt, tokens: tuple[StreamTokens, ...]) -> None:
     for word, *columns in zip(prompt.classes, *(stream.classes for stream in tokens), strict=True):
         if not any(columns):
             raise UserError(
@@ -254,3 +277,5 @@ def _reject_cut_classes(prompt: Prompt, tokens: tuple[StreamTokens, ...]) -> Non
                 f"class {word.name!r}",
                 "give fewer classes or a shorter caption",
             )
+    if cut := [name for name in tokens[0].cut if all(name in stream.cut for stream in tokens)]:
+        log.warning("the prompt was cut at %d tokens, within or before: %s", tokens[0].length, ", ".join(cut))

@@ -55,6 +55,10 @@ class Flux(Backbone):
         self.text_tokens = text_tokens
         self.guidance = guidance
 
+    @property
+    def patch(self) -> int:
+        return PACK
+
     def _grid(self, image_size: int) -> Grid:
         side = image_size // self.latent_stride // PACK
         return Grid(side, side)

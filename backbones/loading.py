@@ -13,6 +13,7 @@ import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline, PipelineQuantizationConfig
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -87,18 +88,28 @@ def load_pipeline(
             dtype=part_dtypes(options),
             quantization_config=quantization(options, denoiser),
             device_map=options.device_map,
-            **_where(source, options),
+            use_safetensors=True,
+            revision=options.revision,
+            variant=options.variant,
+            local_files_only=options.offline or Path(source).is_dir(),
             **arguments,
         )
     return ready(pipeline, options)
 
 
 def load_denoiser(model_class: Any, weights: str, part: str, options: LoadOptions) -> nn.Module:
-    """The denoiser alone, for repositories that hold nothing else."""
+    """The denoiser alone, for repositories that hold nothing else; revision and variant are the other one's."""
+    check_device(options.device, options.offload)
+    configuration = quantization(options, part)
     source = resolve_weights(weights, f"{part}/config.json")
     with explained(weights, source):
         return model_class.from_pretrained(
-            source, subfolder=part, dtype=DTYPES[options.dtype], **_where(source, options)
+            source,
+            subfolder=part,
+            dtype=DTYPES[options.dtype],
+            quantization_config=configuration.quant_mapping[part] if configuration else None,
+            use_safetensors=True,
+            local_files_only=options.offline or Path(source).is_dir(),
         )
 
 
@@ -130,21 +141,12 @@ def quantization(options: LoadOptions, denoiser: str) -> PipelineQuantizationCon
     return PipelineQuantizationConfig(quant_mapping=mapping)
 
 
-def _where(source: str, options: LoadOptions) -> dict[str, Any]:
-    return {
-        "use_safetensors": True,
-        "revision": options.revision,
-        "variant": options.variant,
-        "local_files_only": options.offline or Path(source).is_dir(),
-    }
-
-
 @contextmanager
 def explained(weights: str, source: str) -> Iterator[None]:
     """Turns what can be missing or wrong about weights into one line."""
     try:
         yield
-    except (OSError, ValueError, ImportError, HfHubHTTPError) as error:
+    except (OSError, ValueError, ImportError, NotImplementedError, HfHubHTTPError) as error:
         raise _explanation(weights, source, [*_causes(error)]) from error
 
 
@@ -163,7 +165,7 @@ def _explanation(weights: str, source: str, causes: list[BaseException]) -> User
         return UserError(f"the hub has no model {weights}, or not for you", "check --weights, or: hf auth login")
     if any(isinstance(cause, ImportError) for cause in causes):
         return UserError(first_line(causes[-1]), "install what is missing: pip install 'segscale[quantize]'")
-    if source != weights:
+    if Path(source).is_dir():
         return UserError(f"weights of {weights} cannot be loaded: {first_line(causes[0])}", "check the folder")
     if any(isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled | ConnectionError) for cause in causes):
         return UserError(f"{weights} is not in the cache, and the hub was not reached", f"try: hf download {weights}")
@@ -210,11 +212,25 @@ def reinitialise(module: Any, seed: int = 0) -> None:
     module.load_state_dict(fresh.state_dict())
 
 
-def weights_fingerprint(weights: str, revision: str | None) -> str:
-    """Revision of hub weights, or a hash over the files of a folder (large files by evenly spaced samples)."""
-    source = Path(resolve_weights(weights))
+def hub_commit(repository: str, revision: str | None, marker: str, offline: bool) -> str:
+    """Commit of a hub repository's revision, by the snapshot that one of its small files is in.
+
+    A cached revision is taken as it is; ``hf download`` brings a newer one.
+    """
+    path = try_to_load_from_cache(repository, marker, revision=revision)
+    if not isinstance(path, str):
+        with explained(repository, repository):
+            path = hf_hub_download(repository, marker, revision=revision, local_files_only=offline)
+    return Path(path).parents[marker.count("/")].name
+
+
+def weights_fingerprint(
+    weights: str, revision: str | None = None, marker: str = "model_index.json", offline: bool = False
+) -> str:
+    """Hub id and commit, or a hash over the files of a folder (large files by evenly spaced samples)."""
+    source = Path(resolve_weights(weights, marker))
     if not source.is_dir():
-        return revision or "main"
+        return f"{weights}@{hub_commit(weights, revision, marker, offline)}"
     digest = hashlib.sha256()
     for path in sorted(p for p in source.rglob("*") if p.suffix in (".json", ".safetensors", ".txt", ".model")):
         size = path.stat().st_size

@@ -31,8 +31,12 @@ class PixArtSigma(Backbone):
         super().__init__(**arguments)
         self.text_tokens = text_tokens
 
+    @property
+    def patch(self) -> int:
+        return self.denoiser_config["patch_size"]
+
     def sites(self, image_size: int) -> tuple[Site, ...]:
-        side = image_size // self.latent_stride // self.denoiser_config["patch_size"]
+        side = image_size // self.latent_stride // self.patch
         return tuple(
             Site(
                 name=f"vit-block{index}",

@@ -36,8 +36,16 @@ class StableDiffusion3(Backbone):
         super().__init__(**arguments)
         self.t5_tokens = t5_tokens
 
+    @property
+    def patch(self) -> int:
+        return self.denoiser_config["patch_size"]
+
+    @property
+    def largest_size(self) -> int:
+        return self.latent_stride * self.patch * self.denoiser_config["pos_embed_max_size"]
+
     def _grid(self, image_size: int) -> Grid:
-        side = image_size // self.latent_stride // self.denoiser_config["patch_size"]
+        side = image_size // self.latent_stride // self.patch
         return Grid(side, side)
 
     def sites(self, image_size: int) -> tuple[Site, ...]:

@@ -27,6 +27,12 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _natural(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return int(text)
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
@@ -64,7 +70,7 @@ def _add_run(parser: argparse.ArgumentParser, backbone: str | None, method: str 
     parser.add_argument("--split", help="split of the dataset, instead of the config's")
     parser.add_argument("--data-root", help="folder of the dataset")
     parser.add_argument("--limit", type=_positive, help="only the first N images")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument("--seed", type=_natural, default=0, help="of the noise (default: 0)")
     _add_results(parser)
     _add_loading(parser)
 
@@ -98,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--caption", help="a caption that gives context; words that are no class are background")
     predict.add_argument("--backbone", default="pocket-sd15")
     predict.add_argument("--method", default="vanilla")
-    predict.add_argument("--seed", type=int, default=0)
+    predict.add_argument("--seed", type=_natural, default=0)
     predict.add_argument("-o", "--output", type=Path, default=Path("out"), help="folder (default: out)")
     _add_loading(predict)
     predict.set_defaults(run=commands.predict)
@@ -132,7 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
         again = shlex.join(["segscale", *arguments])
-        sys.exit(_fail(f"interrupted; what was computed is stored, resume with: {again}"))
+        stored = "what was computed is stored, resume with: " if arguments[:1] in (["run"], ["bench"]) else "again: "
+        sys.exit(_fail(f"interrupted; {stored}{again}"))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

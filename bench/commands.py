@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -34,21 +35,25 @@ def doctor(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     options = replace(_run_options(arguments), untrained=arguments.untrained)
-    for store in _run_cells(arguments, [options]):
-        _print_classes(store)
+    stores = _run_cells(arguments, [options])
+    if _reports():
+        for store in stores:
+            _print_classes(store)
 
 
 def bench(arguments: argparse.Namespace) -> None:
     options = _run_options(arguments)
     variants = [options, replace(options, untrained=True)] if arguments.with_untrained else [options]
     _run_cells(arguments, variants)
-    table(arguments)
-    leaderboard(arguments)
+    if _reports():
+        table(arguments)
+        leaderboard(arguments)
 
 
 def table(arguments: argparse.Namespace) -> None:
     from .figures import scaling_figure
     from .tables import POCKET_NOTE, class_table, find_runs, long_table, scaling_table
+    from .writing import explained_writes
 
     stores = find_runs(arguments.results)
     rows = long_table(stores)
@@ -56,19 +61,23 @@ def table(arguments: argparse.Namespace) -> None:
     if rows["backbone"].str.startswith("pocket-").any():
         print(f"\n{POCKET_NOTE}")
     print()
-    for name, frame in (("scaling.csv", rows), ("classes.csv", class_table(stores))):
-        frame.to_csv(arguments.results / name, index=False)
-        _print_written(arguments.results / name)
-    figure = arguments.results / "figures" / "scaling.png"
-    scaling_figure(rows, figure)
-    _print_written(figure)
+    with explained_writes(arguments.results):
+        for name, frame in (("scaling.csv", rows), ("classes.csv", class_table(stores))):
+            frame.to_csv(arguments.results / name, index=False)
+            _print_written(arguments.results / name)
+        figure = arguments.results / "figures" / "scaling.png"
+        scaling_figure(rows, figure)
+        _print_written(figure)
 
 
 def leaderboard(arguments: argparse.Namespace) -> None:
     from .tables import find_runs, leaderboard, long_table
+    from .writing import explained_writes
 
     path = arguments.results / "leaderboard.md"
-    path.write_text(leaderboard(long_table(find_runs(arguments.results))))
+    text = leaderboard(long_table(find_runs(arguments.results)))
+    with explained_writes(arguments.results):
+        path.write_text(text)
     _print_written(path)
 
 
@@ -77,11 +86,13 @@ def predict(arguments: argparse.Namespace) -> None:
     config_file("method", arguments.method)
     if not arguments.classes:
         raise UserError("the class list is empty", "name at least one, as in --classes 'dog, grass'")
+    from PIL import ImageOps
+
     from ..datasets.files import read_image
     from .segmenter import load
 
     _quiet_libraries()
-    image = read_image(arguments.image)
+    image = ImageOps.exif_transpose(read_image(arguments.image))
     segmenter = load(arguments.backbone, arguments.method, arguments.weights, _load_options(arguments))
     result = segmenter(image, arguments.classes, arguments.caption, arguments.seed)
     for name, pixels in result.areas.items():
@@ -98,9 +109,11 @@ def sites(arguments: argparse.Namespace) -> None:
 
     _quiet_libraries()
     backbone = build_backbone(arguments.backbone, _load_source(arguments.backbone, "meta"))
+    size = arguments.size or backbone.recommended.image_size
+    backbone.check_size(size)
     rows = [
         (site.layer, site.name, site.kind, site.heads, f"{site.grid.height} x {site.grid.width}")
-        for site in backbone.sites(arguments.size or backbone.recommended.image_size)
+        for site in backbone.sites(size)
     ]
     print(tabulate(rows, headers=("layer", "site", "kind", "heads", "grid"), tablefmt="simple"))
 
@@ -146,6 +159,13 @@ def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> lis
     return stores
 
 
+def _reports() -> bool:
+    """Whether this process speaks for a launcher's others: tables are made from what all of them stored."""
+    from .run import rank_and_world
+
+    return rank_and_world()[0] == 0
+
+
 def _print_classes(store: RunStore) -> None:
     import numpy as np
 
@@ -169,7 +189,7 @@ def _load_options(arguments: argparse.Namespace) -> LoadOptions:
     from ..backbones.loading import LoadOptions
 
     return LoadOptions(
-        device=arguments.device,
+        device=_local_device(arguments.device),
         dtype=arguments.dtype,
         text_dtype=arguments.text_dtype,
         revision=arguments.revision,
@@ -179,6 +199,12 @@ def _load_options(arguments: argparse.Namespace) -> LoadOptions:
         device_map=arguments.device_map,
         quantize=arguments.quantize,
     )
+
+
+def _local_device(device: str) -> str:
+    """``cuda`` is the launcher's GPU for this process, where there is a launcher."""
+    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID"))
+    return f"cuda:{local}" if device == "cuda" and local is not None else device
 
 
 def _load_source(backbone: str, without_weights: Literal["random", "meta"]) -> LoadOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -48,8 +49,11 @@ def weights_findings() -> Iterator[Finding]:
         except UserError as error:
             yield "weights", name, str(error)
             continue
-        if source != weights or isinstance(try_to_load_from_cache(weights, "model_index.json"), str):
+        if source != weights:
             yield "weights", name, "here"
+        elif isinstance(index := try_to_load_from_cache(weights, "model_index.json"), str):
+            whole = any(Path(index).parent.glob("*/*.safetensors"))
+            yield "weights", name, "in the cache" if whole else f"only in part in the cache: hf download {weights}"
         else:
             yield "weights", name, f"not in the cache: hf download {weights}"
 

@@ -14,11 +14,11 @@ from matplotlib.ticker import StrMethodFormatter
 
 def scaling_figure(table: pd.DataFrame, path: Path) -> None:
     """mIoU with 95 % interval against denoiser parameters, one panel per dataset and protocol."""
-    panels: list[Any] = list(table.groupby(["dataset", "protocol"]))
+    panels: list[Any] = list(table.groupby(["dataset", "split", "protocol"]))
     figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     colours = mpl.color_sequences["tab10"]
-    for axes, ((dataset, protocol), group) in zip(
+    for axes, ((dataset, split, protocol), group) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):
         for number, (method, rows) in enumerate(group.groupby("method")):
@@ -30,7 +30,7 @@ def scaling_figure(table: pd.DataFrame, path: Path) -> None:
             )
             for _, row in rows.iterrows():
                 axes.annotate(
-                    row["backbone"],
+                    row["label"],
                     (row["parameters"] / 1e6, row["miou"]),
                     xytext=(6, 4),
                     textcoords="offset points",
@@ -43,7 +43,7 @@ def scaling_figure(table: pd.DataFrame, path: Path) -> None:
         axes.set_xlabel("denoiser parameters (M)")
         axes.set_ylabel("mIoU (%)")
         axes.set_ylim(bottom=0)
-        axes.set_title(f"{dataset}, protocol {protocol}")
+        axes.set_title(f"{dataset} {split}, protocol {protocol}")
         axes.grid(alpha=0.3)
         axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -21,11 +20,9 @@ from ..backbones.backbone import Backbone
 from ..backbones.maps import CaptureSettings, MapRequest
 from ..datasets.prompts import class_prompt
 from ..methods.method import Method
+from .memory import PeakMemory
 
 PROMPT = class_prompt(["star", "ring"], ["grass", "background"])
-STATUS = Path("/proc/self/status")
-CLEAR_REFERENCES = Path("/proc/self/clear_refs")
-RESET_PEAK = "5"
 
 
 @dataclass(frozen=True)
@@ -67,26 +64,6 @@ class Comparison:
         return self.observed.peak_bytes - self.plain.peak_bytes
 
 
-class PeakMemory:
-    """Peak memory since ``reset``: the kernel's high-water mark of this process, or torch's of a GPU."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def reset(self) -> None:
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        else:
-            CLEAR_REFERENCES.write_text(RESET_PEAK)
-
-    def read(self) -> int:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-
-
 def measure(work: Callable[[], object], device: torch.device, repeats: int) -> Cost:
     """Cost of ``work`` over ``repeats`` runs."""
     memory, seconds = PeakMemory(device), []
@@ -106,6 +83,7 @@ def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> 
     Plain and observed forwards alternate, after one of each that does not count.
     """
     settings = methods[0].settings
+    backbone.check_size(settings.image_size)
     requests = [method.request(backbone.sites(settings.image_size)) for method in methods]
     merged = MapRequest()
     for request in requests:

@@ -41,7 +41,7 @@ def build_backbone(
     name: str, load: LoadOptions | None = None, weights: str | None = None, untrained: bool = False
 ) -> Backbone:
     """The loaded backbone; ``weights`` replace the config's."""
-    overrides = {} if weights is None else {"weights": weights}
+    overrides = {} if weights is None else {"weights": weights, "denoiser_weights": None}
     return build("backbone", name, load=load or LoadOptions(), untrained=untrained, **overrides)
 
 
@@ -56,7 +56,9 @@ def build_method(name: str, backbone: str, image_size: int | None = None) -> Met
 
 
 def build_dataset(name: str, options: RunOptions) -> Dataset:
-    overrides: dict[str, Any] = {"data_root": options.data_root}
+    overrides: dict[str, Any] = {}
+    if options.data_root is not None:
+        overrides["data_root"] = options.data_root
     if options.split is not None:
         overrides["split"] = options.split
     return build("dataset", name, **overrides)
@@ -69,15 +71,30 @@ DESCRIPTIVE = ("weights", "architecture", "recommended", "presets")
 def _backbone_identity(name: str, options: RunOptions) -> dict[str, Any]:
     config = load_config("backbone", name)
     weights = options.weights or config["weights"]
+    if options.weights is not None:
+        config.pop("denoiser_weights", None)
+    elif "denoiser_weights" in config:
+        part = "unet" if "unet" in config.get("architecture", {}) else "transformer"
+        apart = weights_fingerprint(config["denoiser_weights"], None, f"{part}/config.json", options.load.offline)
+        config["denoiser_weights"] = apart
     rules = {key: value for key, value in config.items() if key not in DESCRIPTIVE}
     return rules | {
         "name": name,
-        "weights": weights_fingerprint(weights, options.load.revision),
+        "weights": weights_fingerprint(weights, options.load.revision, offline=options.load.offline),
+        "variant": options.load.variant,
         "dtype": options.load.dtype,
         "text_dtype": options.load.text_dtype or options.load.dtype,
         "quantize": options.load.quantize,
         "untrained": options.untrained,
     }
+
+
+def pinned(backbone: str, options: RunOptions) -> LoadOptions:
+    """Loading options at the very commit that the run's identity names."""
+    weights = options.weights or load_config("backbone", backbone)["weights"]
+    fingerprint = weights_fingerprint(weights, options.load.revision, offline=options.load.offline)
+    repository, at, commit = fingerprint.partition("@")
+    return replace(options.load, revision=commit) if at and repository == weights else options.load
 
 
 def make_plan(backbone: str, method: Method, dataset: Dataset, protocol: Protocol, options: RunOptions) -> Plan:

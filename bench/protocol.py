@@ -44,10 +44,6 @@ class Protocol:
         """What changes stored areas; threshold and averaging are chosen when a table is made."""
         return {key: value for key, value in asdict(self).items() if key not in ("threshold", "averaging")}
 
-    @property
-    def threshold_index(self) -> int:
-        return self.thresholds.index(self.threshold)
-
     def present_classes(self, sample: Sample, dataset: Dataset) -> tuple[int, ...]:
         """Ids of the classes that take part, ascending; neither background nor ignored."""
         ids = np.unique(sample.label)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import resource
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,7 +25,8 @@ from ..backbones.noise import image_generator
 from ..datasets.dataset import Dataset, Sample
 from ..methods.method import ClassScores, Method
 from .areas import threshold_areas
-from .plan import RunOptions, build_backbone, build_dataset, build_method, make_plan, run_folder
+from .memory import PeakMemory
+from .plan import RunOptions, build_backbone, build_dataset, build_method, make_plan, pinned, run_folder
 from .protocol import Protocol
 from .store import Record, RunStore
 
@@ -34,9 +34,10 @@ log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 5.0
 PACKAGES = ("torch", "diffusers", "transformers", "mmsegmentation", "numpy")
+# Of torchrun, srun (not of sbatch, which starts one process whatever the number of tasks) and Open MPI.
 RANK_VARIABLES = (
     ("RANK", "WORLD_SIZE"),
-    ("SLURM_PROCID", "SLURM_NTASKS"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
 )
 
@@ -78,7 +79,7 @@ def run_methods(
     cells = [_open_cell(build_method(name, backbone), backbone, data, rules, options, rank, mine) for name in methods]
     missing = [index for index in mine if any(data.ids[index] in cell.todo for cell in cells)]
     if missing:
-        model = build_backbone(backbone, options.load, options.weights, options.untrained)
+        model = build_backbone(backbone, pinned(backbone, options), options.weights, options.untrained)
         for cell in cells:
             cell.store.update(parameters=sum(p.numel() for p in model.denoiser.parameters()), device=str(model.device))
         _loop(model, cells, data, rules, missing, options.seed)
@@ -109,12 +110,16 @@ def _open_cell(
 def _loop(
     model: Backbone, cells: list[_Cell], data: Dataset, rules: Protocol, indices: Sequence[int], seed: int
 ) -> None:
-    title = f"{model.name} x {', '.join(cell.method.name for cell in cells)} on {data.name}"
+    rank, world = rank_and_world()
+    share = f", share {rank + 1} of {world}" if world > 1 else ""
+    title = f"{model.name} x {', '.join(cell.method.name for cell in cells)} on {data.name}{share}"
+    memory = PeakMemory(model.device)
+    memory.reset()
     last_flush = time.monotonic()
     try:
         for index in tqdm(indices, desc=title, unit="image"):
             sample = data[index]
-            _evaluate(model, [cell for cell in cells if sample.id in cell.todo], data, rules, sample, seed)
+            _evaluate(model, [cell for cell in cells if sample.id in cell.todo], data, rules, sample, seed, memory)
             if time.monotonic() - last_flush > FLUSH_SECONDS:
                 for cell in cells:
                     cell.flush()
@@ -124,7 +129,15 @@ def _loop(
             cell.flush()
 
 
-def _evaluate(model: Backbone, cells: list[_Cell], data: Dataset, rules: Protocol, sample: Sample, seed: int) -> None:
+def _evaluate(
+    model: Backbone,
+    cells: list[_Cell],
+    data: Dataset,
+    rules: Protocol,
+    sample: Sample,
+    seed: int,
+    memory: PeakMemory,
+) -> None:
     class_ids = rules.present_classes(sample, data)
     groups: dict[CaptureSettings, list[_Cell]] = defaultdict(list)
     for cell in cells:
@@ -137,7 +150,7 @@ def _evaluate(model: Backbone, cells: list[_Cell], data: Dataset, rules: Protoco
             start = time.perf_counter()
             areas = threshold_areas(one, class_ids, data.background, sample.label, len(data.classes), rules.thresholds)
             seconds = shared + time.perf_counter() - start
-            cell.pending.append(Record(sample.id, seconds, peak_bytes(model.device), areas))
+            cell.pending.append(Record(sample.id, seconds, memory.read(), areas))
 
 
 def _scores(
@@ -162,10 +175,3 @@ def _scores(
     except UserError as error:
         raise UserError(f"{data.name} image {sample.id}: {error}") from error
     return [method(maps.only(request)) for method, request in zip(methods, requests, strict=True)]
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Peak memory so far: of the device where it is a GPU, else of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -22,9 +22,11 @@ from ..datasets.prompts import caption_prompt, class_prompt
 from ..methods.method import Method
 from .areas import label_map, resize_scores
 from .plan import build_backbone, build_method
+from .writing import explained_writes
 
 NOISE_NAME = "predict"
 OVERLAY_OPACITY = 0.55
+BACKGROUND = "background"
 # Word maps lie in [0, 1]; without a background word to compete with, a class must reach this.
 ALONE_THRESHOLD = 0.4
 
@@ -55,7 +57,7 @@ class Segmentation:
     def areas(self) -> dict[str, int]:
         """Pixels per name, background first."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.names) + 1)
-        return {name: int(count) for name, count in zip(("background", *self.names), counts, strict=True)}
+        return {name: int(count) for name, count in zip((BACKGROUND, *self.names), counts, strict=True)}
 
     def indexed(self) -> Image.Image:
         """The labels as a palette image."""
@@ -72,11 +74,15 @@ class Segmentation:
 
     def save(self, folder: Path, stem: str) -> list[Path]:
         """Writes overlay, indexed labels, one heat map per class and a JSON of names and areas."""
+        with explained_writes(folder, "--output"):
+            return self._save(folder, stem)
+
+    def _save(self, folder: Path, stem: str) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         images = {f"{stem}_overlay.png": self.overlay(), f"{stem}_labels.png": self.indexed()}
-        for name, scores in zip(self.names, self.scores, strict=True):
+        for index, (name, scores) in enumerate(zip(self.names, self.scores, strict=True), 1):
             heat = Image.fromarray((np.nan_to_num(scores).clip(0, 1) * 255).astype(np.uint8))
-            images[f"{stem}_heat_{_file_name(name)}.png"] = heat
+            images[f"{stem}_heat{index}_{_file_name(name)}.png"] = heat
         for file, image in images.items():
             image.save(folder / file)
         classes = [
@@ -131,6 +137,8 @@ class Segmenter:
 def _prompt(classes: Sequence[str], caption: str | None) -> Prompt:
     if len(set(classes)) < len(classes):
         raise UserError("a class is named twice", "name each once")
+    if BACKGROUND in classes:
+        raise UserError(f"{BACKGROUND!r} is what is left over, not a class", "leave it out")
     return class_prompt(classes) if caption is None else caption_prompt(caption, classes)
 
 

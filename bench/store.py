@@ -6,12 +6,12 @@ that were computed but not written yet are lost with a kill and computed again. 
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -26,9 +26,11 @@ from segscale.errors import UserError
 
 from .areas import Areas
 from .identity import Plan
+from .writing import explained_writes
 
 log = logging.getLogger(__name__)
 
+LEFTOVER_SECONDS = 3600
 SCHEMA = pa.schema(
     [
         ("image", pa.string()),
@@ -61,8 +63,9 @@ class RunStore:
 
     def start(self, plan: Plan, metadata: dict[str, Any]) -> None:
         """Create the run, or check that the stored one is the same. ``metadata`` is informative only."""
-        with _explained(self.folder):
+        with explained_writes(self.folder):
             self.parts.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
             if (self.folder / "run.json").exists():
                 if self.read()["identity"] != plan.identity:
                     raise UserError(f"{self.folder} holds another run", "remove it or choose another --results")
@@ -82,7 +85,7 @@ class RunStore:
         return Plan(**self.read()["plan"])
 
     def update(self, **fields: Any) -> None:
-        with _explained(self.folder):
+        with explained_writes(self.folder):
             self._write_json(self.read() | fields)
 
     def append(self, records: list[Record]) -> None:
@@ -98,7 +101,7 @@ class RunStore:
             }
             for record in records
         ]
-        with _explained(self.folder):
+        with explained_writes(self.folder):
             self._write_part(pa.Table.from_pylist(rows, schema=SCHEMA))
 
     def load(self) -> pd.DataFrame:
@@ -112,6 +115,12 @@ class RunStore:
         """Ids of the stored images."""
         return frozenset(self.load()["image"])
 
+    def _remove_leftovers(self) -> None:
+        """Temporary files of killed processes; young ones may belong to a running one."""
+        for path in self.parts.glob(f".{self.rank}-*.tmp"):
+            if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                path.unlink(missing_ok=True)
+
     def _write_part(self, table: pa.Table) -> None:
         temporary = self.parts / f".{self.rank}-{token_hex(8)}.tmp"
         try:
@@ -122,9 +131,10 @@ class RunStore:
             for path in self._free_names():
                 try:
                     os.link(temporary, path)
-                    return
                 except FileExistsError:
                     continue
+                _flush_folder(self.parts)
+                return
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -147,27 +157,27 @@ class RunStore:
             temporary.unlink(missing_ok=True)
 
 
+def _flush_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _read_part(path: Path) -> pd.DataFrame | None:
     try:
         return pq.read_table(path, schema=SCHEMA).to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
+        # The file system's own errors carry a number; Arrow's about the contents do not.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{path} cannot be read ({error.strerror})", "run the same command again") from error
         aside = path.with_suffix(".parquet.damaged")
-        path.replace(aside)
+        with suppress(FileNotFoundError):  # another process was faster
+            path.replace(aside)
         log.warning("%s is damaged (%s); set aside as %s, its images will be computed again", path, error, aside.name)
         return None
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Turns a full disk or a forbidden folder into one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(
-                f"no space left for {folder}", "free some and run the same command again: it resumes"
-            ) from error
-        raise UserError(f"{folder} cannot be written ({error.strerror})", "choose another --results") from error
 
 
 def areas_at(frame: pd.DataFrame, threshold_index: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -17,6 +17,8 @@ from .metrics import ImageAreas, Score, score
 from .protocol import Protocol
 from .store import RunStore, areas_at
 
+# What may differ between runs of one backbone and method on the same images.
+TELLING = ("seed", "dtype", "quantize", "weights", "version")
 POCKET_NOTE = (
     "Pocket backbones are tiny twins trained on generated scenes. Their numbers say that the harness works; "
     "they say nothing about the real backbones."
@@ -76,6 +78,7 @@ def long_table(stores: Iterable[RunStore]) -> pd.DataFrame:
                 "split_images": run["split_images"],
                 "seed": plan.seed,
                 "dtype": plan.backbone["dtype"],
+                "quantize": plan.backbone["quantize"],
                 "weights": plan.backbone["weights"],
                 "seconds_per_image": frame["seconds"].mean(),
                 "peak_mib": frame["peak_bytes"].max() / 2**20,
@@ -85,8 +88,19 @@ def long_table(stores: Iterable[RunStore]) -> pd.DataFrame:
         )
     if not rows:
         raise UserError("no run holds an image yet", "make some with: segscale bench")
-    order = ["dataset", "protocol", "method", "parameters", "backbone", "identity"]
-    return pd.DataFrame(rows).sort_values(order, ignore_index=True)
+    order = ["dataset", "split", "protocol", "method", "parameters", "backbone", "identity"]
+    return _labelled(pd.DataFrame(rows).sort_values(order, ignore_index=True))
+
+
+def _labelled(table: pd.DataFrame) -> pd.DataFrame:
+    """Adds ``label``: the backbone, and whatever tells runs apart that would share a cell of a table."""
+    table = table.assign(label=table["backbone"])
+    groups: Any = table.groupby(["dataset", "split", "protocol", "method", "backbone"])
+    for _, group in groups:
+        for column in TELLING:
+            if group[column].nunique(dropna=False) > 1:
+                table.loc[group.index, "label"] += group[column].map(lambda value, name=column: f", {name} {value}")
+    return table
 
 
 def class_table(stores: Iterable[RunStore]) -> pd.DataFrame:
@@ -118,15 +132,12 @@ def interval_text(row: Any) -> str:
 
 
 def scaling_table(table: pd.DataFrame) -> str:
-    """Markdown: rows method x backbone by size, one column per dataset and protocol, mIoU with 95 % interval."""
-    table = table.assign(
-        column=table["dataset"] + " (" + table["protocol"] + ")",
-        cell=table.apply(interval_text, axis=1),
-        size=table["parameters"].map(millions),
-    )
-    cells = table.groupby(["method", "backbone", "column"], sort=False)["cell"].agg("; ".join).unstack("column")
-    order = table.sort_values(["method", "parameters", "backbone"]).drop_duplicates(["method", "backbone"])
-    rows = pd.MultiIndex.from_arrays([order["method"], order["backbone"]])
+    """Markdown: rows method x backbone by size, columns dataset, split and protocol; mIoU with 95 % interval."""
+    column = table["dataset"] + " " + table["split"] + " (" + table["protocol"] + ")"
+    shown = table.assign(column=column, cell=table.apply(interval_text, axis=1), size=table["parameters"].map(millions))
+    cells = shown.groupby(["method", "label", "column"], sort=False)["cell"].agg("; ".join).unstack("column")
+    order = shown.sort_values(["method", "parameters", "label"]).drop_duplicates(["method", "label"])
+    rows = pd.MultiIndex.from_arrays([order["method"], order["label"]], names=["method", "backbone"])
     cells = cells.reindex(rows).fillna("-").reset_index()
     cells.insert(2, "parameters", order["size"].to_numpy())
     return tabulate(cells, headers="keys", tablefmt="github", showindex=False, disable_numparse=True)
@@ -139,8 +150,8 @@ def millions(parameters: float | None) -> str:
 def leaderboard(table: pd.DataFrame) -> str:
     """Markdown: one table per dataset and protocol, best first, with everything a row must carry."""
     parts = ["# Leaderboard", ""]
-    groups: Any = table.groupby(["dataset", "protocol"])
-    for (dataset, protocol), group in groups:
+    groups: Any = table.groupby(["dataset", "split", "protocol"])
+    for (dataset, split, protocol), group in groups:
         ranked = group.sort_values("miou", ascending=False)
         shown = pd.DataFrame(
             {
@@ -151,7 +162,6 @@ def leaderboard(table: pd.DataFrame) -> str:
                 ),
                 "aAcc": ranked["accuracy"].map("{:.1f}".format),
                 "images": [f"{i} of {n}" for i, n in zip(ranked["images"], ranked["split_images"], strict=True)],
-                "split": ranked["split"],
                 "seed": ranked["seed"],
                 "weights": ranked["weights"],
                 "dtype": ranked["dtype"],
@@ -161,7 +171,7 @@ def leaderboard(table: pd.DataFrame) -> str:
                 "run": ranked["identity"],
             }
         )
-        parts += [f"## {dataset}, protocol {protocol}", ""]
+        parts += [f"## {dataset} {split}, protocol {protocol}", ""]
         parts += [tabulate(shown, headers="keys", tablefmt="github", showindex=False, disable_numparse=True), ""]
     if table["backbone"].str.startswith("pocket-").any():
         parts += [POCKET_NOTE, ""]

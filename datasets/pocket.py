@@ -207,7 +207,8 @@ class PocketScenes(Dataset):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        return tuple(f"{self.split}-{index:05d}" for index in range(self.size))
+        prefix = self.split if self.seed == 0 else f"{self.split}-seed{self.seed}"
+        return tuple(f"{prefix}-{index:05d}" for index in range(self.size))
 
     def __getitem__(self, index: int) -> Sample:
         scene = make_scene(self.seed, self.split, index)

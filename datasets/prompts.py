@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from segscale.errors import UserError
 from segscale.prompt import Prompt, Span, Word
 
-ENTITY = re.compile(r"[^,;.()]+")
+# What parts a caption into phrases: punctuation, and the little words between nouns.
+BETWEEN = r"and|or|on|in|at|of|by|with|without|under|over|above|below|behind|beside|near|against|next to|in front of"
+SEPARATOR = re.compile(rf"[,;.()]|\b(?:{BETWEEN})\b", re.IGNORECASE)
 LEADING = re.compile(r"\s*(?:(?:and|an?|the)\s+)*", re.IGNORECASE)
 
 
@@ -26,28 +28,46 @@ def class_prompt(names: Sequence[str], background: Sequence[str] = (), separator
 
 
 def entities(caption: str) -> list[tuple[str, Span]]:
-    """Noun phrases of a list-like caption: lower-case text without article, and its span."""
+    """Noun phrases of a caption: lower-case text without article, and its span."""
     found: list[tuple[str, Span]] = []
-    for match in ENTITY.finditer(caption):
-        lead = LEADING.match(match.group())
-        start = match.start() + (lead.end() if lead else 0)
-        phrase = caption[start : match.end()].rstrip()
+    ends = [match.span() for match in SEPARATOR.finditer(caption)]
+    starts = [0, *(end for _, end in ends)]
+    for first, last in zip(starts, [*(start for start, _ in ends), len(caption)], strict=True):
+        lead = LEADING.match(caption, first, last)
+        start = lead.end() if lead else first
+        phrase = caption[start:last].rstrip()
         if phrase:
             found.append((phrase.lower(), (start, start + len(phrase))))
     return found
 
 
+def _says(phrase: str, name: str) -> bool:
+    return phrase in (name.lower(), f"{name.lower()}s")
+
+
+def _ends_with(phrase: str, name: str) -> bool:
+    return phrase.endswith((f" {name.lower()}", f" {name.lower()}s"))
+
+
 def caption_prompt(caption: str, names: Sequence[str]) -> Prompt:
     """A caption whose phrases are matched to class names, singular or plural.
 
-    Classes that the caption leaves out are appended. Phrases that match none are background words.
+    A class that is no phrase of its own is looked for at the end of longer ones ("blue sky"). Classes that the
+    caption leaves out are appended. Phrases that match none are background words.
     """
     text = caption.strip().rstrip(".")
-    spans: dict[str, list[Span]] = {name: [] for name in names}
+    phrases = entities(text)
+    spans = {name: [span for phrase, span in phrases if _says(phrase, name)] for name in names}
+    taken = {span for found in spans.values() for span in found}
+    for name in names:
+        if not spans[name]:
+            heads = [span for phrase, span in phrases if span not in taken and _ends_with(phrase, name)]
+            spans[name] = heads
+            taken.update(heads)
     background: dict[str, list[Span]] = {}
-    for phrase, span in entities(text):
-        matched = next((name for name in names if phrase in (name.lower(), f"{name.lower()}s")), None)
-        (spans[matched] if matched is not None else background.setdefault(phrase, [])).append(span)
+    for phrase, span in phrases:
+        if span not in taken:
+            background.setdefault(phrase, []).append(span)
     for name in names:
         if not spans[name]:
             text += ", " if text else ""

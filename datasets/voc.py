@@ -27,8 +27,11 @@ class PascalVOC(Dataset):
             raise unknown_split(name, split, SPLITS)
         root = Path(data_root or f"data/{name}").expanduser() / "VOCdevkit" / "VOC2012"
         lists = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-        if not lists.is_file():
-            raise UserError(f"there is no {lists}", "unpack VOC 2012 and name its folder with --data-root")
+        for path in (lists, root / "JPEGImages", root / "SegmentationClass"):
+            if not path.exists():
+                raise UserError(f"there is no {path}", "unpack VOC 2012 and name its folder with --data-root")
+        if not lists.read_text().strip():
+            raise UserError(f"{lists} lists no image", "replace the file from the original dataset")
         source = import_mmseg("datasets").PascalVOCDataset(
             data_root=str(root),
             ann_file=f"ImageSets/Segmentation/{split}.txt",

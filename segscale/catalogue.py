@@ -52,7 +52,11 @@ def config_file(kind: Kind, name: str) -> Path:
 
 def describe(kind: Kind) -> dict[str, str]:
     """First docstring line of every config."""
-    return {
-        name: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
-        for name, path in config_files(kind).items()
-    }
+    return {name: _first_line(path) for name, path in config_files(kind).items()}
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+    except SyntaxError as error:
+        raise UserError(f"{path} is not Python (line {error.lineno})", "correct it") from error

@@ -28,7 +28,13 @@ def load_config(kind: Kind, name: str, imports: bool = False) -> dict[str, Any]:
     Names that start with an underscore are building blocks for other names and are left out.
     """
     path = config_file(kind, name)
-    config = Config.fromfile(path, import_custom_modules=imports).to_dict()
+    try:
+        config = Config.fromfile(path, import_custom_modules=imports).to_dict()
+    except (ImportError, SyntaxError, OSError) as error:
+        hint = "put its module on PYTHONPATH" if isinstance(error, ImportError) else "correct it"
+        # mmengine's own message is a page long; what it came from is a line.
+        cause = str(error.__context__ or error).partition("\n")[0]
+        raise UserError(f"{path} cannot be used: {cause}", hint) from error
     if "type" not in config:
         raise UserError(f"{path} sets no type", "see docs/extending.md for what a config holds")
     return {key: value for key, value in config.items() if key != "custom_imports" and not key.startswith("_")}

