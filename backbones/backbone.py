@@ -19,7 +19,7 @@ from segscale.prompt import Prompt
 
 from .architecture import build_without_weights
 from .images import pixel_values
-from .loading import TEXT_ENCODERS, LoadOptions, load_denoiser, load_pipeline, reinitialise
+from .loading import TEXT_ENCODERS, LoadOptions, check_device, load_denoiser, load_pipeline, reinitialise
 from .maps import AttentionMaps, CaptureSettings, MapRequest, Recommended
 from .noise import NoiseLevel
 from .probe import AttentionProbe, Target
@@ -73,6 +73,7 @@ class Backbone(ABC):
         self.recommended = Recommended(**recommended)
         self.presets = presets or {}
         self.load = load or LoadOptions()
+        check_device(self.load.device, self.load.offload)
         parts = dict.fromkeys(self.dropped_parts) | load_arguments
         self.pipeline: Any
         if self.load.source == "pretrained":

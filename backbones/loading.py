@@ -80,7 +80,6 @@ def load_pipeline(
     pipeline_class: type[DiffusionPipeline], denoiser: str, weights: str, options: LoadOptions, **arguments: Any
 ) -> DiffusionPipeline:
     """A pipeline in evaluation mode on its device. ``arguments`` go to ``from_pretrained`` (None drops a part)."""
-    check_device(options.device, options.offload)
     source = resolve_weights(weights)
     with explained(weights, source):
         pipeline = pipeline_class.from_pretrained(
@@ -99,7 +98,6 @@ def load_pipeline(
 
 def load_denoiser(model_class: Any, weights: str, part: str, options: LoadOptions) -> nn.Module:
     """The denoiser alone, for repositories that hold nothing else; revision and variant are the other one's."""
-    check_device(options.device, options.offload)
     configuration = quantization(options, part)
     source = resolve_weights(weights, f"{part}/config.json")
     with explained(weights, source):

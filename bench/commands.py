@@ -13,6 +13,8 @@ from segscale.catalogue import KINDS, config_file, config_files, describe
 from segscale.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ..backbones.loading import LoadOptions
     from .plan import RunOptions
     from .store import RunStore
@@ -46,39 +48,17 @@ def bench(arguments: argparse.Namespace) -> None:
     variants = [options, replace(options, untrained=True)] if arguments.with_untrained else [options]
     _run_cells(arguments, variants)
     if _reports():
-        table(arguments)
-        leaderboard(arguments)
+        _write_leaderboard(arguments.results, _write_tables(arguments.results))
 
 
 def table(arguments: argparse.Namespace) -> None:
-    from .figures import scaling_figure
-    from .tables import POCKET_NOTE, class_table, find_runs, long_table, scaling_table
-    from .writing import explained_writes
-
-    stores = find_runs(arguments.results)
-    rows = long_table(stores)
-    print(scaling_table(rows))
-    if rows["backbone"].str.startswith("pocket-").any():
-        print(f"\n{POCKET_NOTE}")
-    print()
-    with explained_writes(arguments.results):
-        for name, frame in (("scaling.csv", rows), ("classes.csv", class_table(stores))):
-            frame.to_csv(arguments.results / name, index=False)
-            _print_written(arguments.results / name)
-        figure = arguments.results / "figures" / "scaling.png"
-        scaling_figure(rows, figure)
-        _print_written(figure)
+    _write_tables(arguments.results)
 
 
 def leaderboard(arguments: argparse.Namespace) -> None:
-    from .tables import find_runs, leaderboard, long_table
-    from .writing import explained_writes
+    from .tables import evaluate_runs, long_table
 
-    path = arguments.results / "leaderboard.md"
-    text = leaderboard(long_table(find_runs(arguments.results)))
-    with explained_writes(arguments.results):
-        path.write_text(text)
-    _print_written(path)
+    _write_leaderboard(arguments.results, long_table(evaluate_runs(arguments.results)))
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -105,10 +85,11 @@ def sites(arguments: argparse.Namespace) -> None:
     config_file("backbone", arguments.backbone)
     from tabulate import tabulate
 
+    from ..backbones.loading import LoadOptions
     from .plan import build_backbone
 
     _quiet_libraries()
-    backbone = build_backbone(arguments.backbone, _load_source(arguments.backbone, "meta"))
+    backbone = build_backbone(arguments.backbone, LoadOptions(source=_source(arguments.backbone, "meta")))
     size = arguments.size or backbone.recommended.image_size
     backbone.check_size(size)
     rows = [
@@ -126,7 +107,7 @@ def perf(arguments: argparse.Namespace) -> None:
     from .plan import build_backbone, build_method
 
     _quiet_libraries()
-    source = _load_source(arguments.backbone, "random").source if arguments.weights is None else "pretrained"
+    source = _source(arguments.backbone, "random") if arguments.weights is None else "pretrained"
     load = replace(_load_options(arguments), source=source)
     backbone = build_backbone(arguments.backbone, load, arguments.weights)
     methods = [build_method(name, arguments.backbone, arguments.size) for name in arguments.method]
@@ -166,18 +147,50 @@ def _reports() -> bool:
     return rank_and_world()[0] == 0
 
 
+def _write_tables(results: Path) -> pd.DataFrame:
+    """Prints the scaling table, writes CSV files and figure; returns the long table."""
+    from .figures import scaling_figure
+    from .tables import POCKET_NOTE, class_table, evaluate_runs, long_table, scaling_table
+    from .writing import explained_writes
+
+    evaluated = evaluate_runs(results)
+    rows = long_table(evaluated)
+    print(scaling_table(rows))
+    if rows["backbone"].str.startswith("pocket-").any():
+        print(f"\n{POCKET_NOTE}")
+    print()
+    with explained_writes(results):
+        for name, frame in (("scaling.csv", rows), ("classes.csv", class_table(evaluated))):
+            frame.to_csv(results / name, index=False)
+            _print_written(results / name)
+        figure = results / "figures" / "scaling.png"
+        scaling_figure(rows, figure)
+        _print_written(figure)
+    return rows
+
+
+def _write_leaderboard(results: Path, rows: pd.DataFrame) -> None:
+    from .tables import leaderboard
+    from .writing import explained_writes
+
+    path = results / "leaderboard.md"
+    with explained_writes(results):
+        path.write_text(leaderboard(rows))
+    _print_written(path)
+
+
 def _print_classes(store: RunStore) -> None:
     import numpy as np
 
     from .tables import backbone_label, evaluate_store
 
-    frame, result, protocol = evaluate_store(store)
-    plan, names = store.plan(), store.read()["classes"]
-    print(f"\n{backbone_label(plan.backbone)} x {plan.method['name']} on {plan.dataset['name']} ({protocol.name})")
-    for name, iou in zip(names, result.class_iou, strict=True):
+    one = evaluate_store(store)
+    plan, result = one.plan, one.score
+    print(f"\n{backbone_label(plan.backbone)} x {plan.method['name']} on {plan.dataset['name']} ({one.protocol.name})")
+    for name, iou in zip(one.run["classes"], result.class_iou, strict=True):
         print(f"  {name:22} {'-' if np.isnan(iou) else f'{100 * iou:.1f}'}")
     interval = f"[{100 * result.low:.1f}, {100 * result.high:.1f}]"
-    print(f"  mIoU {100 * result.miou:.1f} {interval}, aAcc {100 * result.accuracy:.1f}, {len(frame)} images")
+    print(f"  mIoU {100 * result.miou:.1f} {interval}, aAcc {100 * result.accuracy:.1f}, {len(one.frame)} images")
     _print_written(store.folder)
 
 
@@ -207,14 +220,11 @@ def _local_device(device: str) -> str:
     return f"cuda:{local}" if device == "cuda" and local is not None else device
 
 
-def _load_source(backbone: str, without_weights: Literal["random", "meta"]) -> LoadOptions:
-    """Options that load no weights where the backbone's config states its architecture."""
+def _source(backbone: str, without_weights: Literal["random", "meta"]) -> Literal["pretrained", "random", "meta"]:
+    """No weights are needed where the backbone's config states its architecture."""
     from segscale.registry import load_config
 
-    from ..backbones.loading import LoadOptions
-
-    known = "architecture" in load_config("backbone", backbone)
-    return LoadOptions(source=without_weights if known else "pretrained")
+    return without_weights if "architecture" in load_config("backbone", backbone) else "pretrained"
 
 
 def _run_options(arguments: argparse.Namespace) -> RunOptions:

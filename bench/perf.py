@@ -6,28 +6,30 @@ the memory depends on their values.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 
 from ..backbones.backbone import Backbone
-from ..backbones.maps import CaptureSettings, MapRequest
 from ..datasets.prompts import class_prompt
 from ..methods.method import Method
 from .memory import PeakMemory
 
+Result = TypeVar("Result")
 PROMPT = class_prompt(["star", "ring"], ["grass", "background"])
 
 
 @dataclass(frozen=True)
 class Cost:
-    """seconds: median wall time. peak_bytes: largest memory of the process, or of the GPU, while it ran."""
+    """seconds: wall time. peak_bytes: largest memory of the process, or of the GPU, while it ran."""
 
     seconds: float
     peak_bytes: int
@@ -64,17 +66,15 @@ class Comparison:
         return self.observed.peak_bytes - self.plain.peak_bytes
 
 
-def measure(work: Callable[[], object], device: torch.device, repeats: int) -> Cost:
-    """Cost of ``work`` over ``repeats`` runs."""
-    memory, seconds = PeakMemory(device), []
+def measure(work: Callable[[], Result], device: torch.device) -> tuple[Cost, Result]:
+    """Cost of running ``work`` once, and what it returned."""
+    memory = PeakMemory(device)
     memory.reset()
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return Cost(median(seconds), memory.read())
+    start = time.perf_counter()
+    result = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return Cost(time.perf_counter() - start, memory.read()), result
 
 
 def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> Comparison:
@@ -85,19 +85,15 @@ def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> 
     settings = methods[0].settings
     backbone.check_size(settings.image_size)
     requests = [method.request(backbone.sites(settings.image_size)) for method in methods]
-    merged = MapRequest()
-    for request in requests:
-        merged |= request
+    merged = reduce(or_, requests)
     noise = np.random.default_rng(0).integers(0, 256, (settings.image_size, settings.image_size, 3), np.uint8)
     image = Image.fromarray(noise)
     device = backbone.device
-    text = measure(lambda: backbone.conditioning(PROMPT.text), device, 1)
+    text, conditioning = measure(lambda: backbone.conditioning(PROMPT.text), device)
     backbone.free_text_encoders()
-    gc.collect()
-    encode = measure(lambda: _encode(backbone, image, settings), device, 1)
-    latent = _encode(backbone, image, settings)
+    encode, latent = measure(lambda: backbone.encode_image(image, settings, torch.Generator().manual_seed(0)), device)
     level = backbone.noise_level(settings)
-    timestep, conditioning = torch.tensor([level.timestep], device=device), backbone.conditioning(PROMPT.text)
+    timestep = torch.tensor([level.timestep], device=device)
 
     def plain() -> None:
         with torch.no_grad():
@@ -110,7 +106,7 @@ def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> 
 
     plain()
     observed()
-    pairs = [(measure(plain, device, 1), measure(observed, device, 1)) for _ in range(repeats)]
+    pairs = [(measure(plain, device)[0], measure(observed, device)[0]) for _ in range(repeats)]
     return Comparison(
         text=text,
         image=encode,
@@ -123,7 +119,3 @@ def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> 
 
 def _middle(costs: list[Cost]) -> Cost:
     return Cost(median(cost.seconds for cost in costs), int(median(cost.peak_bytes for cost in costs)))
-
-
-def _encode(backbone: Backbone, image: Image.Image, settings: CaptureSettings) -> torch.Tensor:
-    return backbone.encode_image(image, settings, torch.Generator().manual_seed(0))

@@ -75,9 +75,11 @@ def run_methods(
     data, rules = build_dataset(dataset, options), build("protocol", protocol)
     rank, world = rank_and_world()
     wanted = range(len(data))[: options.limit]
+    ids = data.ids
     mine = wanted[rank::world]
-    cells = [_open_cell(build_method(name, backbone), backbone, data, rules, options, rank, mine) for name in methods]
-    missing = [index for index in mine if any(data.ids[index] in cell.todo for cell in cells)]
+    my_ids = frozenset(ids[index] for index in mine)
+    cells = [_open_cell(build_method(name, backbone), backbone, data, rules, options, rank, my_ids) for name in methods]
+    missing = [index for index in mine if any(ids[index] in cell.todo for cell in cells)]
     if missing:
         model = build_backbone(backbone, pinned(backbone, options), options.weights, options.untrained)
         for cell in cells:
@@ -90,7 +92,13 @@ def run_methods(
 
 
 def _open_cell(
-    method: Method, backbone: str, data: Dataset, rules: Protocol, options: RunOptions, rank: int, mine: Sequence[int]
+    method: Method,
+    backbone: str,
+    data: Dataset,
+    rules: Protocol,
+    options: RunOptions,
+    rank: int,
+    my_ids: frozenset[str],
 ) -> _Cell:
     plan = make_plan(backbone, method, data, rules, options)
     store = RunStore(run_folder(options.results, plan), rank)
@@ -103,8 +111,7 @@ def _open_cell(
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
     }
     store.start(plan, metadata)
-    done = store.done()
-    return _Cell(method, store, frozenset(data.ids[index] for index in mine) - done)
+    return _Cell(method, store, my_ids - store.done())
 
 
 def _loop(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tabulate import tabulate
 from segscale.errors import UserError
 from segscale.registry import build
 
+from .identity import Plan
 from .metrics import ImageAreas, Score, score
 from .protocol import Protocol
 from .store import RunStore, areas_at
@@ -33,10 +35,21 @@ def find_runs(results: Path) -> list[RunStore]:
     return [RunStore(folder) for folder in folders]
 
 
-def evaluate_store(store: RunStore) -> tuple[pd.DataFrame, Score, Protocol]:
-    """Stored images of a run, their score under the protocol's current threshold, and the protocol."""
+@dataclass(frozen=True)
+class Evaluated:
+    """A stored run with its images and its score under the protocol's current threshold."""
+
+    run: dict[str, Any]
+    plan: Plan
+    frame: pd.DataFrame
+    score: Score
+    protocol: Protocol
+
+
+def evaluate_store(store: RunStore) -> Evaluated:
+    """Score of one run. Raises UserError for a run without images or that is not what its folder says."""
     run = store.read()
-    plan = store.plan()
+    plan = Plan(**run["plan"])
     if plan.identity != store.folder.name:
         raise UserError(f"{store.folder}/run.json does not match its folder", "remove the folder and run again")
     protocol: Protocol = build("protocol", plan.protocol["name"])
@@ -47,35 +60,40 @@ def evaluate_store(store: RunStore) -> tuple[pd.DataFrame, Score, Protocol]:
         raise UserError(f"{store.folder} holds no image yet", "run it first")
     index = plan.protocol["thresholds"].index(protocol.threshold)
     areas = ImageAreas(*areas_at(frame, index, len(run["classes"])))
-    return frame, score(areas, protocol.averaging), protocol
+    return Evaluated(run, plan, frame, score(areas, protocol.averaging), protocol)
+
+
+def evaluate_runs(results: Path) -> list[Evaluated]:
+    """All runs below ``results`` that hold an image."""
+    evaluated = [evaluate_store(store) for store in find_runs(results) if store.done()]
+    if not evaluated:
+        raise UserError("no run holds an image yet", "make some with: segscale bench")
+    return evaluated
 
 
 def backbone_label(backbone: dict[str, object]) -> str:
     return f"{backbone['name']} (untrained)" if backbone["untrained"] else str(backbone["name"])
 
 
-def long_table(stores: Iterable[RunStore]) -> pd.DataFrame:
+def long_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
     """One row per run; mIoU, its interval and accuracy in percent, seconds per image, peak memory in MiB."""
     rows = []
-    for store in stores:
-        run, plan = store.read(), store.plan()
-        if store.load().empty:
-            continue
-        frame, result, protocol = evaluate_store(store)
+    for one in evaluated:
+        plan, result, frame = one.plan, one.score, one.frame
         rows.append(
             {
                 "backbone": backbone_label(plan.backbone),
-                "parameters": run.get("parameters"),
+                "parameters": one.run.get("parameters"),
                 "method": plan.method["name"],
                 "dataset": plan.dataset["name"],
                 "split": plan.dataset["split"],
-                "protocol": protocol.name,
+                "protocol": one.protocol.name,
                 "miou": 100 * result.miou,
                 "low": 100 * result.low,
                 "high": 100 * result.high,
                 "accuracy": 100 * result.accuracy,
                 "images": len(frame),
-                "split_images": run["split_images"],
+                "split_images": one.run["split_images"],
                 "seed": plan.seed,
                 "dtype": plan.backbone["dtype"],
                 "quantize": plan.backbone["quantize"],
@@ -86,8 +104,6 @@ def long_table(stores: Iterable[RunStore]) -> pd.DataFrame:
                 "identity": plan.identity,
             }
         )
-    if not rows:
-        raise UserError("no run holds an image yet", "make some with: segscale bench")
     order = ["dataset", "split", "protocol", "method", "parameters", "backbone", "identity"]
     return _labelled(pd.DataFrame(rows).sort_values(order, ignore_index=True))
 
@@ -103,25 +119,21 @@ def _labelled(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def class_table(stores: Iterable[RunStore]) -> pd.DataFrame:
+def class_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
     """One row per run and class; IoU in percent, empty where the class is neither predicted nor labelled."""
     rows = []
-    for store in stores:
-        run, plan = store.read(), store.plan()
-        if store.load().empty:
-            continue
-        _, result, protocol = evaluate_store(store)
+    for one in evaluated:
         rows += [
             {
-                "backbone": backbone_label(plan.backbone),
-                "method": plan.method["name"],
-                "dataset": plan.dataset["name"],
-                "protocol": protocol.name,
+                "backbone": backbone_label(one.plan.backbone),
+                "method": one.plan.method["name"],
+                "dataset": one.plan.dataset["name"],
+                "protocol": one.protocol.name,
                 "class": name,
                 "iou": 100 * iou,
-                "identity": plan.identity,
+                "identity": one.plan.identity,
             }
-            for name, iou in zip(run["classes"], result.class_iou, strict=True)
+            for name, iou in zip(one.run["classes"], one.score.class_iou, strict=True)
         ]
     return pd.DataFrame(rows)
 

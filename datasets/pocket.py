@@ -207,9 +207,11 @@ class PocketScenes(Dataset):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        prefix = self.split if self.seed == 0 else f"{self.split}-seed{self.seed}"
-        return tuple(f"{prefix}-{index:05d}" for index in range(self.size))
+        return tuple(self._id(index) for index in range(self.size))
+
+    def _id(self, index: int) -> str:
+        return f"{self.split if self.seed == 0 else f'{self.split}-seed{self.seed}'}-{index:05d}"
 
     def __getitem__(self, index: int) -> Sample:
         scene = make_scene(self.seed, self.split, index)
-        return Sample(self.ids[index], Image.fromarray(scene.image), scene.mask, scene.caption)
+        return Sample(self._id(index), Image.fromarray(scene.image), scene.mask, scene.caption)

@@ -9,7 +9,7 @@ from segscale.bench import run
 from segscale.bench.plan import RunOptions, build_dataset, build_method, make_plan
 from segscale.bench.run import run_methods
 from segscale.bench.store import RunStore
-from segscale.bench.tables import evaluate_store, find_runs, long_table
+from segscale.bench.tables import evaluate_runs, evaluate_store, long_table
 from segscale.methods.vanilla import Vanilla
 
 from segscale.registry import build
@@ -77,15 +77,15 @@ def test_an_image_without_classes_is_all_background(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("segscale.bench.protocol.Protocol.present_classes", lambda *_: ())
     monkeypatch.setattr(Backbone, "capture", lambda *_: pytest.fail("needs no forward"))
     (store,) = run_methods("pocket-sd15", ["vanilla"], *CELL, RunOptions(limit=2, results=tmp_path))
-    _, score, protocol = evaluate_store(store)
-    prediction = store.load()["prediction"].iloc[0].reshape(len(protocol.thresholds), 13)
+    one = evaluate_store(store)
+    prediction = one.frame["prediction"].iloc[0].reshape(len(one.protocol.thresholds), 13)
     assert (prediction[:, 0] == 64 * 64).all()
-    assert 0 < score.accuracy < 1
+    assert 0 < one.score.accuracy < 1
 
 
 def test_rows_carry_what_a_number_needs(tmp_path: Path) -> None:
     run_methods("pocket-sd15", ["vanilla"], *CELL, RunOptions(limit=3, seed=7, untrained=True, results=tmp_path))
-    (row,) = long_table(find_runs(tmp_path)).to_dict("records")
+    (row,) = long_table(evaluate_runs(tmp_path)).to_dict("records")
     assert (row["backbone"], row["images"], row["split_images"]) == ("pocket-sd15 (untrained)", 3, 200)
     assert (row["seed"], row["protocol"], row["dtype"]) == (7, "standard", "float32")
     assert row["low"] <= row["miou"] <= row["high"]
@@ -111,11 +111,11 @@ def test_seed_dtype_split_and_weights_are_part_of_the_identity(tmp_path: Path) -
 def test_real_photographs_run_to_per_class_iou(voc_mini: Path, tmp_path: Path) -> None:
     options = RunOptions(data_root=str(voc_mini), results=tmp_path)
     (store,) = run_methods("pocket-sd15", ["vanilla"], "voc", "standard", options)
-    frame, score, _ = evaluate_store(store)
+    one = evaluate_store(store)
     dataset = build("dataset", "voc", data_root=str(voc_mini))
     counted = sum(int((dataset[index].label != 255).sum()) for index in range(4))
-    assert sum(sum(label) for label in frame["label"]) == counted
-    present = {name for name, iou in zip(dataset.classes, score.class_iou, strict=True) if iou == iou}
+    assert sum(sum(label) for label in one.frame["label"]) == counted
+    present = {name for name, iou in zip(dataset.classes, one.score.class_iou, strict=True) if iou == iou}
     assert {"background", "person", "dog", "bicycle"} <= present
 
 
