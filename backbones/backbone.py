@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +22,9 @@ from .images import pixel_values
 from .loading import TEXT_ENCODERS, LoadOptions, check_device, load_denoiser, load_pipeline, reinitialise
 from .maps import AttentionMaps, CaptureSettings, MapRequest, Recommended
 from .noise import NoiseLevel
-from .probe import AttentionProbe, Target
+from .probe import AttentionProbe, Observation, Target
+from .reductions import HeadWeighting
+from .similarity import SimilarityStream
 from .sites import Site
 from .tokens import StreamTokens
 
@@ -223,44 +225,92 @@ class Backbone(ABC):
         _check_truncation(prompt, tokens)
         conditioning = self.conditioning(prompt.text)
         sites = {site.name: site for site in self.sites(image_size)}
-        wanted = _select(sites, request.text | request.pixels, self.name)
-        targets = self._targets(wanted, request, conditioning.text_length)
+        wanted = _select(sites, request.sites, self.name)
+        weightings = _by_site(request.weighted)
+        targets = self._targets(wanted, request, weightings, conditioning.text_length)
         timestep = torch.tensor([level.timestep], device=noised.device)
-        with AttentionProbe(self.denoiser, targets, pixel_dtype) as probe:
-            self.denoise(noised.to(self.dtype), timestep, conditioning)
         maps = AttentionMaps(wanted, tokens)
-        for site in wanted.values():
-            if site.name in request.text and site.text_module:
-                text = probe.observations[site.text_module].text
-                assert text is not None
-                maps.text[site.name] = text
-            if site.name in request.pixels and site.pixel_module:
-                pixels = probe.observations[site.pixel_module].pixels
-                assert pixels is not None
-                maps.pixels[site.name] = pixels
+        similarities = SimilarityStream(request.similar)
+        by_module = {module: site for site in wanted.values() for module in (site.text_module, site.pixel_module)}
+
+        def gather(module: str, seen: Observation) -> None:
+            site = by_module[module]
+            if site.name in request.text and seen.text is not None:
+                maps.text[site.name] = seen.text
+            for rule in weightings.get(site.name, ()):
+                text = seen.weighted.get(rule, seen.text)
+                if text is not None:
+                    maps.weighted[site.name, rule] = text
+            if seen.feature is not None:
+                similarities.add_feature(site, seen.feature)
+            if seen.pixels is not None:
+                similarities.add_pixels(site, seen.pixels)
+                if site.name in request.pixels:
+                    maps.pixels[site.name] = seen.pixels
+            # Maps are large: from here on only those who asked hold them.
+            seen.pixels = seen.feature = None
+
+        with AttentionProbe(self.denoiser, targets, pixel_dtype, observer=gather):
+            self.denoise(noised.to(self.dtype), timestep, conditioning)
+        maps.similarity.update(similarities.values)
         return maps
 
-    def _targets(self, sites: Mapping[str, Site], request: MapRequest, text_length: int) -> dict[str, Target]:
+    def _targets(
+        self,
+        sites: Mapping[str, Site],
+        request: MapRequest,
+        weightings: Mapping[str, Sequence[HeadWeighting]],
+        text_length: int,
+    ) -> dict[str, Target]:
+        """What to keep of every module; where there is no out projection, heads are averaged."""
+        compared = {name for name, _ in request.similar}
+        references = {measure.reference_site for _, measure in request.similar}
         targets: dict[str, Target] = {}
         for site in sites.values():
-            text, pixels = site.name in request.text, site.name in request.pixels
+            pixels = site.name in request.pixels or site.name in compared
+            rules = tuple(weightings.get(site.name, ()))
+            mean = site.name in request.text or bool(rules and site.projection is None)
+            rules = rules if site.projection else ()
+            text = bool(mean or rules)
+            reference = site.name in references
             if site.kind == "joint":
                 assert site.text_module is not None
-                targets[site.text_module] = self._joint_target(site, text_length, text, pixels)
+                image, words = self._joint_columns(site, text_length)
+                targets[site.text_module] = Target(
+                    queries=image,
+                    text=words if text else None,
+                    pixels=image if pixels else None,
+                    mean=mean,
+                    weightings=rules,
+                    projection=site.projection,
+                    feature="output" if reference else None,
+                )
                 continue
-            if text and site.text_module:
-                targets[site.text_module] = Target(queries=slice(None), text=slice(None))
+            if site.text_module and (text or reference):
+                targets[site.text_module] = Target(
+                    queries=slice(None),
+                    text=slice(None) if text else None,
+                    mean=mean,
+                    weightings=rules,
+                    projection=site.projection,
+                    feature="query" if reference else None,
+                )
             if pixels and site.pixel_module:
                 targets[site.pixel_module] = Target(queries=slice(None), pixels=slice(None))
         return targets
 
-    def _joint_target(self, site: Site, text_length: int, text: bool, pixels: bool) -> Target:
-        image = slice(0, site.grid.pixels)
-        words = slice(site.grid.pixels, site.grid.pixels + text_length)
+    def _joint_columns(self, site: Site, text_length: int) -> tuple[slice, slice]:
+        """Image rows and text columns of a joint sequence."""
         if self.text_first:
-            words = slice(0, text_length)
-            image = slice(text_length, text_length + site.grid.pixels)
-        return Target(queries=image, text=words if text else None, pixels=image if pixels else None)
+            return slice(text_length, text_length + site.grid.pixels), slice(0, text_length)
+        return slice(0, site.grid.pixels), slice(site.grid.pixels, site.grid.pixels + text_length)
+
+
+def _by_site(weighted: Iterable[tuple[str, HeadWeighting]]) -> dict[str, list[HeadWeighting]]:
+    rules: dict[str, list[HeadWeighting]] = {}
+    for site, rule in sorted(weighted, key=repr):
+        rules.setdefault(site, []).append(rule)
+    return rules
 
 
 def _select(sites: Mapping[str, Site], names: Iterable[str], backbone: str) -> dict[str, Site]:

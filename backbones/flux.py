@@ -64,15 +64,16 @@ class Flux(Backbone):
         return Grid(side, side)
 
     def sites(self, image_size: int) -> tuple[Site, ...]:
-        transformer = self.pipeline.transformer
-        double = [(f"transformer_blocks.{i}.attn", b) for i, b in enumerate(transformer.transformer_blocks)]
-        single = [
-            (f"single_transformer_blocks.{i}.attn", b) for i, b in enumerate(transformer.single_transformer_blocks)
-        ]
-        return tuple(
-            Site(f"vit-block{layer}", layer, block.attn.heads, self._grid(image_size), module, module)
-            for layer, (module, block) in enumerate(double + single)
-        )
+        transformer, grid = self.pipeline.transformer, self._grid(image_size)
+        sites: list[Site] = []
+        for index, block in enumerate(transformer.transformer_blocks):
+            module = f"transformer_blocks.{index}.attn"
+            projection = f"{module}.to_out.0"
+            sites.append(Site(f"vit-block{len(sites)}", len(sites), block.attn.heads, grid, module, module, projection))
+        for index, block in enumerate(transformer.single_transformer_blocks):
+            module = f"single_transformer_blocks.{index}.attn"
+            sites.append(Site(f"vit-block{len(sites)}", len(sites), block.attn.heads, grid, module, module))
+        return tuple(sites)
 
     def encode_text(self, texts: list[str]) -> Conditioning:
         states, pooled, text_ids = self.pipeline.encode_prompt(

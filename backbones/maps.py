@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from .reductions import HeadWeighting, LayerSimilarity
 from .sites import Site
 from .tokens import StreamTokens
 
@@ -53,7 +54,7 @@ class Recommended:
 
     image_size: in pixels. timestep: ``t`` in 0..1000. feature_size: side of the class scores.
     affinity_sites, affinity_order: self-attention that refines the scores, and how often.
-    reference_site: whose features stand for the whole network (GoCA's layer weights).
+    reference_site: whose features stand for the whole network (GoCA's layer weights). heads: how GoCA weighs heads.
     """
 
     image_size: int
@@ -62,25 +63,49 @@ class Recommended:
     affinity_sites: tuple[str, ...]
     affinity_order: int
     reference_site: str
+    heads: str = "dot-product"
 
 
 @dataclass(frozen=True)
 class MapRequest:
-    """Site names whose text-to-pixel and pixel-to-pixel maps are wanted, averaged over heads."""
+    """What is wanted, by site name.
+
+    text, pixels: text-to-pixel and pixel-to-pixel maps averaged over heads. weighted: text-to-pixel maps whose
+    heads a rule weighs. similar: how alike a site is to the reference of a measure, without keeping its map.
+    """
 
     text: frozenset[str] = frozenset()
     pixels: frozenset[str] = frozenset()
+    weighted: frozenset[tuple[str, HeadWeighting]] = frozenset()
+    similar: frozenset[tuple[str, LayerSimilarity]] = frozenset()
 
     def __or__(self, other: MapRequest) -> MapRequest:
-        return MapRequest(self.text | other.text, self.pixels | other.pixels)
+        return MapRequest(
+            self.text | other.text,
+            self.pixels | other.pixels,
+            self.weighted | other.weighted,
+            self.similar | other.similar,
+        )
+
+    @property
+    def sites(self) -> frozenset[str]:
+        """Every site that has to be observed, references included."""
+        return (
+            self.text
+            | self.pixels
+            | {site for site, _ in self.weighted}
+            | {name for site, measure in self.similar for name in (site, measure.reference_site)}
+        )
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Attention of one image under one prompt, averaged over heads.
+    """Attention of one image under one prompt.
 
-    text: site -> float32 ``(pixels, tokens)``, tokens of all text streams side by side.
-    pixels: site -> ``(query pixels, key pixels)`` in the precision asked for.
+    text: site -> float32 ``(pixels, tokens)``, tokens of all text streams side by side, averaged over heads.
+    pixels: site -> ``(query pixels, key pixels)`` in the precision asked for, averaged over heads.
+    weighted: (site, rule) -> as ``text``, heads weighed by the rule (averaged where a site has no out projection).
+    similarity: (site, measure) -> float32 scalar.
     Probabilities come from one softmax over all keys of the module, so a joint site's rows do not sum to one.
     """
 
@@ -88,12 +113,16 @@ class AttentionMaps:
     tokens: tuple[StreamTokens, ...]
     text: dict[str, Tensor] = field(default_factory=dict)
     pixels: dict[str, Tensor] = field(default_factory=dict)
+    weighted: dict[tuple[str, HeadWeighting], Tensor] = field(default_factory=dict)
+    similarity: dict[tuple[str, LayerSimilarity], Tensor] = field(default_factory=dict)
 
     def only(self, request: MapRequest) -> AttentionMaps:
         """The part that ``request`` asks for, so that a method never sees what others asked for."""
         return replace(
             self,
-            sites={name: site for name, site in self.sites.items() if name in request.text | request.pixels},
+            sites={name: site for name, site in self.sites.items() if name in request.sites},
             text={name: text for name, text in self.text.items() if name in request.text},
             pixels={name: pixels for name, pixels in self.pixels.items() if name in request.pixels},
+            weighted={key: text for key, text in self.weighted.items() if key in request.weighted},
+            similarity={key: number for key, number in self.similarity.items() if key in request.similar},
         )

@@ -45,6 +45,7 @@ class PixArtSigma(Backbone):
                 grid=Grid(side, side),
                 text_module=f"transformer_blocks.{index}.attn2",
                 pixel_module=f"transformer_blocks.{index}.attn1",
+                projection=f"transformer_blocks.{index}.attn2.to_out.0",
             )
             for index, block in enumerate(self.pipeline.transformer.transformer_blocks)
         )

@@ -54,7 +54,9 @@ class StableDiffusion3(Backbone):
         for index, block in enumerate(self.pipeline.transformer.transformer_blocks):
             module = f"transformer_blocks.{index}"
             joint = f"{module}.attn"
-            sites.append(Site(f"vit-block{index}", len(sites), block.attn.heads, grid, joint, joint))
+            sites.append(
+                Site(f"vit-block{index}", len(sites), block.attn.heads, grid, joint, joint, f"{joint}.to_out.0")
+            )
             if block.attn2 is not None:
                 dual = f"vit-block{index}-dual"
                 sites.append(Site(dual, len(sites), block.attn2.heads, grid, None, f"{module}.attn2"))

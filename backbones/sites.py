@@ -31,7 +31,8 @@ class Site:
     name: the papers' name, independent of module paths (``up-level2-repeat1-vit-block0``, ``vit-block9``).
     layer: index in execution order. heads: attention heads. grid: the block's pixels.
     text_module, pixel_module: qualified names of the modules whose attention has text keys and pixel keys;
-    the same one where attention is joint, None where there is none.
+    the same one where attention is joint, None where there is none. projection: the text module's out projection,
+    None where the block has none of its own.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Site:
     grid: Grid
     text_module: str | None
     pixel_module: str | None
+    projection: str | None = None
 
     @property
     def kind(self) -> str:

@@ -18,6 +18,7 @@ class StreamTokens:
     name: the stream (``clip``, ``t5``). offset, length: its columns in a text-to-pixel map.
     classes, background: columns of each word, counted from the map's first column.
     special: columns of start, end and padding tokens. cut: names of words that lost tokens to truncation.
+    rescaling: columns whose sum is a pixel's total in GoCA, None for those of all words.
     """
 
     name: str
@@ -27,6 +28,7 @@ class StreamTokens:
     background: tuple[Columns, ...]
     special: Columns
     cut: tuple[str, ...]
+    rescaling: Columns | None = None
 
 
 def _columns(word: Word, offsets: list[tuple[int, int]], special: list[int]) -> tuple[int, ...]:

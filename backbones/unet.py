@@ -41,6 +41,7 @@ def unet_sites(unet: UNet2DConditionModel, latent: Grid) -> tuple[Site, ...]:
                     grid=latent.halved(halvings),
                     text_module=f"{module}.attn2",
                     pixel_module=f"{module}.attn1",
+                    projection=f"{module}.attn2.to_out.0",
                 )
             )
     return tuple(sites)

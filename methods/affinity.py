@@ -4,41 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbones.maps import AttentionMaps
+from ..backbones.sites import Grid
 from .rescaling import min_max
+from .resizing import resized_pixels
 
 
-def resized_pixel_map(maps: AttentionMaps, site: str, side: int) -> Tensor:
-    """Self-attention as float32 ``(side^2, side^2)``, query x key: keys bilinear, queries nearest.
+def spatial_affinity(maps: AttentionMaps, sites: Sequence[str], side: int, renormalised: bool = False) -> Tensor:
+    """Mean over sites of the resized self-attention, ``(side^2, side^2)``, query x key.
 
-    Rows are not renormalised, so a row of a g x g layer sums to about ``(side / g)^2`` (published behaviour).
+    Rows of a g x g site sum to about ``(side / g)^2`` (published), or to one if ``renormalised``.
     """
-    grid = maps.sites[site].grid
-    pixels = maps.pixels[site].float()
-    if (grid.height, grid.width) == (side, side):
-        return pixels
-    keys = pixels.reshape(-1, 1, grid.height, grid.width)
-    keys = F.interpolate(keys, size=(side, side), mode="bilinear", align_corners=False).reshape(len(pixels), -1)
-    rows = torch.arange(side, device=keys.device) * grid.height // side
-    columns = torch.arange(side, device=keys.device) * grid.width // side
-    return keys[(rows[:, None] * grid.width + columns).flatten()]
-
-
-def spatial_affinity(maps: AttentionMaps, sites: Sequence[str], side: int) -> Tensor:
-    """Mean over sites of the resized self-attention, ``(side^2, side^2)``."""
-    total = resized_pixel_map(maps, sites[0], side)
+    grid = Grid(side, side)
+    total = resized_pixels(maps.pixels[sites[0]], maps.sites[sites[0]].grid, grid, renormalised)
+    # A map that needed no resize may be the capture's own.
+    total = total.clone() if total.data_ptr() == maps.pixels[sites[0]].data_ptr() else total
     for site in sites[1:]:
-        total = total + resized_pixel_map(maps, site, side)
-    return total / len(sites)
+        total += resized_pixels(maps.pixels[site], maps.sites[site].grid, grid, renormalised)
+    return total.div_(len(sites))
 
 
-def propagate(scores: Tensor, affinity: Tensor, order: int) -> Tensor:
+def propagate(scores: Tensor, affinity: Tensor, order: int, guarded: bool = False) -> Tensor:
     """``scores`` ``(n, side, side)`` multiplied ``order`` times by ``affinity``, then min-max per map."""
     vectors = scores.flatten(1).T
     for _ in range(order):
         vectors = affinity @ vectors
-    return min_max(vectors.T.reshape(scores.shape))
+    return min_max(vectors.T.reshape(scores.shape), guarded)

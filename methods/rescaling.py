@@ -1,24 +1,31 @@
-"""From token maps to word maps, and their normalisation over space (GoCA, section on rescaling)."""
+"""From token maps to word maps, and GoCA's per-pixel rescaling and per-token renormalisation (arXiv 2603.06178)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbones.tokens import StreamTokens
+from .division import ratio
 
+Rescaling = Literal[
+    "raw",
+    "maximum",
+    "min-max",
+    "share",
+    "share+maximum",
+    "share+min-max",
+    "share+maximum x raw",
+    "share+min-max x raw",
+    "share+min-max x raw+min-max",
+]
+RESCALINGS: tuple[Rescaling, ...] = get_args(Rescaling)
 BLUR_SIZE = 5
 BLUR_SIGMA = 0.3 * ((BLUR_SIZE - 1) / 2 - 1) + 0.8
-
-
-def word_maps(token_maps: Tensor, words: Sequence[Sequence[int]]) -> Tensor:
-    """Mean over each word's token columns: ``(tokens, h, w)`` to ``(words, h, w)``; no column gives NaN."""
-    if not words:
-        return token_maps.new_empty(0, *token_maps.shape[1:])
-    return torch.stack([token_maps[list(columns)].mean(0) for columns in words])
 
 
 def merged_columns(streams: Sequence[StreamTokens]) -> tuple[list[list[int]], list[list[int]]]:
@@ -26,6 +33,54 @@ def merged_columns(streams: Sequence[StreamTokens]) -> tuple[list[list[int]], li
     classes = [[c for part in word for c in part] for word in zip(*(s.classes for s in streams), strict=True)]
     background = [[c for part in word for c in part] for word in zip(*(s.background for s in streams), strict=True)]
     return classes, [columns for columns in background if columns]
+
+
+def rescaling_columns(streams: Sequence[StreamTokens]) -> list[int]:
+    """Columns whose sum is a pixel's total, over all text streams."""
+    named = [
+        {column for word in stream.classes + stream.background for column in word}
+        if stream.rescaling is None
+        else set(stream.rescaling)
+        for stream in streams
+    ]
+    return sorted(set().union(*named))
+
+
+def word_maps(token_maps: Tensor, words: Sequence[Sequence[int]], guarded: bool = False) -> Tensor:
+    """Mean over each word's columns, ``(words, h, w)``; no column gives NaN, or zeros if guarded."""
+    if not words:
+        return token_maps.new_empty(0, *token_maps.shape[1:])
+    empty = token_maps.new_zeros(token_maps.shape[1:])
+    return torch.stack([token_maps[list(columns)].mean(0) if columns or not guarded else empty for columns in words])
+
+
+def rescale(words: Tensor, factor: Tensor, rule: Rescaling, guarded: bool = False) -> Tensor:
+    """Word maps ``(n, h, w)`` rescaled by the total of all words' tokens, ``factor`` ``(h, w)``.
+
+    ``share``: divided by the factor, per pixel. ``maximum``: divided by the map's maximum. ``min-max``: blurred,
+    then stretched to [0, 1]. ``x raw``: times the word map again. guarded: 0 where the published code has 0 / 0.
+    """
+    if not len(words):
+        return words
+    first, *then = rule.split(" x ")
+    maps = words
+    for step in first.split("+"):
+        if step == "share":
+            maps = ratio(maps, factor.expand_as(maps)) if guarded else maps / factor
+        elif step != "raw":
+            maps = _stretch(maps, step, guarded)
+    if then:
+        maps = maps * words
+        if then[0].endswith("min-max"):
+            maps = _stretch(maps, "min-max", guarded)
+    return maps
+
+
+def _stretch(maps: Tensor, rule: str, guarded: bool) -> Tensor:
+    if rule == "min-max":
+        return min_max(blur(maps), guarded)
+    highest = maps.amax((1, 2), keepdim=True)
+    return ratio(maps, highest.expand_as(maps)) if guarded else maps / highest
 
 
 def blur(maps: Tensor) -> Tensor:
@@ -37,12 +92,14 @@ def blur(maps: Tensor) -> Tensor:
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
 
 
-def min_max(maps: Tensor) -> Tensor:
-    """Each map ``(n, h, w)`` stretched to [0, 1]; a constant map gives NaN, as published."""
+def min_max(maps: Tensor, guarded: bool = False) -> Tensor:
+    """Each map ``(n, h, w)`` stretched to [0, 1]; a constant map gives NaN, as published, or zeros if guarded."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    if guarded:
+        return ratio(maps - low, (high - low).expand_as(maps))
     return (maps - low) / (high - low)
 
 
-def strongest(maps: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Pixelwise maximum over ``(n, h, w)``; zeros of ``shape`` where there is no map."""
-    return maps.amax(0) if len(maps) else maps.new_zeros(shape)
+def strongest(maps: Tensor) -> Tensor:
+    """Pixelwise maximum over ``(n, h, w)``; zeros where there is no map."""
+    return maps.amax(0) if len(maps) else maps.new_zeros(maps.shape[1:])

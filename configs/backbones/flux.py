@@ -15,10 +15,12 @@ recommended = dict(
     reference_site="vit-block27",
     affinity_sites=("vit-block12", "vit-block18"),
     affinity_order=2,
+    # Published; single blocks have no out projection of their own to weigh heads by.
+    heads="average",
 )
+# The published vanilla has hand-picked sites already, so the baseline is the same.
+_picked = ("vit-block8", "vit-block28", "vit-block47")
 presets = dict(
-    vanilla=dict(
-        text_sites=("vit-block8", "vit-block28", "vit-block47"),
-        affinity_sites=("vit-block8", "vit-block28", "vit-block47"),
-    )
+    vanilla=dict(text_sites=_picked, affinity_sites=_picked),
+    baseline=dict(text_sites=_picked, affinity_sites=_picked),
 )

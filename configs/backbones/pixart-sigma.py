@@ -15,4 +15,8 @@ recommended = dict(
     affinity_sites=tuple(f"vit-block{i}" for i in range(10, 18)),
     affinity_order=5,
 )
-presets = dict(vanilla=dict(text_sites=tuple(f"vit-block{i}" for i in range(10, 18))))
+# The published vanilla has hand-picked sites already, so the baseline is the same.
+presets = dict(
+    vanilla=dict(text_sites=tuple(f"vit-block{i}" for i in range(10, 18))),
+    baseline=dict(text_sites=tuple(f"vit-block{i}" for i in range(10, 18))),
+)

@@ -14,3 +14,5 @@ recommended = dict(
     affinity_sites=("vit-block5",),
     affinity_order=1,
 )
+# The block that localises best alone, on the calibration scenes.
+presets = dict(baseline=dict(text_sites=("vit-block1",)))

@@ -13,3 +13,4 @@ recommended = dict(
     affinity_sites=("vit-block2", "vit-block3", "vit-block4"),
     affinity_order=1,
 )
+presets = dict(baseline=dict(text_sites=("vit-block2", "vit-block3", "vit-block4")))

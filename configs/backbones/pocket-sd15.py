@@ -12,3 +12,15 @@ recommended = dict(
     affinity_sites=("up-level1-repeat0-vit-block0", "up-level1-repeat1-vit-block0"),
     affinity_order=1,
 )
+# By the rule of the published picks for SD 1.5: coarse levels, and the first stack of the level above on the way up.
+presets = dict(
+    baseline=dict(
+        text_sites=(
+            "down-level1-repeat0-vit-block0",
+            "mid-vit-block0",
+            "up-level0-repeat0-vit-block0",
+            "up-level0-repeat1-vit-block0",
+            "up-level1-repeat0-vit-block0",
+        )
+    )
+)

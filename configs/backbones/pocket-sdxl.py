@@ -12,3 +12,14 @@ recommended = dict(
     affinity_sites=("up-level1-repeat0-vit-block0", "up-level1-repeat1-vit-block0"),
     affinity_order=1,
 )
+# By the rule of the published picks for SD 1.5: coarse levels, and the first stack of the level above on the way up.
+presets = dict(
+    baseline=dict(
+        text_sites=(
+            *(f"down-level1-repeat0-vit-block{block}" for block in range(2)),
+            *(f"mid-vit-block{block}" for block in range(2)),
+            *(f"up-level0-repeat{repeat}-vit-block{block}" for repeat in range(2) for block in range(2)),
+            "up-level1-repeat0-vit-block0",
+        )
+    )
+)

@@ -18,3 +18,17 @@ recommended = dict(
     ),
     affinity_order=2,
 )
+presets = dict(
+    baseline=dict(
+        text_sites=(
+            "down-level2-repeat0-vit-block0",
+            "down-level2-repeat1-vit-block0",
+            "mid-vit-block0",
+            "up-level1-repeat0-vit-block0",
+            "up-level1-repeat1-vit-block0",
+            "up-level1-repeat2-vit-block0",
+            "up-level2-repeat0-vit-block0",
+            "up-level2-repeat1-vit-block0",
+        )
+    )
+)

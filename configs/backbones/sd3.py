@@ -17,3 +17,4 @@ recommended = dict(
     affinity_sites=("vit-block8", "vit-block9", "vit-block10"),
     affinity_order=2,
 )
+presets = dict(baseline=dict(text_sites=("vit-block8", "vit-block9", "vit-block10")))

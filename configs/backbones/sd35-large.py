@@ -8,3 +8,4 @@ architecture = dict(
 )
 # Block 9 of 24 is at the same depth as block 14 of 38.
 recommended = dict(reference_site="vit-block14", affinity_sites=("vit-block13", "vit-block14", "vit-block15"))
+presets = dict(baseline=dict(text_sites=("vit-block13", "vit-block14", "vit-block15")))

@@ -22,3 +22,15 @@ recommended = dict(
     ),
     affinity_order=2,
 )
+# No hand-picked sites are published for SDXL; by SD 1.5's rule they are the coarsest level and the first two stacks of
+# the level above it, on the way up.
+presets = dict(
+    baseline=dict(
+        text_sites=(
+            *(f"down-level2-repeat{repeat}-vit-block{block}" for repeat in range(2) for block in range(10)),
+            *(f"mid-vit-block{block}" for block in range(10)),
+            *(f"up-level0-repeat{repeat}-vit-block{block}" for repeat in range(3) for block in range(10)),
+            *(f"up-level1-repeat{repeat}-vit-block{block}" for repeat in range(2) for block in range(2)),
+        )
+    )
+)

@@ -1,5 +1,8 @@
 """Cross-attention averaged over heads and layers, min-max per word, self-attention affinity."""
 
-custom_imports = dict(imports=["segscale.methods.vanilla"])
+custom_imports = dict(imports=["segscale.methods.goca"])
 
-type = "Vanilla"
+type = "GoCA"
+heads = "average"
+layers = "uniform"
+rescaling = "min-max"

@@ -10,7 +10,7 @@ from segscale.bench.plan import RunOptions, build_dataset, build_method, make_pl
 from segscale.bench.run import run_methods
 from segscale.bench.store import RunStore
 from segscale.bench.tables import evaluate_runs, evaluate_store, long_table
-from segscale.methods.vanilla import Vanilla
+from segscale.methods.goca import GoCA
 
 from segscale.registry import build
 
@@ -26,9 +26,9 @@ def stored(store: RunStore) -> pd.DataFrame:
 def two_methods(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Vanilla, and vanilla on one site, under a name of its own."""
 
-    def method(name: str, backbone: str) -> Vanilla:
+    def method(name: str, backbone: str) -> GoCA:
         built = build_method("vanilla", backbone)
-        assert isinstance(built, Vanilla)
+        assert isinstance(built, GoCA)
         if name == "one-site":
             built.name, built.text_sites = name, ("mid-vit-block0",)
         return built

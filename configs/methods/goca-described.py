@@ -1,0 +1,8 @@
+"""GoCA as its paper describes it: every quirk of the published code mended."""
+
+_base_ = ["./goca.py"]
+
+reference_channels = "all"
+renormalise_layers = True
+renormalise_affinity = True
+guarded = True

@@ -1,0 +1,83 @@
+"""GoCA's auto aggregation over heads (arXiv 2603.06178): a head counts as much as it moves the layer's output.
+
+With O_h the output of head h and W_h its columns of the out projection, o_h = O_h W_h^T is what head h adds to
+o = sum_h o_h. Nothing of the size heads x pixels x channels is made: <o_h, o> = <O_h, o W_h>, and
+|o_h|^2 = O_h (W_h^T W_h) O_h^T.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..backbones.reductions import HeadWeighting, HeadWeights
+from .division import shares
+
+HeadMeasure = Literal["l2-norm", "cosine", "dot-product"]
+COSINE_EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class OutputShare(HeadWeighting):
+    """Weights from what each head adds to the layer's output; they sum to one per pixel.
+
+    measure: ``dot-product`` <o_h, o>, ``cosine`` of the two, or ``l2-norm`` |o_h|. clamp: negative ones count as 0,
+    and a pixel without any positive one has all weights 1 (published). value_norm: times the largest singular
+    value of V_h W_h^T over the prompt's tokens. guarded: a pixel whose weights are undefined averages its heads.
+    """
+
+    measure: HeadMeasure
+    clamp: bool = False
+    value_norm: bool = False
+    guarded: bool = False
+
+    def at(self, projection: Tensor, values: Tensor) -> HeadWeights:
+        heads, _, width = values.shape
+        columns = projection.unflatten(1, (heads, width)).permute(1, 0, 2)
+        norms = _value_norms(columns, values) if self.value_norm else None
+        gram = columns.transpose(1, 2) @ columns if self.measure != "dot-product" else None
+
+        def weights(outputs: Tensor) -> Tensor:
+            measured = self._measure(outputs, projection, gram)
+            if self.clamp:
+                measured = measured.clamp(min=0)
+            if norms is not None:
+                measured = measured * norms[:, None]
+            if self.guarded:
+                return shares(measured)
+            share = measured / measured.sum(0)
+            return share.nan_to_num(nan=1.0) if self.clamp and norms is None else share
+
+        return weights
+
+    def _measure(self, outputs: Tensor, projection: Tensor, gram: Tensor | None) -> Tensor:
+        """``(heads, pixels)`` of outputs ``(heads, pixels, width)``."""
+        norm = None if gram is None else ((outputs @ gram) * outputs).sum(-1).clamp(min=0).sqrt()
+        if self.measure == "l2-norm":
+            assert norm is not None
+            return norm
+        total = outputs.transpose(0, 1).flatten(1) @ projection.T
+        back = (total @ projection).unflatten(1, (len(outputs), -1)).transpose(0, 1)
+        product = (outputs * back).sum(-1)
+        if norm is None:
+            return product
+        return product / (norm.clamp(min=COSINE_EPSILON) * total.norm(dim=-1).clamp(min=COSINE_EPSILON))
+
+
+def _value_norms(columns: Tensor, values: Tensor) -> Tensor:
+    """Spectral norm of every head's V_h W_h^T, ``(heads,)``."""
+    return torch.linalg.matrix_norm(values @ columns.transpose(1, 2), ord=2)
+
+
+HEAD_WEIGHTINGS: dict[str, OutputShare | None] = {
+    "average": None,
+    "l2-norm": OutputShare("l2-norm"),
+    "cosine": OutputShare("cosine"),
+    "cosine-value-norm": OutputShare("cosine", value_norm=True),
+    "dot-product": OutputShare("dot-product"),
+    "dot-product-clamped": OutputShare("dot-product", clamp=True),
+    "dot-product-value-norm": OutputShare("dot-product", clamp=True, value_norm=True),
+}

@@ -1,0 +1,156 @@
+"""GoCA's auto aggregation over layers (arXiv 2603.06178): a layer counts as much as its self-attention agrees with
+the affinity of a reference feature.
+
+Resizing a self-attention map is linear, so <reference, resized map> = <adjoint of the resize applied to the
+reference, map>: the reference is brought to each resolution once, no map is resized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..backbones.reductions import LayerSimilarity, Similarity
+from ..backbones.sites import Grid
+from .division import shares
+from .resizing import SMALLEST_SUM, nearest, nearest_rows, resized_rows
+
+LayerMeasure = Literal["dot-product", "mse", "iou-like"]
+IOU_EPSILON = 1e-4
+# Rows of a map in float32 at a time.
+ROWS = 512
+
+
+@dataclass(frozen=True)
+class ReferenceAffinity(LayerSimilarity):
+    """Agreement of a site's self-attention with R = softmax(F F^T / sqrt(c)), F the reference feature.
+
+    measure: ``dot-product`` sum(R * map), ``mse`` 1 / sum of the rows' Euclidean distances, ``iou-like``
+    sum min / sum max. channels: of F, ``first`` alone (published code) or ``all``. renormalised: rows of the
+    resized map are divided by their sum (the published code does not, which favours coarse layers).
+    """
+
+    reference_site: str
+    measure: LayerMeasure = "dot-product"
+    channels: Literal["first", "all"] = "first"
+    renormalised: bool = False
+
+    def against(self, feature: Tensor, grid: Grid) -> Similarity:
+        reference = affinity(feature if self.channels == "all" else feature[:, :1])
+        if self.measure == "dot-product":
+            return _Inner(reference, grid, self.renormalised)
+        compare = _inverse_distance if self.measure == "mse" else _overlap
+
+        def similarity(pixels: Tensor, at: Grid) -> Tensor:
+            return compare(reference, pixels, at, grid, self.renormalised)
+
+        return similarity
+
+
+def affinity(feature: Tensor) -> Tensor:
+    """softmax(F F^T / sqrt(channels)) of a feature ``(pixels, channels)``."""
+    logits = feature @ feature.T
+    logits *= feature.shape[1] ** -0.5
+    return torch.softmax(logits, dim=-1, out=logits)
+
+
+class _Inner:
+    """sum(R * resized map) for maps of any grid."""
+
+    def __init__(self, reference: Tensor, grid: Grid, renormalised: bool) -> None:
+        self.reference, self.grid, self.renormalised = reference, grid, renormalised
+        self._adjoints: dict[Grid, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def __call__(self, pixels: Tensor, at: Grid) -> Tensor:
+        if at not in self._adjoints:
+            self._adjoints[at] = self._adjoint(at)
+        rows, reference, mass = self._adjoints[at]
+        total = reference.new_zeros(())
+        for part in _parts(len(rows)):
+            chosen = pixels[rows[part]].float()
+            products = (chosen * reference[part]).sum(1)
+            if self.renormalised:
+                products = products / (chosen @ mass).clamp(min=SMALLEST_SUM)
+            total = total + products.sum()
+        return total
+
+    def _adjoint(self, at: Grid) -> tuple[Tensor, Tensor, Tensor]:
+        """Query rows that the nearest resize picks, R folded onto them and onto ``at``'s keys, and key mass."""
+        if at == self.grid:
+            every = torch.arange(at.pixels, device=self.reference.device)
+            return every, self.reference, torch.ones(at.pixels, device=self.reference.device)
+        device = self.reference.device
+        rows, columns = (
+            _nearest(a, b, device) for a, b in ((at.height, self.grid.height), (at.width, self.grid.width))
+        )
+        height = _bilinear(at.height, self.grid.height, self.reference)
+        width = _bilinear(at.width, self.grid.width, self.reference)
+        # Matrix products rather than scattered sums: a GPU adds those in any order.
+        queries = self.reference.unflatten(0, (self.grid.height, self.grid.width))
+        picked = columns.matrix.T @ (rows.matrix.T @ queries.flatten(1)).unflatten(1, queries.shape[1:])
+        keys = picked.flatten(0, 1).unflatten(1, (self.grid.height, self.grid.width))
+        chosen = (rows.picked[:, None] * at.width + columns.picked).flatten()
+        mass = torch.outer(height.sum(0), width.sum(0)).flatten()
+        return chosen, (height.T @ keys @ width).flatten(1), mass
+
+
+@dataclass(frozen=True)
+class _Picks:
+    """Source positions that a nearest resize picks, and the matrix from them, ``(target, picked)``."""
+
+    picked: Tensor
+    matrix: Tensor
+
+
+def _nearest(source: int, target: int, device: torch.device) -> _Picks:
+    picked, inverse = nearest(source, target, torch.device("cpu")).unique(return_inverse=True)
+    return _Picks(picked.to(device), F.one_hot(inverse, len(picked)).float().to(device))
+
+
+def _bilinear(source: int, target: int, like: Tensor) -> Tensor:
+    """The matrix of a linear resize, ``(target, source)``: align_corners false, no antialias."""
+    identity = torch.eye(source, dtype=like.dtype, device=like.device)[None]
+    return F.interpolate(identity, size=target, mode="linear", align_corners=False)[0].T
+
+
+def _parts(rows: int) -> Iterator[slice]:
+    for start in range(0, rows, ROWS):
+        yield slice(start, start + ROWS)
+
+
+def _targets(pixels: Tensor, at: Grid, grid: Grid, renormalised: bool) -> Iterator[tuple[slice, Tensor]]:
+    """The resized map, some rows at a time."""
+    rows = nearest_rows(at, grid, pixels.device)
+    for part in _parts(len(rows)):
+        yield part, resized_rows(pixels[rows[part]], at, grid, renormalised)
+
+
+def _inverse_distance(reference: Tensor, pixels: Tensor, at: Grid, grid: Grid, renormalised: bool) -> Tensor:
+    distance = reference.new_zeros(())
+    for part, target in _targets(pixels, at, grid, renormalised):
+        distance = distance + (reference[part] - target).norm(dim=1).sum()
+    return 1 / distance
+
+
+def _overlap(reference: Tensor, pixels: Tensor, at: Grid, grid: Grid, renormalised: bool) -> Tensor:
+    common, either = reference.new_zeros(()), reference.new_zeros(())
+    for part, target in _targets(pixels, at, grid, renormalised):
+        common = common + torch.minimum(reference[part], target).sum()
+        either = either + torch.maximum(reference[part], target).sum()
+    return common / (either + IOU_EPSILON)
+
+
+def layer_weights(similarity: dict[str, Tensor], guarded: bool = False) -> dict[str, Tensor]:
+    """Clamped at 0 and divided by their sum over layers; guarded: equal weights instead of 0 / 0."""
+    raw = torch.stack([*similarity.values()]).clamp(min=0)
+    weights = shares(raw) if guarded else raw / raw.sum()
+    return dict(zip(similarity, weights, strict=True))
+
+
+def uniform_weights(sites: tuple[str, ...]) -> dict[str, float]:
+    return dict.fromkeys(sites, 1 / len(sites))
