@@ -13,6 +13,7 @@ recommended = dict(
     reference_site="vit-block2",
     affinity_sites=("vit-block5",),
     affinity_order=1,
+    heads="average",
 )
 # The block that localises best alone, on the calibration scenes.
 presets = dict(baseline=dict(text_sites=("vit-block1",)))

@@ -13,6 +13,7 @@ recommended = dict(
     reference_site="vit-block4",
     affinity_sites=("vit-block3", "vit-block4"),
     affinity_order=1,
+    heads="average",
 )
 # The blocks that localise best alone, on the calibration scenes.
 presets = dict(baseline=dict(text_sites=("vit-block4", "vit-block5")))
