@@ -268,9 +268,9 @@ class Backbone(ABC):
         targets: dict[str, Target] = {}
         for site in sites.values():
             pixels = site.name in request.pixels or site.name in compared
-            rules = tuple(weightings.get(site.name, ()))
-            mean = site.name in request.text or bool(rules and site.projection is None)
-            rules = rules if site.projection else ()
+            asked = weightings.get(site.name, ())
+            rules = tuple(rule for rule in asked if site.projection or not rule.needs_projection)
+            mean = site.name in request.text or len(rules) < len(asked)
             text = bool(mean or rules)
             reference = site.name in references
             if site.kind == "joint":

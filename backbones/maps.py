@@ -55,6 +55,7 @@ class Recommended:
     image_size: in pixels. timestep: ``t`` in 0..1000. feature_size: side of the class scores.
     affinity_sites, affinity_order: self-attention that refines the scores, and how often.
     reference_site: whose features stand for the whole network (GoCA's layer weights). heads: how GoCA weighs heads.
+    grounding_sites: whose text-to-pixel attention segments best by itself (Seg4Diff).
     """
 
     image_size: int
@@ -64,6 +65,7 @@ class Recommended:
     affinity_order: int
     reference_site: str
     heads: str = "dot-product"
+    grounding_sites: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

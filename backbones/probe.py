@@ -231,8 +231,7 @@ class _Keeper:
         if target.mean:
             self.seen.text = query.new_empty(shape, dtype=torch.float32)
         if target.weightings:
-            assert projection is not None
-            weight = projection_weight(projection, query)
+            weight = None if projection is None else projection_weight(projection, query)
             words = value[target.row, :, target.text].float()
             self.rules = {rule: rule.at(weight, words) for rule in target.weightings}
             self.seen.weighted = {rule: query.new_empty(shape, dtype=torch.float32) for rule in target.weightings}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,13 +15,18 @@ Similarity = Callable[[Tensor, Grid], Tensor]
 
 
 class HeadWeighting(ABC):
-    """A rule for combining the heads of one site, pixel by pixel. Hashable: equal rules are computed once."""
+    """A rule for combining the heads of one site, pixel by pixel. Hashable: equal rules are computed once.
+
+    needs_projection: heads of a module without an out projection are averaged instead.
+    """
+
+    needs_projection: ClassVar[bool] = True
 
     @abstractmethod
-    def at(self, projection: Tensor, values: Tensor) -> HeadWeights:
+    def at(self, projection: Tensor | None, values: Tensor) -> HeadWeights:
         """The rule at one module.
 
-        projection: float32 ``(channels, heads * width)``, weight of the out projection. values: float32
+        projection: float32 ``(channels, heads * width)``, weight of the out projection, if needed. values: float32
         ``(heads, text tokens, width)``. Returns a function from the heads' attention outputs, float32
         ``(heads, pixels, width)``, to weights ``(heads, pixels)``.
         """

@@ -13,6 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from segscale.errors import UserError
+
 from ..backbones.reductions import HeadWeighting, HeadWeights
 from .division import shares
 
@@ -34,7 +36,8 @@ class OutputShare(HeadWeighting):
     value_norm: bool = False
     guarded: bool = False
 
-    def at(self, projection: Tensor, values: Tensor) -> HeadWeights:
+    def at(self, projection: Tensor | None, values: Tensor) -> HeadWeights:
+        assert projection is not None
         heads, _, width = values.shape
         columns = projection.unflatten(1, (heads, width)).permute(1, 0, 2)
         norms = _value_norms(columns, values) if self.value_norm else None
@@ -65,6 +68,25 @@ class OutputShare(HeadWeighting):
         if norm is None:
             return product
         return product / (norm.clamp(min=COSINE_EPSILON) * total.norm(dim=-1).clamp(min=COSINE_EPSILON))
+
+
+@dataclass(frozen=True)
+class OneHead(HeadWeighting):
+    """The attention of one head alone. Raises UserError where a site has fewer heads."""
+
+    head: int
+    needs_projection = False
+
+    def at(self, projection: Tensor | None, values: Tensor) -> HeadWeights:
+        if self.head >= len(values):
+            raise UserError(f"there is no head {self.head} among {len(values)}", "count heads with: segscale sites")
+
+        def weights(outputs: Tensor) -> Tensor:
+            chosen = outputs.new_zeros(outputs.shape[:2])
+            chosen[self.head] = 1
+            return chosen
+
+        return weights
 
 
 def _value_norms(columns: Tensor, values: Tensor) -> Tensor:

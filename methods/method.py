@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
+
+from segscale.prompt import Location
 
 from ..backbones.maps import AttentionMaps, CaptureSettings, MapRequest
 from ..backbones.sites import Site
@@ -23,6 +25,18 @@ class ClassScores:
 
     classes: Tensor
     background: Tensor
+
+
+@dataclass(frozen=True)
+class PromptReading:
+    """How a method reads what a protocol prompts.
+
+    text: ``published``, a caption by GoCA's published rule; ``described``, by its paper; ``names``, class names alone
+    whatever the protocol says (Seg4Diff's published code). location: how words become token columns, see ``Prompt``.
+    """
+
+    text: Literal["published", "described", "names"] = "described"
+    location: Location = "span"
 
 
 class Method(ABC):
@@ -41,6 +55,11 @@ class Method(ABC):
     @abstractmethod
     def settings(self) -> CaptureSettings:
         """How the image must be noised; methods with equal settings and prompt share one forward."""
+
+    @property
+    def prompt(self) -> PromptReading:
+        """How prompts are read; methods whose prompts have the same text share one forward."""
+        return PromptReading()
 
     @abstractmethod
     def request(self, sites: Sequence[Site]) -> MapRequest:
