@@ -1,4 +1,4 @@
-"""From character spans to token columns, by the tokenizer's own offsets."""
+"""From the words of a prompt to token columns of a text stream."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from segscale.prompt import Prompt, Word
+from segscale.prompt import Prompt
 
-Columns = tuple[int, ...]
+from .located import Columns, encode, word_columns
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class StreamTokens:
     """Token columns of a prompt in one text stream.
 
     name: the stream (``clip``, ``t5``). offset, length: its columns in a text-to-pixel map.
-    classes, background: columns of each word, counted from the map's first column.
+    classes, background: columns of each word, counted from the map's first column; a word may have none.
     special: columns of start, end and padding tokens. cut: names of words that lost tokens to truncation.
     rescaling: columns whose sum is a pixel's total in GoCA, None for those of all words.
     """
@@ -31,41 +31,23 @@ class StreamTokens:
     rescaling: Columns | None = None
 
 
-def _columns(word: Word, offsets: list[tuple[int, int]], special: list[int]) -> tuple[int, ...]:
-    return tuple(
-        i
-        for i, (start, end) in enumerate(offsets)
-        if not special[i] and any(start < span_end and span_start < end for span_start, span_end in word.spans)
-    )
-
-
 def stream_tokens(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, name: str, length: int, offset: int = 0
 ) -> StreamTokens:
     """Token columns of every word of ``prompt`` when truncated to ``length`` tokens."""
-    whole = tokenizer(prompt.text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-    kept = tokenizer(
-        prompt.text,
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-        truncation=True,
-        max_length=length,
-        padding="max_length",
-    )
-    special = [int(flag) for flag in kept["special_tokens_mask"]]
-    columns = {word: _columns(word, kept["offset_mapping"], special) for word in prompt.classes + prompt.background}
-    cut = tuple(
-        word.name
-        for word in prompt.classes + prompt.background
-        if len(_columns(word, whole["offset_mapping"], whole["special_tokens_mask"])) > len(columns[word])
-    )
-    shifted = {word: tuple(offset + column for column in found) for word, found in columns.items()}
+    special = encode(tokenizer, prompt.text, length).special
+    whole = word_columns(tokenizer, prompt, encode(tokenizer, prompt.text))
+    # Counted words keep the end token of a truncated prompt, as published.
+    taken = () if prompt.location == "counted" else [i for i, flag in enumerate(special) if flag]
+    kept = [tuple(column for column in columns if column < length and column not in taken) for columns in whole]
+    words = prompt.classes + prompt.background
+    shifted = [tuple(offset + column for column in columns) for columns in kept]
     return StreamTokens(
         name=name,
         offset=offset,
         length=length,
-        classes=tuple(shifted[word] for word in prompt.classes),
-        background=tuple(shifted[word] for word in prompt.background),
+        classes=tuple(shifted[: len(prompt.classes)]),
+        background=tuple(shifted[len(prompt.classes) :]),
         special=tuple(offset + i for i, flag in enumerate(special) if flag),
-        cut=cut,
+        cut=tuple(word.name for word, all_, left in zip(words, whole, kept, strict=True) if len(left) < len(all_)),
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 Span = tuple[int, int]
+Location = Literal["span", "first-substring", "counted"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,12 @@ class Prompt:
     """Text given to a backbone, with one word per class and the words of other things.
 
     classes: words whose pixels are wanted, in the order of the scores; background: competing words.
+    location: how words become token columns. ``span``, by their own spans; ``first-substring``, by where their text
+    first occurs in the prompt (GoCA's published rule); ``counted``, by counting the tokens that each word has alone,
+    one word after the other (Seg4Diff's published rule).
     """
 
     text: str
     classes: tuple[Word, ...]
     background: tuple[Word, ...] = ()
+    location: Location = "span"
