@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 IRREGULAR = {"man": "men", "person": "people", "child": "children", "mouse": "mice", "goose": "geese", "foot": "feet"}
 BLANKS = re.compile(r"[\s-]+")
+SIBILANT_OR_O = re.compile(r"(?:s|x|z|ch|sh|o)$")
 CONSONANT_Y = re.compile(r"[^aeiou]y$")
 
 
@@ -18,7 +19,8 @@ def _joined(text: str) -> str:
 def _plurals(noun: str) -> Iterator[str]:
     """What may be the plural of ``noun``; forms that do not exist match nothing."""
     yield f"{noun}s"
-    yield f"{noun}es"
+    if SIBILANT_OR_O.search(noun):
+        yield f"{noun}es"
     if CONSONANT_Y.search(noun):
         yield f"{noun[:-1]}ies"
     for ending in ("fe", "f"):

@@ -30,3 +30,14 @@ def goca_parity() -> Path:
 @pytest.fixture(scope="session")
 def seg4diff_parity() -> Path:
     return shared("parity", "seg4diff")
+
+
+@pytest.fixture(scope="session")
+def tokenizers() -> Path:
+    """The published vocabularies: ``clip`` and ``t5``."""
+    return shared("data", "tokenizers")
+
+
+@pytest.fixture(scope="session")
+def goca_captions() -> Path:
+    return shared("data", "goca-captions")

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from segscale.datasets.captions import image_key, published_prompt, read_captions
+from segscale.datasets.names import class_names
+
+from segscale.errors import UserError
+from segscale.prompt import Prompt
+
+NAMES = ((), ("dog", "dogs"), ("pottedplant", "plant"), ("rug", "mat"), ("person", "man"))
+ALL = (1, 2, 3, 4)
+
+
+def published(caption: str, present: tuple[int, ...] = ALL, background: bool = False, missing: bool = False) -> Prompt:
+    return published_prompt(caption, NAMES, present, background, missing)[0]
+
+
+def said(prompt: Prompt) -> dict[str, list[str]]:
+    return {word.name: [prompt.text[slice(*span)] for span in word.spans] for word in prompt.classes}
+
+
+def test_full_stop_case_and_repetition() -> None:
+    prompt, ids = published_prompt("Mat, Dog, trees, dog, rug.", NAMES, ALL, True, True)
+    assert prompt.text == "mat, dog, trees, rug, background, pottedplant, person"
+    assert ids == (3, 1, 2, 4)
+    assert said(prompt)["rug"] == ["mat", "rug"]
+    assert [word.name for word in prompt.background] == ["trees", "background"]
+    assert prompt.location == "first-substring"
+
+
+def test_a_group_counts_for_the_class_of_its_first_member() -> None:
+    assert said(published("(man, hat, bag), dog")) == {"person": ["man, hat, bag"], "dog": ["dog"]}
+
+
+def test_a_group_of_two_classes_drops_its_other_members() -> None:
+    prompt = published("(man, hat, dog), sky")
+    assert prompt.text == "man, dog, sky"
+    assert said(prompt) == {"person": ["man"], "dog": ["dog"]}
+
+
+@pytest.mark.parametrize(
+    ("caption", "text"),
+    [
+        ("(dog), sky", "dog, sky"),
+        ("sky, (dog), sea", "sky"),
+        ("sky, (dog), sea, (man, hat)", "sky, man, hat"),
+        ("sky, (dog, sea), sand", "sky, dog, sea, sand"),
+        ("tower (stone), sky, (sea, sand)", "sea, sand"),
+        ("(tower, (stone, brick)), sky", "tower, stone, brick, , , sky"),
+    ],
+)
+def test_groups_as_the_published_code_splits_them(caption: str, text: str) -> None:
+    assert published(caption).text == text
+
+
+def test_a_name_that_is_not_letter_by_letter_the_lists_is_said_again() -> None:
+    prompt = published("potted plant", (2,), missing=True)
+    assert prompt.text == "potted plant, pottedplant"
+    assert said(prompt) == {"pottedplant": ["pottedplant"]}
+    assert published("( dog, ball)", (1,)).classes == ()
+
+
+def test_a_class_of_the_caption_that_is_not_present_is_background() -> None:
+    prompt = published("dog, man", (4,))
+    assert said(prompt) == {"person": ["man"]}
+    assert [word.name for word in prompt.background] == ["dog"]
+
+
+def test_missing_classes_come_in_the_order_of_a_set_of_integers() -> None:
+    names = [()] + [(f"n{index}",) for index in range(1, 21)]
+    assert published_prompt("", names, (9, 18), False, True)[1] == (9, 18)
+    assert published_prompt("", names, (7, 8), False, True)[1] == (8, 7)
+
+
+@pytest.mark.parametrize("dataset", ["voc", "context", "city", "ade", "coco-object"])
+def test_prompts_and_their_words_are_the_published_ones(dataset: str, goca_parity: Path) -> None:
+    data = json.loads((goca_parity / f"captions-{dataset}.json").read_text())
+    names = class_names("goca", {"city": "cityscapes", "ade": "ade20k"}.get(dataset, dataset))
+    assert len(data["cases"]) >= 12
+    for case in data["cases"]:
+        prompt, ids = published_prompt(
+            case["raw_caption"],
+            names,
+            case["assumed_present_classes"],
+            data["add_background_token"],
+            data["add_missing_class"],
+        )
+        expected = case["clip"]["entities"]
+        classes: dict[int, list[str]] = {}
+        for entity in expected:
+            if entity["aligned_class"] is not None:
+                classes.setdefault(entity["aligned_class"], []).append(entity["prompt"])
+        assert prompt.text == case["clip"]["caption"]
+        assert list(zip(ids, said(prompt).values(), strict=True)) == list(classes.items())
+        assert [word.name for word in prompt.background] == [
+            entity["prompt"] for entity in expected if entity["aligned_class"] is None
+        ]
+
+
+def test_caption_files_in_either_form(tmp_path: Path) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text('{"2007_1.jpg": {"caption": "a dog"}, "a.b": "café", "x_leftImg8bit.PNG": "road"}', "utf-8")
+    assert read_captions(path) == {"2007_1": "a dog", "a.b": "café", "x_leftImg8bit": "road"}
+    assert image_key("2007_1.jpg") == image_key("2007_1") == "2007_1"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"a": "b"',
+        b"[1]",
+        b'{"a": 3}',
+        b'{"a": {"text": "b"}}',
+        b'{"a": {"caption": null}}',
+        b'{"a": "\xff"}',
+        b'{"a.jpg": "one", "a.png": "two"}',
+    ],
+)
+def test_a_damaged_caption_file_is_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "captions.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"captions\.json") as caught:
+        read_captions(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["absent.json", "."])
+def test_a_caption_file_that_cannot_be_read_is_one_line(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read"):
+        read_captions(tmp_path / name)
