@@ -201,8 +201,7 @@ class Backbone(ABC):
         """Attention maps of ``image`` under ``prompt`` at the requested sites, from one denoiser forward.
 
         generator: on the CPU; gives the posterior draw, then the diffusion noise.
-        Raises UserError where the prompt is longer than the text encoder and a class lost all its tokens; words
-        that lost some are logged.
+        Words that lost tokens because the prompt is longer than the text encoder are logged.
         """
         self.check_size(settings.image_size)
         latent = self.encode_image(image, settings, generator)
@@ -222,7 +221,7 @@ class Backbone(ABC):
     ) -> AttentionMaps:
         """Attention maps of a noised latent ``(1, channels, height, width)``."""
         tokens = self.tokenize(prompt)
-        _check_truncation(prompt, tokens)
+        _report_truncation(tokens)
         conditioning = self.conditioning(prompt.text)
         sites = {site.name: site for site in self.sites(image_size)}
         wanted = _select(sites, request.sites, self.name)
@@ -320,13 +319,6 @@ def _select(sites: Mapping[str, Site], names: Iterable[str], backbone: str) -> d
     return {name: site for name, site in sites.items() if name in names}
 
 
-def _check_truncation(prompt: Prompt, tokens: tuple[StreamTokens, ...]) -> None:
-    for word, *columns in zip(prompt.classes, *(stream.classes for stream in tokens), strict=True):
-        if not any(columns):
-            raise UserError(
-                f"the prompt is longer than the text encoder's {tokens[0].length} tokens and was cut before "
-                f"class {word.name!r}",
-                "give fewer classes or a shorter caption",
-            )
+def _report_truncation(tokens: tuple[StreamTokens, ...]) -> None:
     if cut := [name for name in tokens[0].cut if all(name in stream.cut for stream in tokens)]:
         log.warning("the prompt was cut at %d tokens, within or before: %s", tokens[0].length, ", ".join(cut))

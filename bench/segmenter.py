@@ -18,6 +18,7 @@ from segscale.registry import build
 from ..backbones.backbone import Backbone
 from ..backbones.loading import LoadOptions
 from ..backbones.noise import image_generator
+from ..backbones.tokens import StreamTokens
 from ..datasets.prompts import caption_prompt, class_prompt
 from ..methods.method import Method
 from .areas import label_map, resize_scores
@@ -118,6 +119,7 @@ class Segmenter:
         Raises UserError for an empty class list, a repeated name, or names too long for the text encoder.
         """
         prompt = _prompt(classes, caption)
+        _check_length(prompt, self.backbone.tokenize(prompt))
         threshold = self.threshold if prompt.background else ALONE_THRESHOLD
         sites = self.backbone.sites(self.method.settings.image_size)
         maps = self.backbone.capture(
@@ -140,6 +142,16 @@ def _prompt(classes: Sequence[str], caption: str | None) -> Prompt:
     if BACKGROUND in classes:
         raise UserError(f"{BACKGROUND!r} is what is left over, not a class", "leave it out")
     return class_prompt(classes) if caption is None else caption_prompt(caption, classes)
+
+
+def _check_length(prompt: Prompt, tokens: tuple[StreamTokens, ...]) -> None:
+    for word, *columns in zip(prompt.classes, *(stream.classes for stream in tokens), strict=True):
+        if not any(columns):
+            raise UserError(
+                f"the prompt is longer than the text encoder's {tokens[0].length} tokens and was cut before "
+                f"class {word.name!r}",
+                "give fewer classes or a shorter caption",
+            )
 
 
 def load(

@@ -23,7 +23,7 @@ STEPS_FROM_THE_END = 8
 
 @METHODS.register_module()
 class Seg4Diff(Method):
-    """"Seg4Diff: Unveiling Open-Vocabulary Segmentation in Text-to-Image Diffusion Transformers", arXiv 2509.18096.
+    """ "Seg4Diff: Unveiling Open-Vocabulary Segmentation in Text-to-Image Diffusion Transformers", arXiv 2509.18096.
 
     A class is the mean of its token columns in the head-averaged attention of pixels to text, from one softmax over
     all keys of the block (the joint sequence of an MM-DiT), averaged over ``sites``. The background map is the
