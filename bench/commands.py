@@ -150,14 +150,14 @@ def _reports() -> bool:
 def _write_tables(results: Path) -> pd.DataFrame:
     """Prints the scaling table, writes CSV files and figure; returns the long table."""
     from .figures import scaling_figure
-    from .tables import POCKET_NOTE, class_table, evaluate_runs, long_table, scaling_table
+    from .tables import class_table, evaluate_runs, long_table, notes, scaling_table
     from .writing import explained_writes
 
     evaluated = evaluate_runs(results)
     rows = long_table(evaluated)
     print(scaling_table(rows))
-    if rows["backbone"].str.startswith("pocket-").any():
-        print(f"\n{POCKET_NOTE}")
+    for note in notes(rows):
+        print(f"\n{note}")
     print()
     with explained_writes(results):
         for name, frame in (("scaling.csv", rows), ("classes.csv", class_table(evaluated))):

@@ -43,7 +43,8 @@ def scaling_figure(table: pd.DataFrame, path: Path) -> None:
         axes.set_xlabel("denoiser parameters (M)")
         axes.set_ylabel("mIoU (%)")
         axes.set_ylim(bottom=0)
-        axes.set_title(f"{dataset} {split}, protocol {protocol}")
+        chosen = ", best threshold" if group["best_threshold"].any() else ""
+        axes.set_title(f"{dataset} {split}, protocol {protocol}{chosen}")
         axes.grid(alpha=0.3)
         axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from .protocol import Averaging
 BOOTSTRAP_SAMPLES = 1000
 BOOTSTRAP_SEED = 0
 INTERVAL = (2.5, 97.5)
+# In the denominator of ``every-class``, as GoCA publishes it.
+EPSILON = 1e-8
 
 Floats = NDArray[np.float64]
 
@@ -46,14 +49,25 @@ def class_iou(intersection: Floats, prediction: Floats, label: Floats) -> Floats
 def mean_iou(intersection: Floats, prediction: Floats, label: Floats, averaging: Averaging) -> Floats:
     """Mean over classes (last axis).
 
-    ``all``: every class that is predicted or labelled somewhere. ``in-ground-truth``: every labelled class.
+    ``all``: every class that is predicted or labelled somewhere (mmsegmentation). ``in-ground-truth``: every
+    labelled class (detectron2). ``every-class``: all of them, 0 where neither predicted nor labelled (GoCA).
     """
+    if averaging == "every-class":
+        return (intersection / (prediction + label - intersection + EPSILON)).mean(-1)
     iou = class_iou(intersection, prediction, label)
     if averaging == "in-ground-truth":
         iou = np.where(label > 0, iou, np.nan)
     counted = ~np.isnan(iou)
     with np.errstate(invalid="ignore"):
         return np.where(counted, iou, 0).sum(-1) / counted.sum(-1)
+
+
+def best_threshold(sweep: Sequence[ImageAreas], averaging: Averaging) -> int:
+    """Index of the threshold whose mean IoU over all images is highest; the first of equals."""
+    curve = [
+        mean_iou(areas.intersection.sum(0), areas.prediction.sum(0), areas.label.sum(0), averaging) for areas in sweep
+    ]
+    return int(np.argmax(np.nan_to_num(curve, nan=-1.0)))
 
 
 def score(areas: ImageAreas, averaging: Averaging) -> Score:

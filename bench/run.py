@@ -72,7 +72,8 @@ def run_methods(
 
     Raises UserError at the first unusable image or missing thing; what was computed stays.
     """
-    data, rules = build_dataset(dataset, options), build("protocol", protocol)
+    data = build_dataset(dataset, options)
+    rules = build("protocol", protocol).resolved(data)
     rank, world = rank_and_world()
     wanted = range(len(data))[: options.limit]
     ids = data.ids
@@ -104,8 +105,8 @@ def _open_cell(
     store = RunStore(run_folder(options.results, plan), rank)
     metadata = {
         "status": "running",
-        "classes": data.classes,
-        "background": data.background,
+        "classes": rules.class_names(data),
+        "background": rules.background_id(data),
         "split_images": len(data),
         "packages": {name: version(name) for name in PACKAGES},
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
@@ -145,7 +146,7 @@ def _evaluate(
     seed: int,
     memory: PeakMemory,
 ) -> None:
-    class_ids = rules.present_classes(sample, data)
+    class_ids, truth = rules.present_classes(sample, data), rules.truth(sample.label, data)
     groups: dict[CaptureSettings, list[_Cell]] = defaultdict(list)
     for cell in cells:
         groups[cell.method.settings].append(cell)
@@ -155,7 +156,7 @@ def _evaluate(
         shared = (time.perf_counter() - start) / len(group)
         for cell, one in zip(group, scores, strict=True):
             start = time.perf_counter()
-            areas = threshold_areas(one, class_ids, data.background, sample.label, len(data.classes), rules.thresholds)
+            areas = threshold_areas(one, class_ids, rules.decision(data), truth, rules.unscored(data))
             seconds = shared + time.perf_counter() - start
             cell.pending.append(Record(sample.id, seconds, memory.read(), areas))
 

@@ -21,8 +21,9 @@ from ..backbones.noise import image_generator
 from ..backbones.tokens import StreamTokens
 from ..datasets.prompts import caption_prompt, class_prompt
 from ..methods.method import Method
-from .areas import label_map, resize_scores
+from .decision import Decision, label_maps, resize_scores
 from .plan import build_backbone, build_method
+from .protocol import BEST
 from .writing import explained_writes
 
 NOISE_NAME = "predict"
@@ -128,10 +129,11 @@ class Segmenter:
         scores = self.method(maps)
         size = (image.height, image.width)
         ids = tuple(range(1, len(classes) + 1))
+        decision = Decision(len(classes) + 1, 0, "offset", (threshold,), "excluded")
         return Segmentation(
             image,
             tuple(classes),
-            label_map(scores, ids, 0, threshold, size).astype(np.uint8),
+            label_maps(scores, ids, decision, size)[0].astype(np.uint8),
             resize_scores(scores.classes, size).numpy(),
         )
 
@@ -161,6 +163,9 @@ def load(
     load_options: LoadOptions | None = None,
     protocol: str = "standard",
 ) -> Segmenter:
-    """A ready segmenter; ``protocol`` gives its threshold."""
+    """A ready segmenter; ``protocol`` gives its threshold. Raises UserError for one that chooses it with labels."""
+    threshold = build("protocol", protocol).threshold
+    if threshold == BEST:
+        raise UserError(f"protocol {protocol} chooses its threshold with the labels", "name standard instead")
     model = build_backbone(backbone, load_options, weights)
-    return Segmenter(model, build_method(method, backbone), build("protocol", protocol).threshold)
+    return Segmenter(model, build_method(method, backbone), threshold)

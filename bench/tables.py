@@ -15,8 +15,8 @@ from segscale.errors import UserError
 from segscale.registry import build
 
 from .identity import Plan
-from .metrics import ImageAreas, Score, score
-from .protocol import Protocol
+from .metrics import ImageAreas, Score, best_threshold, score
+from .protocol import BEST, Protocol
 from .store import RunStore, areas_at
 
 # What may differ between runs of one backbone and method on the same images.
@@ -25,6 +25,8 @@ POCKET_NOTE = (
     "Pocket backbones are tiny twins trained on generated scenes. Their numbers say that the harness works; "
     "they say nothing about the real backbones."
 )
+BEST_MARK = "*"
+BEST_NOTE = f"{BEST_MARK} Best threshold of the sweep, chosen on the very images evaluated."
 
 
 def find_runs(results: Path) -> list[RunStore]:
@@ -37,13 +39,14 @@ def find_runs(results: Path) -> list[RunStore]:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A stored run with its images and its score under the protocol's current threshold."""
+    """A stored run with its images and its score at ``threshold``, which the protocol chooses."""
 
     run: dict[str, Any]
     plan: Plan
     frame: pd.DataFrame
     score: Score
     protocol: Protocol
+    threshold: float
 
 
 def evaluate_store(store: RunStore) -> Evaluated:
@@ -53,14 +56,23 @@ def evaluate_store(store: RunStore) -> Evaluated:
     if plan.identity != store.folder.name:
         raise UserError(f"{store.folder}/run.json does not match its folder", "remove the folder and run again")
     protocol: Protocol = build("protocol", plan.protocol["name"])
-    if protocol.threshold not in plan.protocol["thresholds"]:
+    if plan.protocol["background_rule"] == "none":
+        protocol = protocol.without_background()
+    thresholds = plan.protocol["thresholds"]
+    if protocol.threshold not in (*thresholds, BEST):
         raise UserError(f"{store.folder} has no areas at threshold {protocol.threshold}", "run it again")
     frame = store.load()
     if frame.empty:
         raise UserError(f"{store.folder} holds no image yet", "run it first")
-    index = plan.protocol["thresholds"].index(protocol.threshold)
-    areas = ImageAreas(*areas_at(frame, index, len(run["classes"])))
-    return Evaluated(run, plan, frame, score(areas, protocol.averaging), protocol)
+
+    def areas(index: int) -> ImageAreas:
+        return ImageAreas(*areas_at(frame, index, len(run["classes"])))
+
+    if protocol.threshold == BEST:
+        index = best_threshold([areas(index) for index in range(len(thresholds))], protocol.averaging)
+    else:
+        index = thresholds.index(protocol.threshold)
+    return Evaluated(run, plan, frame, score(areas(index), protocol.averaging), protocol, thresholds[index])
 
 
 def evaluate_runs(results: Path) -> list[Evaluated]:
@@ -76,7 +88,10 @@ def backbone_label(backbone: dict[str, object]) -> str:
 
 
 def long_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
-    """One row per run; mIoU, its interval and accuracy in percent, seconds per image, peak memory in MiB."""
+    """One row per run; mIoU, its interval and accuracy in percent, seconds per image, peak memory in MiB.
+
+    best_threshold: whether ``threshold`` was chosen on the images evaluated.
+    """
     rows = []
     for one in evaluated:
         plan, result, frame = one.plan, one.score, one.frame
@@ -88,6 +103,8 @@ def long_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
                 "dataset": plan.dataset["name"],
                 "split": plan.dataset["split"],
                 "protocol": one.protocol.name,
+                "threshold": one.threshold,
+                "best_threshold": one.protocol.threshold == BEST,
                 "miou": 100 * result.miou,
                 "low": 100 * result.low,
                 "high": 100 * result.high,
@@ -138,15 +155,26 @@ def class_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def notes(table: pd.DataFrame) -> list[str]:
+    """What a reader of tables with these rows must know."""
+    applies = {POCKET_NOTE: table["backbone"].str.startswith("pocket-"), BEST_NOTE: table["best_threshold"]}
+    return [note for note, rows in applies.items() if rows.any()]
+
+
 def interval_text(row: Any) -> str:
+    mark = BEST_MARK if row["best_threshold"] else ""
+    return f"{row['miou']:.1f}{mark} [{row['low']:.1f}, {row['high']:.1f}]"
+
+
+def cell_text(row: Any) -> str:
     partial = "" if row["images"] == row["split_images"] else f" ({row['images']} images)"
-    return f"{row['miou']:.1f} [{row['low']:.1f}, {row['high']:.1f}]{partial}"
+    return interval_text(row) + partial
 
 
 def scaling_table(table: pd.DataFrame) -> str:
     """Markdown: rows method x backbone by size, columns dataset, split and protocol; mIoU with 95 % interval."""
     column = table["dataset"] + " " + table["split"] + " (" + table["protocol"] + ")"
-    shown = table.assign(column=column, cell=table.apply(interval_text, axis=1), size=table["parameters"].map(millions))
+    shown = table.assign(column=column, cell=table.apply(cell_text, axis=1), size=table["parameters"].map(millions))
     cells = shown.groupby(["method", "label", "column"], sort=False)["cell"].agg("; ".join).unstack("column")
     order = shown.sort_values(["method", "parameters", "label"]).drop_duplicates(["method", "label"])
     rows = pd.MultiIndex.from_arrays([order["method"], order["label"]], names=["method", "backbone"])
@@ -169,9 +197,8 @@ def leaderboard(table: pd.DataFrame) -> str:
             {
                 "method": ranked["method"],
                 "backbone": ranked["backbone"],
-                "mIoU [95 %]": ranked.apply(
-                    lambda row: f"{row['miou']:.1f} [{row['low']:.1f}, {row['high']:.1f}]", axis=1
-                ),
+                "mIoU [95 %]": ranked.apply(interval_text, axis=1),
+                "threshold": ranked["threshold"].map("{:g}".format),
                 "aAcc": ranked["accuracy"].map("{:.1f}".format),
                 "images": [f"{i} of {n}" for i, n in zip(ranked["images"], ranked["split_images"], strict=True)],
                 "seed": ranked["seed"],
@@ -185,6 +212,6 @@ def leaderboard(table: pd.DataFrame) -> str:
         )
         parts += [f"## {dataset} {split}, protocol {protocol}", ""]
         parts += [tabulate(shown, headers="keys", tablefmt="github", showindex=False, disable_numparse=True), ""]
-    if table["backbone"].str.startswith("pocket-").any():
-        parts += [POCKET_NOTE, ""]
+    for note in notes(table):
+        parts += [note, ""]
     return "\n".join(parts)

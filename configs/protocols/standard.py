@@ -5,7 +5,11 @@ custom_imports = dict(imports=["segscale.bench.protocol"])
 
 class_oracle = "present"
 prompt = "caption"
-averaging = "all"
+background_rule = "offset"
 thresholds = (-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4)
 # Best on the pocket twins' calibration scenes, summed over the twins.
 threshold = 0.0
+absent = "excluded"
+void = "ignored"
+background_scored = True
+averaging = "all"

@@ -1,0 +1,47 @@
+"""Unsupervised masks: token maps that look alike are merged (Seg4Diff, arXiv 2509.18096)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-6
+
+
+def contrast_over_tokens(text_map: Tensor) -> Tensor:
+    """``(pixels, tokens)``, each pixel's row stretched to [0, 1] over its tokens."""
+    low = text_map.amin(1, keepdim=True)
+    raised = text_map - low
+    return raised / (raised.amax(1, keepdim=True) + EPSILON)
+
+
+def spatial_distributions(text_map: Tensor) -> Tensor:
+    """Softmax of each token's map over space, no temperature: ``(pixels, tokens)`` to ``(tokens, pixels)``."""
+    return text_map.T.softmax(1)
+
+
+def symmetric_divergence(distributions: Tensor) -> Tensor:
+    """Half the sum of both Kullback-Leibler divergences between all rows, float64 ``(tokens, tokens)``, in nats.
+
+    distributions: positive ``(tokens, pixels)``, rows sum to 1. float64 because close rows cancel.
+    """
+    rows = distributions.double()
+    cross = rows @ rows.log().T
+    negative_entropy = cross.diagonal()
+    return (negative_entropy[:, None] + negative_entropy[None] - cross - cross.T) / 2
+
+
+def merge_greedily(distributions: Tensor, divergence: Tensor, threshold: float) -> Tensor:
+    """Clusters ``(clusters, pixels)``, each the mean of the rows within ``threshold`` of its anchor.
+
+    Anchors are the tokens in order that no earlier cluster holds. A later cluster may hold rows of an earlier one
+    again. threshold: of the symmetric divergence, above 0.
+    """
+    close = divergence < threshold
+    free = torch.ones(len(distributions), dtype=torch.bool, device=distributions.device)
+    clusters: list[Tensor] = []
+    for token in range(len(distributions)):
+        if free[token]:
+            clusters.append(distributions[close[token]].mean(0))
+            free &= ~close[token]
+    return torch.stack(clusters)

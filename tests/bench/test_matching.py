@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from segscale.bench.matching import Matching, cropped_then_resized, matched_areas, resized_label
+from segscale.bench.metrics import mean_iou
+
+VOC_CLASSES = 21
+
+
+@pytest.mark.parametrize(("matching", "suffix"), [("row", ""), ("image", "_whole")])
+@pytest.mark.parametrize("key", ["0p1", "0p035"])
+@pytest.mark.parametrize("case", ["a", "b"])
+def test_matching_counts_as_published(
+    seg4diff_parity: Path, case: str, key: str, matching: Matching, suffix: str
+) -> None:
+    stored = np.load(seg4diff_parity / "oracle" / f"sd3_unsup_{case}.npz")
+    areas = matched_areas(stored[f"label_eval_{key}"], stored["gt_resized"], VOC_CLASSES, matching)
+    intersection, prediction = areas.intersection[0], areas.prediction[0]
+    assert intersection.tolist() == stored[f"tp{suffix}_{key}"].tolist()
+    assert (prediction - intersection).tolist() == stored[f"fp{suffix}_{key}"].tolist()
+    assert (areas.label - intersection).tolist() == stored[f"fn{suffix}_{key}"].tolist()
+
+
+def test_means_are_the_published_ones(seg4diff_parity: Path) -> None:
+    stored = np.load(seg4diff_parity / "oracle" / "sd3_unsup_a.npz")
+    for matching, expected in (("row", 0.14038953688492453), ("image", 0.08591767605416281)):
+        areas = matched_areas(stored["label_eval_0p035"], stored["gt_resized"], VOC_CLASSES, matching)
+        mean = mean_iou(areas.intersection[0], areas.prediction[0], areas.label, "all")
+        assert mean == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("key", ["0p1", "0p035"])
+@pytest.mark.parametrize("case", ["a", "b"])
+def test_predictions_and_labels_reach_the_evaluated_size_as_published(
+    seg4diff_parity: Path, case: str, key: str
+) -> None:
+    stored = np.load(seg4diff_parity / "oracle" / f"sd3_unsup_{case}.npz")
+    label = np.asarray(Image.open(seg4diff_parity / "inputs" / f"gt_voc21_{case}.png"))
+    size = stored["gt_resized"].shape
+    assert np.array_equal(resized_label(label, size), stored["gt_resized"])
+    scores = cropped_then_resized(torch.from_numpy(stored[f"merged_{key}"]), label.shape, size)
+    assert np.array_equal(scores.argmax(0).numpy(), stored[f"label_eval_{key}"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 3))
+def test_no_other_matching_overlaps_more(seed: int, clusters: int, classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    prediction = rng.integers(0, clusters, (4, 6))
+    label = rng.integers(0, classes + 1, (4, 6)).astype(np.uint8)
+    label[label == classes] = 255
+
+    def most(predicted: np.ndarray, true: np.ndarray) -> int:
+        names = permutations(range(max(clusters, classes)), classes)
+        overlap = [[int(np.count_nonzero((predicted == k) & (true == c))) for k in range(5)] for c in range(classes)]
+        return max(sum(overlap[c][k] for c, k in enumerate(one)) for one in names)
+
+    whole = matched_areas(prediction, label, classes, "image")
+    rows = matched_areas(prediction, label, classes, "row")
+    assert whole.intersection.sum() == most(prediction, label)
+    assert rows.intersection.sum() == sum(most(p, t) for p, t in zip(prediction, label, strict=True))
+    for areas in (whole, rows):
+        assert areas.label.tolist() == [np.count_nonzero(label == c) for c in range(classes)]
+        assert (areas.intersection <= areas.prediction).all()
+        assert areas.prediction.sum() <= areas.label.sum()
+        assert {a.dtype for a in (areas.intersection, areas.prediction, areas.label)} == {np.dtype(np.int64)}
+
+
+def test_names_of_clusters_do_not_matter_for_the_overlap() -> None:
+    label = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
+    areas = matched_areas(1 - label, label, 2, "image")
+    assert areas.intersection.tolist() == [[4, 4]]
+
+
+def test_clusters_beyond_the_classes_are_dropped() -> None:
+    areas = matched_areas(np.array([[0, 0, 0, 1, 2]]), np.zeros((1, 5), np.uint8), 1, "image")
+    assert areas.prediction.tolist() == [[3]]
+    assert areas.label.tolist() == [5]

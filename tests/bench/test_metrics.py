@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from segscale.bench.areas import label_areas
+from segscale.bench.metrics import ImageAreas, best_threshold, class_iou, mean_iou, score
+from segscale.datasets.openmmlab import import_mmseg
+
+
+@pytest.fixture(scope="module")
+def label_maps() -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    pairs = []
+    for size in ((20, 30), (7, 50), (64, 64)):
+        label = rng.integers(0, 4, size).astype(np.uint8)
+        prediction = np.where(rng.random(size) < 0.6, label, rng.integers(0, 5, size))
+        label[rng.random(size) < 0.1] = 255
+        pairs.append((prediction, label))
+    return pairs
+
+
+def test_metrics_equal_mmseg_on_the_same_label_maps(label_maps: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    metric = import_mmseg("evaluation").IoUMetric()
+    metric.dataset_meta = {"classes": tuple("abcdef")}
+    for prediction, label in label_maps:
+        sample = {
+            "pred_sem_seg": {"data": torch.from_numpy(prediction)[None]},
+            "gt_sem_seg": {"data": torch.from_numpy(label.astype(np.int64))[None]},
+        }
+        metric.process({}, [sample])
+    theirs = metric.compute_metrics(metric.results)
+    areas = [label_areas(prediction, label, 6) for prediction, label in label_maps]
+    ours = score(
+        ImageAreas(
+            np.concatenate([a.intersection for a in areas]),
+            np.concatenate([a.prediction for a in areas]),
+            np.stack([a.label for a in areas]),
+        ),
+        "all",
+    )
+    assert round(100 * ours.miou, 2) == pytest.approx(float(theirs["mIoU"]))
+    assert round(100 * ours.accuracy, 2) == pytest.approx(float(theirs["aAcc"]))
+    results: Any = [torch.stack(part).sum(0) for part in zip(*metric.results, strict=True)]
+    intersect, union, predicted, labelled = results
+    assert np.sum([a.intersection[0] for a in areas], 0).tolist() == intersect.tolist()
+    assert np.sum([a.prediction[0] for a in areas], 0).tolist() == predicted.tolist()
+    assert np.sum([a.label for a in areas], 0).tolist() == labelled.tolist()
+    seen = union.numpy() > 0
+    assert np.allclose(ours.class_iou[seen], (intersect / union).numpy()[seen])
+    assert np.isnan(ours.class_iou[~seen]).all()
+
+
+def test_which_classes_enter_the_mean() -> None:
+    # Class 0 right, class 1 only predicted, class 2 neither, class 3 only labelled.
+    intersection, prediction, label = np.array([8.0, 0, 0, 0]), np.array([8.0, 2, 0, 0]), np.array([8.0, 0, 0, 2])
+    assert mean_iou(intersection, prediction, label, "all") == pytest.approx(1 / 3)
+    assert mean_iou(intersection, prediction, label, "in-ground-truth") == pytest.approx(1 / 2)
+    assert np.isnan(class_iou(intersection, prediction, label)).tolist() == [False, False, True, False]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 12))
+def test_the_interval_holds_the_mean_and_does_not_depend_on_the_order(seed: int, images: int) -> None:
+    rng = np.random.default_rng(seed)
+    label = rng.integers(1, 100, (images, 3))
+    intersection = (label * rng.random((images, 3))).astype(np.int64)
+    areas = ImageAreas(intersection, label.copy(), label)
+    result = score(areas, "all")
+    assert 0 <= result.low <= result.high <= 1
+    if images == 1:
+        assert result.low == pytest.approx(result.high)
+        assert result.low == pytest.approx(result.miou)
+    order = rng.permutation(images)
+    shuffled = score(ImageAreas(intersection[order], label[order], label[order]), "all")
+    assert shuffled.miou == pytest.approx(result.miou)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 9))
+def test_areas_equal_mmseg_on_random_label_maps(seed: int, classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, classes, (6, 11)).astype(np.uint8)
+    label[rng.random(label.shape) < 0.2] = 255
+    prediction = rng.integers(0, classes, label.shape)
+    theirs = import_mmseg("evaluation").IoUMetric.intersect_and_union(
+        torch.from_numpy(prediction), torch.from_numpy(label.astype(np.int64)), classes, 255
+    )
+    intersection, union, predicted, labelled = (part.numpy().tolist() for part in theirs)
+    ours = label_areas(prediction, label, classes)
+    assert ours.intersection[0].tolist() == intersection
+    assert (ours.prediction[0] + ours.label - ours.intersection[0]).tolist() == union
+    assert ours.prediction[0].tolist() == predicted
+    assert ours.label.tolist() == labelled
+
+
+def test_every_class_counts_as_nought_where_it_is_never_seen() -> None:
+    intersection, prediction, label = np.array([8.0, 0, 0, 0]), np.array([8.0, 2, 0, 0]), np.array([8.0, 0, 0, 2])
+    assert mean_iou(intersection, prediction, label, "every-class") == pytest.approx(1 / 4)
+
+
+def test_the_best_threshold_is_that_of_all_images_together() -> None:
+    def at(first: list[int], second: list[int]) -> ImageAreas:
+        intersection = np.array([first, second])
+        label = np.array([[10, 10], [90, 90]])
+        return ImageAreas(intersection, label, label)
+
+    # The first threshold is best on one image, the second on the sum, the third equals it.
+    sweep = [at([10, 10], [10, 10]), at([0, 0], [80, 80]), at([0, 0], [80, 80])]
+    assert best_threshold(sweep, "all") == 1
+    nothing = np.zeros((1, 2), np.int64)
+    assert best_threshold([ImageAreas(nothing, nothing, nothing), sweep[0]], "all") == 1
