@@ -56,11 +56,13 @@ def threshold_areas(
     """
     won = winners(scores, class_ids, decision, (label.shape[0], label.shape[1]))
     counted = _counted(label, unscored)
-    true, best, lost = label[counted].astype(np.int64), won.best[counted], won.lost[counted]
+    true, best, lost = label[counted], won.best[counted], won.lost[counted]
     ids, steps, classes = NO_CLASS + 1, len(decision.thresholds) + 1, decision.classes
     # One histogram over (best class, thresholds lost, best class is right, background would be right).
-    bare = np.zeros(len(true), np.int64) if decision.background is None else (true == decision.background)
-    key = ((best * steps + lost) * 2 + (best == true)) * 2 + bare
+    bare = np.zeros(len(true), np.bool_) if decision.background is None else true == decision.background
+    key = best.astype(np.int64)
+    for part, values in ((lost, steps), (best == true, 2), (bare, 2)):
+        key = key * values + part
     counts = np.bincount(key, minlength=ids * steps * 4).reshape(ids, steps, 2, 2)
     # A pixel lost at n of the ascending thresholds is lost at the last n of them.
     kept = counts.cumsum(1)[:, -2::-1]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -55,14 +54,14 @@ def check_thresholds(rule: BackgroundRule, thresholds: tuple[float, ...]) -> Non
 
 @dataclass(frozen=True)
 class Winners:
-    """Both int64 ``(height, width)``.
+    """Both int16 ``(height, width)``.
 
     best: id of the best class, ``NO_CLASS`` where none competes. lost: at how many thresholds background beats it;
     no rule falls as the threshold rises, so these are the last ones.
     """
 
-    best: NDArray[np.int64]
-    lost: NDArray[np.int64]
+    best: NDArray[np.int16]
+    lost: NDArray[np.int16]
 
 
 def resize_scores(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -73,54 +72,57 @@ def resize_scores(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def winners(scores: ClassScores, class_ids: tuple[int, ...], decision: Decision, size: tuple[int, int]) -> Winners:
     """Who wins each pixel of ``size`` (height, width). class_ids: of the maps of ``scores``, in any order."""
     value, best = _best_class(scores.classes, class_ids, decision, size)
-    lost = torch.zeros(size, dtype=torch.long)
+    lost = np.zeros(size, np.int16)
     if decision.rule != "none":
-        background = resize_scores(scores.background[None], size)[0]
+        background = resize_scores(scores.background[None], size)[0].numpy()
         for threshold in decision.thresholds:
-            rival = _background_score(background, threshold, decision.rule)
-            lost += (rival >= value) | rival.isnan()
-    return Winners(best.numpy(), lost.numpy())
+            lost += _background_score(background, threshold, decision.rule) >= value
+        if decision.rule != "fixed":
+            lost[np.isnan(background)] = len(decision.thresholds)
+    return Winners(best, lost)
 
 
 def label_maps(
     scores: ClassScores, class_ids: tuple[int, ...], decision: Decision, size: tuple[int, int]
-) -> NDArray[np.int64]:
+) -> NDArray[np.int16]:
     """Class id of every pixel, ``(thresholds, *size)``."""
     won = winners(scores, class_ids, decision, size)
     if decision.background is None:
         return won.best[None]
     steps = np.arange(len(decision.thresholds), 0, -1)[:, None, None]
-    return np.where(won.lost >= steps, decision.background, won.best)
+    return np.where(won.lost >= steps, np.int16(decision.background), won.best)
 
 
 def _best_class(
     maps: Tensor, class_ids: tuple[int, ...], decision: Decision, size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
+) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
     """Score and id of the best class of every pixel."""
     taken = {*class_ids, decision.background}
     known = all(0 <= i < decision.classes for i in class_ids)
     if not known or len(class_ids) != len(maps) or len(taken) != len(maps) + 1:
         raise ValueError(f"class ids {class_ids} for {len(maps)} maps of {decision.classes} classes")
-    value, best = torch.full(size, -torch.inf), torch.full(size, NO_CLASS)
+    value, best = np.full(size, -np.inf, np.float32), np.full(size, NO_CLASS, np.int16)
     if class_ids:
-        order = np.argsort(class_ids)
-        value, index = resize_scores(maps[order], size).max(0)
-        best = torch.tensor(class_ids)[order][index]
+        ids = np.array(class_ids, np.int16)
+        order = np.argsort(ids)
+        strongest, index = resize_scores(maps[order], size).max(0)
+        value, best = strongest.numpy(), ids[order][index.numpy()]
     absent = next((i for i in range(decision.classes) if i not in taken), None)
     if decision.absent == "zero" and absent is not None:
         # All absent classes score 0, so only the first of them can win.
         wins = (value < 0) | ((value == 0) & (best > absent))
-        value, best = value.masked_fill(wins, 0), best.masked_fill(wins, absent)
+        value[wins], best[wins] = 0, absent
     return value, best
 
 
-def _background_score(background: Tensor, threshold: float, rule: BackgroundRule) -> Tensor:
+def _background_score(background: NDArray[np.float32], threshold: float, rule: BackgroundRule) -> NDArray[np.float32]:
+    t = np.float32(threshold)
     if rule == "offset":
-        return background + threshold
+        return background + t
     if rule == "fixed":
-        return torch.full_like(background, threshold)
+        return np.full_like(background, t)
     if rule == "max":
-        return background.clamp(min=threshold)
+        return np.maximum(background, t)
     if rule == "average":
-        return (background + threshold) / 2
+        return (background + t) / np.float32(2)
     return background

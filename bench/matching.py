@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,39 +12,68 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from ..backbones.images import shortest_edge_size
+from ..datasets.dataset import IGNORE_LABEL
 from .areas import Areas
 from .decision import resize_scores
 
-Matching = Literal["row", "image"]
+MatchingUnit = Literal["row", "image"]
+
+
+def cluster_areas(
+    maps: Tensor,
+    label: NDArray[np.uint8],
+    classes: int,
+    order: Sequence[int],
+    unit: MatchingUnit,
+    edges: tuple[int, int],
+) -> Areas:
+    """Areas ``(1, classes)`` of cluster maps ``(clusters, h, w)`` against a label map of the image's size.
+
+    A pixel belongs to its largest map. edges: short and longest edge, in pixels, at which prediction and label are
+    compared. The rest as in ``matched_areas``.
+    """
+    width, height = shortest_edge_size(label.shape[1], label.shape[0], *edges)
+    scores = cropped_then_resized(maps, (label.shape[0], label.shape[1]), (height, width))
+    return matched_areas(scores.max(0)[1].numpy(), resized_label(label, (height, width)), classes, order, unit)
 
 
 def matched_areas(
-    prediction: NDArray[np.integer], label: NDArray[np.integer], classes: int, matching: Matching
+    prediction: NDArray[np.integer],
+    label: NDArray[np.uint8],
+    classes: int,
+    order: Sequence[int],
+    unit: MatchingUnit,
 ) -> Areas:
-    """Areas ``(1, classes)`` after the one-to-one matching of clusters to classes with the largest overlap.
+    """Areas ``(1, classes)`` after matching clusters one to one to classes so that they overlap most.
 
-    prediction: cluster ids from 0. label: class ids; those from ``classes`` on do not count. matching: once for the
-    whole ``image`` (as described), or for each pixel ``row`` on its own, areas added up (as published, which
-    raises the score). Absent classes get clusters that are left over and so their pixels as false positives;
-    clusters beyond the number of classes are dropped from the predictions.
+    prediction: cluster ids from 0. unit: once for the whole ``image`` (as described), or for each pixel ``row`` on
+    its own, areas added up (as published, which raises the score). order: class ids that count; it decides between
+    equal overlaps, which matters much per row.
+    Absent classes get clusters that are left over and so their pixels as false positives; clusters beyond the
+    number of classes are dropped from the predictions.
     """
-    parts = [(prediction, label)] if matching == "image" else list(zip(prediction, label, strict=True))
-    clusters = max(classes, int(prediction.max()) + 1)
-    overlaps = [_overlap(clusters_of, true, classes, clusters) for clusters_of, true in parts]
-    intersection, predicted = np.zeros((2, classes), np.int64)
-    for overlap in overlaps:
-        rows, columns = linear_sum_assignment(overlap, maximize=True)
-        intersection[rows] += overlap[rows, columns]
-        predicted[rows] += overlap.sum(0)[columns]
-    return Areas(intersection[None], predicted[None], np.sum([overlap.sum(1) for overlap in overlaps], axis=0))
+    ids, clusters = np.asarray(order), max(len(order), int(prediction.max()) + 1)
+    places = np.full(IGNORE_LABEL + 1, len(ids))
+    places[ids] = np.arange(len(ids))
+    height = len(label) if unit == "image" else 1
+    intersection, predicted, labelled = np.zeros((3, classes), np.int64)
+    for top in range(0, len(label), height):
+        rows = slice(top, top + height)
+        overlap = _overlap(prediction[rows], places[label[rows]], len(ids), clusters)
+        matched, columns = linear_sum_assignment(overlap, maximize=True)
+        intersection[ids[matched]] += overlap[matched, columns]
+        predicted[ids[matched]] += overlap.sum(0)[columns]
+        labelled[ids] += overlap.sum(1)
+    return Areas(intersection[None], predicted[None], labelled)
 
 
 def _overlap(
-    prediction: NDArray[np.integer], label: NDArray[np.integer], classes: int, clusters: int
+    prediction: NDArray[np.integer], places: NDArray[np.integer], classes: int, clusters: int
 ) -> NDArray[np.int64]:
-    """Pixels per class and cluster, ``(classes, clusters)``."""
-    counted = label < classes
-    key = label[counted].astype(np.int64) * clusters + prediction[counted]
+    """Pixels per class and cluster, ``(classes, clusters)``; places from ``classes`` on do not count."""
+    counted = places < classes
+    key = places[counted].astype(np.int64) * clusters + prediction[counted]
     return np.bincount(key, minlength=classes * clusters).reshape(classes, clusters).astype(np.int64)
 
 

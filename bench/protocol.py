@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from segscale.registry import PROTOCOLS
 from ..datasets.dataset import IGNORE_LABEL, Dataset, Sample
 from ..datasets.prompts import caption_prompt, class_prompt
 from .decision import AbsentRule, BackgroundRule, Decision, check_thresholds
+from .matching import MatchingUnit
 
 BACKGROUND_WORD = "background"
 
@@ -32,6 +33,11 @@ class Protocol:
     void: pixels labelled 255 are ``ignored``, or count as ``background``, which a dataset without such a class then
     gets. background_scored: whether pixels labelled background count; it can be predicted in any case.
     averaging: classes that enter the mean, see ``metrics.mean_iou``.
+
+    matching: for methods whose maps are clusters without names: they are matched to classes per pixel ``row`` or per
+    ``image`` and compared with the label at ``evaluated_edges``, short and longest edge in pixels. label_orders: by
+    dataset, ids in the order of the published label files, which decides between equal matchings; ids that it leaves
+    out do not count; elsewhere they ascend.
     """
 
     name: str
@@ -44,11 +50,18 @@ class Protocol:
     void: Literal["ignored", "background"]
     background_scored: bool
     averaging: Averaging
+    matching: MatchingUnit | None = None
+    evaluated_edges: tuple[int, int] | None = None
+    label_orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_thresholds(self.background_rule, self.thresholds)
         if self.threshold not in (*self.thresholds, BEST):
             raise ValueError(f"threshold {self.threshold} is none of {self.thresholds}")
+        if (self.matching is None) != (self.evaluated_edges is None):
+            raise ValueError("matching and evaluated_edges go together")
+        if self.matching is not None and self.background_rule != "none":
+            raise ValueError("clusters without names have no background")
 
     @property
     def rules(self) -> dict[str, Any]:

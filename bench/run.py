@@ -24,7 +24,7 @@ from ..backbones.maps import CaptureSettings
 from ..backbones.noise import image_generator
 from ..datasets.dataset import Dataset, Sample
 from ..methods.method import ClassScores, Method
-from .areas import threshold_areas
+from .evaluation import evaluate
 from .memory import PeakMemory
 from .plan import RunOptions, build_backbone, build_dataset, build_method, make_plan, pinned, run_folder
 from .protocol import Protocol
@@ -146,7 +146,7 @@ def _evaluate(
     seed: int,
     memory: PeakMemory,
 ) -> None:
-    class_ids, truth = rules.present_classes(sample, data), rules.truth(sample.label, data)
+    class_ids = rules.present_classes(sample, data)
     groups: dict[CaptureSettings, list[_Cell]] = defaultdict(list)
     for cell in cells:
         groups[cell.method.settings].append(cell)
@@ -156,7 +156,7 @@ def _evaluate(
         shared = (time.perf_counter() - start) / len(group)
         for cell, one in zip(group, scores, strict=True):
             start = time.perf_counter()
-            areas = threshold_areas(one, class_ids, rules.decision(data), truth, rules.unscored(data))
+            areas = evaluate(one, class_ids, sample, rules, data)
             seconds = shared + time.perf_counter() - start
             cell.pending.append(Record(sample.id, seconds, memory.read(), areas))
 

@@ -9,20 +9,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from segscale.bench.matching import Matching, cropped_then_resized, matched_areas, resized_label
+from segscale.bench.matching import MatchingUnit, cluster_areas, cropped_then_resized, matched_areas, resized_label
 from segscale.bench.metrics import mean_iou
 
 VOC_CLASSES = 21
 
 
-@pytest.mark.parametrize(("matching", "suffix"), [("row", ""), ("image", "_whole")])
+@pytest.mark.parametrize(("unit", "suffix"), [("row", ""), ("image", "_whole")])
 @pytest.mark.parametrize("key", ["0p1", "0p035"])
 @pytest.mark.parametrize("case", ["a", "b"])
 def test_matching_counts_as_published(
-    seg4diff_parity: Path, case: str, key: str, matching: Matching, suffix: str
+    seg4diff_parity: Path, case: str, key: str, unit: MatchingUnit, suffix: str
 ) -> None:
     stored = np.load(seg4diff_parity / "oracle" / f"sd3_unsup_{case}.npz")
-    areas = matched_areas(stored[f"label_eval_{key}"], stored["gt_resized"], VOC_CLASSES, matching)
+    areas = matched_areas(stored[f"label_eval_{key}"], stored["gt_resized"], VOC_CLASSES, range(VOC_CLASSES), unit)
     intersection, prediction = areas.intersection[0], areas.prediction[0]
     assert intersection.tolist() == stored[f"tp{suffix}_{key}"].tolist()
     assert (prediction - intersection).tolist() == stored[f"fp{suffix}_{key}"].tolist()
@@ -31,8 +31,8 @@ def test_matching_counts_as_published(
 
 def test_means_are_the_published_ones(seg4diff_parity: Path) -> None:
     stored = np.load(seg4diff_parity / "oracle" / "sd3_unsup_a.npz")
-    for matching, expected in (("row", 0.14038953688492453), ("image", 0.08591767605416281)):
-        areas = matched_areas(stored["label_eval_0p035"], stored["gt_resized"], VOC_CLASSES, matching)
+    for unit, expected in (("row", 0.14038953688492453), ("image", 0.08591767605416281)):
+        areas = matched_areas(stored["label_eval_0p035"], stored["gt_resized"], VOC_CLASSES, range(VOC_CLASSES), unit)
         mean = mean_iou(areas.intersection[0], areas.prediction[0], areas.label, "all")
         assert mean == pytest.approx(expected, abs=1e-12)
 
@@ -50,6 +50,34 @@ def test_predictions_and_labels_reach_the_evaluated_size_as_published(
     assert np.array_equal(scores.argmax(0).numpy(), stored[f"label_eval_{key}"])
 
 
+@pytest.mark.parametrize("key", ["0p1", "0p035"])
+@pytest.mark.parametrize("case", ["a", "b"])
+def test_background_first_gives_the_published_areas_in_the_published_order(
+    seg4diff_parity: Path, case: str, key: str
+) -> None:
+    stored = np.load(seg4diff_parity / "oracle" / f"sd3_unsup_{case}.npz")
+    published = np.asarray(Image.open(seg4diff_parity / "inputs" / f"gt_voc21_{case}.png"))
+    # The published label files hold background last; here it is 0.
+    label = np.where(published == 255, published, (published + 1) % VOC_CLASSES).astype(np.uint8)
+    order = (*range(1, VOC_CLASSES), 0)
+    maps = torch.from_numpy(stored[f"merged_{key}"])
+    areas = cluster_areas(maps, label, VOC_CLASSES, order, "row", (160, 640))
+    assert areas.intersection[0, list(order)].tolist() == stored[f"tp_{key}"].tolist()
+    fp = areas.prediction - areas.intersection
+    assert fp[0, list(order)].tolist() == stored[f"fp_{key}"].tolist()
+    ascending = cluster_areas(maps, label, VOC_CLASSES, range(VOC_CLASSES), "row", (160, 640))
+    assert ascending.intersection.sum() == areas.intersection.sum()
+    assert ascending.prediction.tolist() != areas.prediction.tolist()
+
+
+def test_labels_that_the_order_leaves_out_do_not_count() -> None:
+    label = np.array([[0, 0, 1, 2, 255]], np.uint8)
+    areas = matched_areas(np.array([[0, 0, 1, 1, 1]]), label, 3, (2, 0), "image")
+    assert areas.label.tolist() == [2, 0, 1]
+    assert areas.intersection.tolist() == [[2, 0, 1]]
+    assert areas.prediction.tolist() == [[2, 0, 1]]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 3))
 def test_no_other_matching_overlaps_more(seed: int, clusters: int, classes: int) -> None:
@@ -63,8 +91,8 @@ def test_no_other_matching_overlaps_more(seed: int, clusters: int, classes: int)
         overlap = [[int(np.count_nonzero((predicted == k) & (true == c))) for k in range(5)] for c in range(classes)]
         return max(sum(overlap[c][k] for c, k in enumerate(one)) for one in names)
 
-    whole = matched_areas(prediction, label, classes, "image")
-    rows = matched_areas(prediction, label, classes, "row")
+    whole = matched_areas(prediction, label, classes, range(classes), "image")
+    rows = matched_areas(prediction, label, classes, range(classes), "row")
     assert whole.intersection.sum() == most(prediction, label)
     assert rows.intersection.sum() == sum(most(p, t) for p, t in zip(prediction, label, strict=True))
     for areas in (whole, rows):
@@ -76,11 +104,11 @@ def test_no_other_matching_overlaps_more(seed: int, clusters: int, classes: int)
 
 def test_names_of_clusters_do_not_matter_for_the_overlap() -> None:
     label = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
-    areas = matched_areas(1 - label, label, 2, "image")
+    areas = matched_areas(1 - label, label, 2, range(2), "image")
     assert areas.intersection.tolist() == [[4, 4]]
 
 
 def test_clusters_beyond_the_classes_are_dropped() -> None:
-    areas = matched_areas(np.array([[0, 0, 0, 1, 2]]), np.zeros((1, 5), np.uint8), 1, "image")
+    areas = matched_areas(np.array([[0, 0, 0, 1, 2]]), np.zeros((1, 5), np.uint8), 1, range(1), "image")
     assert areas.prediction.tolist() == [[3]]
     assert areas.label.tolist() == [5]

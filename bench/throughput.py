@@ -1,0 +1,103 @@
+"""Images per second and core of evaluation without a model: ``python -m segscale.bench.throughput``.
+
+Reading and decoding a JPEG and its PNG mask, resizing the scores of the classes present to the mask, and counting
+areas at nine thresholds, over the classes of VOC and of ADE20K.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..datasets.files import read_image, read_label
+from ..methods.method import ClassScores
+from .areas import threshold_areas
+from .decision import Decision
+
+IMAGES = 40
+SCORE_SIDE = 64
+THRESHOLDS = (-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4)
+
+
+@dataclass(frozen=True)
+class Load:
+    """width, height: of images, in pixels. classes: of the dataset; present: in an image, with a score map each."""
+
+    name: str
+    width: int
+    height: int
+    classes: int
+    present: int
+
+
+LOADS = (Load("VOC", 500, 375, 21, 3), Load("ADE20K", 683, 512, 150, 9))
+
+
+def images_per_second(load: Load, folder: Path, images: int) -> tuple[float, float]:
+    """Rates per second of processor time and of wall time, one torch thread, after one image that does not count."""
+    cases = list(_write_cases(load, folder, images + 1))
+    decision = Decision(load.classes, 0, "offset", THRESHOLDS, "zero")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    _evaluate(cases[0], load, decision)
+    start = time.process_time(), time.perf_counter()
+    for case in cases[1:]:
+        _evaluate(case, load, decision)
+    seconds = time.process_time() - start[0], time.perf_counter() - start[1]
+    torch.set_num_threads(threads)
+    return images / seconds[0], images / seconds[1]
+
+
+@dataclass(frozen=True)
+class _Case:
+    image: Path
+    mask: Path
+    ids: tuple[int, ...]
+    scores: ClassScores
+
+
+def _write_cases(load: Load, folder: Path, images: int) -> Iterator[_Case]:
+    """Blobs of classes as a mask, and a noisy photograph of them."""
+    rng = np.random.default_rng(0)
+    size = (load.width, load.height)
+    for number in range(images):
+        ids = np.sort(rng.choice(np.arange(1, load.classes), load.present, replace=False))
+        coarse = rng.choice([0, *ids], (6, 8)).astype(np.uint8)
+        mask = Image.fromarray(coarse).resize(size, Image.Resampling.NEAREST)
+        colours = rng.integers(0, 256, (12, 16, 3), np.uint8)
+        image = np.asarray(Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC), np.float32)
+        noisy = (image + rng.normal(0, 8, image.shape)).clip(0, 255).astype(np.uint8)
+        paths = (folder / f"{load.name}-{number}.jpg", folder / f"{load.name}-{number}.png")
+        Image.fromarray(noisy).save(paths[0], quality=90)
+        mask.save(paths[1])
+        maps = torch.from_numpy(rng.random((load.present + 1, SCORE_SIDE, SCORE_SIDE), np.float32))
+        yield _Case(*paths, tuple(int(i) for i in ids), ClassScores(maps[:-1], maps[-1]))
+
+
+def _evaluate(case: _Case, load: Load, decision: Decision) -> None:
+    image = read_image(case.image)
+    label = read_label(case.mask, image.size, load.classes)
+    threshold_areas(case.scores, case.ids, decision, label)
+
+
+def main() -> None:
+    with TemporaryDirectory() as folder:
+        for load in LOADS:
+            processor, wall = images_per_second(load, Path(folder), IMAGES)
+            about = f"{load.width}x{load.height}, {load.classes} classes, {load.present} present"
+            sys.stdout.write(
+                f"{load.name}: {processor:.0f} images per second of one core, {wall:.0f} by the clock "
+                f"({about}, {len(THRESHOLDS)} thresholds)\n"
+            )
+
+
+if __name__ == "__main__":
+    main()
