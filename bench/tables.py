@@ -56,7 +56,7 @@ def evaluate_store(store: RunStore) -> Evaluated:
     if plan.identity != store.folder.name:
         raise UserError(f"{store.folder}/run.json does not match its folder", "remove the folder and run again")
     protocol: Protocol = build("protocol", plan.protocol["name"])
-    if plan.protocol["background_rule"] == "none":
+    if plan.protocol.get("background_rule") == "none":
         protocol = protocol.without_background()
     thresholds = plan.protocol["thresholds"]
     if protocol.threshold not in (*thresholds, BEST):

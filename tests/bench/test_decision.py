@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file
 from segscale.bench.areas import label_areas, threshold_areas
-from segscale.bench.decision import NO_CLASS, BackgroundRule, Decision, label_maps
-from segscale.bench.metrics import mean_iou
+from segscale.bench.decision import NO_CLASS, BackgroundRule, Decision, label_maps, resize_scores
+from segscale.bench.metrics import class_iou, mean_iou
 from segscale.methods.method import ClassScores
 
 CLASSES = 6
@@ -170,10 +170,16 @@ def published_case(parity: Path, name: str) -> tuple[dict, dict[str, np.ndarray]
     return about["eval"], tensors, ClassScores(maps[:-1], maps[-1]), tuple(order)
 
 
-@pytest.mark.parametrize("method", PUBLISHED_RULES)
-@pytest.mark.parametrize("family", ["unet", "dit", "flux"])
-def test_goca_label_maps_areas_and_means(goca_parity: Path, family: str, method: str) -> None:
-    evaluation, tensors, scores, ids = published_case(goca_parity, f"method-{family}.goca")
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        *((f"method-{family}.goca", method) for family in ("unet", "dit", "flux") for method in PUBLISHED_RULES),
+        ("method-unet.vanilla", "offset"),
+        ("method-unet.vanilla", "vanilla"),
+    ],
+)
+def test_goca_label_maps_areas_and_means(goca_parity: Path, name: str, method: str) -> None:
+    evaluation, tensors, scores, ids = published_case(goca_parity, name)
     published, label = evaluation["methods"][method], tensors["eval/label"]
     decision = Decision(PUBLISHED_CLASSES, 0, PUBLISHED_RULES[method], tuple(published["thresholds"]), "zero")
     labels = label_maps(scores, ids, decision, label.shape)
@@ -209,6 +215,7 @@ def test_goca_end_to_end(goca_parity: Path) -> None:
     assert np.array_equal(labels[published["thresholds"].index(0)], tensors["eval/offset/label_map_at_0"])
     areas = threshold_areas(scores, ids, decision, label, ())
     assert areas.intersection.tolist() == published["intersections"]
+    assert areas.prediction.tolist() == published["predicted_pixels_per_class"]
     assert (areas.prediction + areas.label - areas.intersection).tolist() == published["unions"]
     means = mean_iou(areas.intersection, areas.prediction, areas.label, "every-class")
     assert np.allclose(means, published["miou"], rtol=0, atol=1e-12)
@@ -259,9 +266,15 @@ def test_seg4diff_label_maps_areas_and_means(seg4diff_parity: Path, family: str,
         again = label_areas(labels, label, classes, unscored)
         assert np.array_equal(areas.intersection, again.intersection)
         assert np.array_equal(areas.prediction, again.prediction)
+        if f"score_{variant}" in stored:
+            assert np.abs(resize_scores(maps, label.shape).numpy() - stored[f"score_{variant}"]).max() < 1e-6
         if f"eval_{variant}" in about:
-            mean = mean_iou(areas.intersection[0], areas.prediction[0], areas.label, "in-ground-truth")
-            assert 100 * mean == pytest.approx(about[f"eval_{variant}"]["mIoU"], abs=1e-9)
+            expected, totals = about[f"eval_{variant}"], (areas.intersection[0], areas.prediction[0], areas.label)
+            assert 100 * mean_iou(*totals, "in-ground-truth") == pytest.approx(expected["mIoU"], abs=1e-9)
+            assert 100 * totals[0].sum() / totals[2].sum() == pytest.approx(expected["pACC"], abs=1e-9)
+            if "iou" in expected:
+                iou, labelled = class_iou(*totals), np.flatnonzero(areas.label)
+                assert {str(i): pytest.approx(iou[i], abs=1e-12) for i in labelled} == expected["iou"]
             _matches_confusion(stored, variant, areas.intersection[0], areas.prediction[0], areas.label)
 
 

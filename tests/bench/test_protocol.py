@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 from segscale.bench.areas import Areas
 from segscale.bench.evaluation import evaluate
 from segscale.bench.plan import RunOptions
@@ -71,6 +72,14 @@ def test_goca_counts_void_as_background() -> None:
     rules, areas = areas_of("goca", 0)
     assert at_zero(rules, areas) == [[2, 1, 1], [2, 1, 1], [2, 1, 1]]
     assert areas.intersection.shape == (9, 3)
+
+
+@pytest.mark.parametrize("family", ["unet", "dit", "flux"])
+def test_goca_compares_with_the_published_label_maps(goca_parity: Path, family: str) -> None:
+    tensors = load_file(goca_parity / f"method-{family}.goca.safetensors")
+    assert (tensors["eval/label_raw"] == 255).any()
+    truth = build("protocol", "goca").truth(tensors["eval/label_raw"], Three(0))
+    assert np.array_equal(truth, tensors["eval/label"])
 
 
 def test_goca_gives_a_dataset_without_background_one() -> None:

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from segscale.bench import throughput
+
+
+@pytest.mark.parametrize("load", throughput.LOADS, ids=lambda load: load.name)
+def test_every_image_is_read_and_evaluated(
+    load: throughput.Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated: list[tuple[int, ...]] = []
+    count = throughput.threshold_areas
+
+    def counted(*arguments: object) -> object:
+        areas = count(*arguments)
+        evaluated.append((*areas.intersection.shape, int(areas.label.sum())))
+        return areas
+
+    monkeypatch.setattr(throughput, "threshold_areas", counted)
+    small = replace(load, width=50, height=40)
+    assert min(throughput.images_per_second(small, tmp_path, 2)) > 0
+    assert evaluated == [(9, load.classes, 50 * 40)] * 3
