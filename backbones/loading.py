@@ -140,12 +140,12 @@ def quantization(options: LoadOptions, denoiser: str) -> PipelineQuantizationCon
 
 
 @contextmanager
-def explained(weights: str, source: str) -> Iterator[None]:
-    """Turns what can be missing or wrong about weights into one line."""
+def explained(weights: str, source: str, option: str = "--weights") -> Iterator[None]:
+    """Turns what can be missing or wrong about weights into one line; ``option`` is what named them."""
     try:
         yield
     except (OSError, ValueError, ImportError, NotImplementedError, HfHubHTTPError) as error:
-        raise _explanation(weights, source, [*_causes(error)]) from error
+        raise _explanation(weights, source, [*_causes(error)], option) from error
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -155,12 +155,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _explanation(weights: str, source: str, causes: list[BaseException]) -> UserError:
+def _explanation(weights: str, source: str, causes: list[BaseException], option: str) -> UserError:
     if any(isinstance(cause, GatedRepoError) for cause in causes):
         page = f"https://huggingface.co/{weights}"
         return UserError(f"{weights} is gated", f"accept its licence at {page}, then: hf auth login")
     if any(isinstance(cause, RepositoryNotFoundError | HFValidationError) for cause in causes):
-        return UserError(f"the hub has no model {weights}, or not for you", "check --weights, or: hf auth login")
+        return UserError(f"the hub has no model {weights}, or not for you", f"check {option}, or: hf auth login")
     if any(isinstance(cause, ImportError) for cause in causes):
         return UserError(first_line(causes[-1]), "install what is missing: pip install 'segscale[quantize]'")
     if Path(source).is_dir():

@@ -39,6 +39,18 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _temperature(text: str) -> float | None:
+    if text == "none":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither none nor a number from 0 to 2")
+    return value
+
+
 def _add_loading(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("loading weights")
     group.add_argument("--weights", help="hub id or local diffusers folder, instead of the config's")
@@ -75,6 +87,26 @@ def _add_run(parser: argparse.ArgumentParser, backbone: str | None, method: str 
     _add_loading(parser)
 
 
+def _add_caption(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", default="pocket", help="default: pocket")
+    parser.add_argument("--split", help="split of the dataset, instead of the config's")
+    parser.add_argument("--data-root", help="folder of the dataset")
+    parser.add_argument("--limit", type=_positive, help="only the first N images")
+    parser.add_argument("--words", type=_positive, help="limit of a caption (default: 20, Pascal Context 35)")
+    parser.add_argument("-o", "--output", type=Path, help="default: captions/DATASET-SPLIT.json")
+    parser.add_argument("--captioner", help="hub id or folder of an image-text-to-text model, or an endpoint's model")
+    local = parser.add_argument_group("a model on this machine")
+    local.add_argument("--device", default="cpu", help="torch device, such as cuda or cuda:1 (default: cpu)")
+    local.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    local.add_argument("--revision", help="revision of the hub repository")
+    local.add_argument("--offline", action="store_true", help="use only what is in the local cache")
+    remote = parser.add_argument_group("an OpenAI-compatible endpoint", "key: SEGSCALE_API_KEY or OPENAI_API_KEY")
+    remote.add_argument("--endpoint", metavar="URL", help="base URL, such as http://localhost:8000/v1")
+    remote.add_argument("--workers", type=_positive, default=1, help="requests at the same time (default: 1)")
+    remote.add_argument("--rate", type=_positive, help="requests per minute, at most (default: no limit)")
+    remote.add_argument("--temperature", type=_temperature, default=0.0, help="default: 0; none: the model's own")
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="segscale", description=segscale.__doc__)
     parser.add_argument("--version", action="version", version=f"segscale {segscale.__version__}")
@@ -109,6 +141,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_loading(predict)
     predict.set_defaults(run=commands.predict)
 
+    caption = names.add_parser("caption", help="write a caption file for a dataset, by a model here or an endpoint")
+    _add_caption(caption)
+    caption.set_defaults(run=commands.caption)
+
     sites = names.add_parser("sites", help="where a backbone's attention can be observed; needs no weights")
     sites.add_argument("backbone")
     sites.add_argument("--size", type=_positive, help="side of the image in pixels")
@@ -131,14 +167,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, run, and turn a UserError or an interrupt into one line."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     logging.basicConfig(level=logging.WARNING, format="segscale: %(message)s")
+    again = shlex.join(["segscale", *arguments])
     try:
-        parsed = build_parser().parse_args(arguments)
+        parsed = build_parser().parse_args(arguments, argparse.Namespace(again=again))
         parsed.run(parsed)
     except UserError as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
-        again = shlex.join(["segscale", *arguments])
-        stored = "what was computed is stored, resume with: " if arguments[:1] in (["run"], ["bench"]) else "again: "
+        resumes = arguments[:1] in (["run"], ["bench"], ["caption"])
+        stored = "what was computed is stored, resume with: " if resumes else "again: "
         sys.exit(_fail(f"interrupted; {stored}{again}"))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

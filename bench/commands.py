@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..backbones.loading import LoadOptions
+    from .captioners import Captioner
     from .plan import RunOptions
     from .store import RunStore
 
@@ -81,6 +82,27 @@ def predict(arguments: argparse.Namespace) -> None:
         _print_written(path)
 
 
+def caption(arguments: argparse.Namespace) -> None:
+    config_file("dataset", arguments.dataset)
+    from .captioning import word_limit, write_captions
+    from .plan import RunOptions, build_dataset
+
+    _quiet_libraries()
+    data = build_dataset(arguments.dataset, RunOptions(split=arguments.split, data_root=arguments.data_root))
+    words = arguments.words or word_limit(data.name)
+    captioner = _captioner(arguments, words)
+    path = arguments.output or Path("captions") / f"{data.name}-{data.split}.json"
+    report = write_captions(data, captioner, path, words, arguments.limit, arguments.workers)
+    for image, reason in report.failed.items():
+        print(f"{image:22} {reason}")
+    print(f"{report.captions} of {report.images} images have a caption")
+    if report.captions:
+        _print_written(path)
+    if report.failed:
+        what = f"{len(report.failed)} of {report.images} images have no caption"
+        raise UserError(what, f"ask again for these: {arguments.again}")
+
+
 def sites(arguments: argparse.Namespace) -> None:
     config_file("backbone", arguments.backbone)
     from tabulate import tabulate
@@ -120,6 +142,22 @@ def perf(arguments: argparse.Namespace) -> None:
     shares = (("prompt", result.text), ("image", result.image), ("plain", result.plain), ("observed", result.observed))
     for name, cost in shares:
         print(f"  {name:16} {cost.seconds:8.2f} s, peak {cost.peak_bytes / 2**30:.2f} GiB")
+
+
+def _captioner(arguments: argparse.Namespace, words: int) -> Captioner:
+    if arguments.endpoint is not None:
+        from .caption_endpoint import EndpointCaptioner, Pace, key_from
+
+        if arguments.captioner is None:
+            raise UserError("the endpoint's model is not named", "name it with --captioner")
+        pace = Pace(arguments.rate)
+        return EndpointCaptioner(arguments.endpoint, arguments.captioner, key_from(), arguments.temperature, pace)
+    from .caption_model import DEFAULT, ModelCaptioner
+
+    if arguments.workers > 1 or arguments.rate is not None:
+        raise UserError("--workers and --rate are for an endpoint", "name it with --endpoint")
+    name, device = arguments.captioner or DEFAULT, _local_device(arguments.device)
+    return ModelCaptioner(name, words, device, arguments.dtype, arguments.revision, arguments.offline)
 
 
 def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> list[RunStore]:

@@ -1,0 +1,88 @@
+"""What a caption writer is, what it is asked, and which answers count as captions.
+
+The task is that of GoCA (arXiv 2603.06178): a comma-separated list of what an image shows, things that belong
+together in parentheses.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from PIL import Image
+
+REFUSAL = re.compile(
+    r"(i['’]?m|i am|we['’]re)? ?(very |so |really )?sorry\b"  # noqa: RUF001
+    r"|(unfortunately,? )?(i|we) (can['’]?t|can ?not|could ?n['’]t|won['’]t|am (unable|not able)|do not|don['’]t) "  # noqa: RUF001
+    r"|(unfortunately,? )?i['’]m (unable|not able)"  # noqa: RUF001
+    r"|as an (ai|artificial|assistant|language)\b",
+    re.IGNORECASE,
+)
+THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
+# A comma outside parentheses.
+BETWEEN_ENTITIES = re.compile(r",(?![^()]*\))")
+# As in the published captions of GoCA; other datasets have 20.
+WORDS = {"context": 35}
+
+
+class NoCaptionError(Exception):
+    """No caption for one image. refused: the writer answered, but with no caption; else it did not answer."""
+
+    def __init__(self, reason: str, refused: bool) -> None:
+        super().__init__(reason)
+        self.refused = refused
+
+
+class Captioner(ABC):
+    """A model that answers a question about an image. name: what the caption file's record calls it."""
+
+    name: str
+
+    @abstractmethod
+    def __call__(self, image: Image.Image, question: str) -> str:
+        """The answer as it is. Raises NoCaptionError for this image, UserError where the next image would fail too."""
+
+
+def question(classes: Sequence[str], words: int) -> str:
+    """What the writer is asked. classes: names it should prefer; words: how many it may use in all."""
+    return (
+        "List everything that this image shows: the objects, and also the surroundings such as sky, road, grass or "
+        "wall. Write one line that is nothing but a comma-separated list of short names in lower case, "
+        f"at most {words} words in all, the most prominent first. Name only what you see, each thing once. "
+        "Put things that belong to one another, such as a person and what they wear, into parentheses, "
+        "like this: (person, jacket, hat). Parentheses hold at least two names and no further parentheses. "
+        f"Where one of the following names fits, use exactly that name: {', '.join(classes)}."
+    )
+
+
+def caption_of(answer: str, words: int) -> str:
+    """The caption in an answer: one line of whole entities, ``words`` words at most.
+
+    Raises NoCaptionError for a refusal or an empty answer.
+    """
+    text = " ".join(THOUGHTS.sub(" ", answer).split()).strip("`\"' ")
+    if not any(character.isalnum() for character in text):
+        raise NoCaptionError("empty answer", refused=True)
+    if REFUSAL.match(text):
+        raise NoCaptionError(f"refused: {shown(text)}", refused=True)
+    return _at_most(text, words)
+
+
+def _at_most(text: str, words: int) -> str:
+    """Leading entities within the limit; of a sentence that is one long entity, its leading words."""
+    if len(text.split()) <= words:
+        return text
+    kept: list[str] = []
+    for entity in BETWEEN_ENTITIES.split(text):
+        if len(",".join([*kept, entity]).split()) > words:
+            break
+        kept.append(entity)
+    return ",".join(kept).strip() or " ".join(text.split()[:words]).replace("(", "").replace(")", "").rstrip(", ")
+
+
+def shown(text: str, length: int = 80) -> str:
+    """``text`` as one short line for a message."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    line = " ".join(line.split())
+    return line if len(line) <= length else f"{line[: length - 3]}..."
