@@ -66,7 +66,16 @@ def caption_of(answer: str, words: int) -> str:
         raise NoCaptionError("empty answer", refused=True)
     if REFUSAL.match(text):
         raise NoCaptionError(f"refused: {shown(text)}", refused=True)
-    return _at_most(text, words)
+    return _at_most(_without_repeats(text), words)
+
+
+def _without_repeats(text: str) -> str:
+    """Each entity once; small models repeat themselves, and a prompt takes the first one only."""
+    entities: dict[str, str] = {}
+    for entity in BETWEEN_ENTITIES.split(text):
+        if entity.strip():
+            entities.setdefault(entity.strip().lower(), entity)
+    return ",".join(entities.values()).strip()
 
 
 def _at_most(text: str, words: int) -> str:
