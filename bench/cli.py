@@ -94,7 +94,8 @@ def _add_caption(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=_positive, help="only the first N images")
     parser.add_argument("--words", type=_positive, help="limit of a caption (default: 20, Pascal Context 35)")
     parser.add_argument("-o", "--output", type=Path, help="default: captions/DATASET-SPLIT.json")
-    parser.add_argument("--captioner", help="hub id or folder of an image-text-to-text model, or an endpoint's model")
+    text = "hub id or folder of an image-text-to-text model (default: SmolVLM-Instruct), or an endpoint's model"
+    parser.add_argument("--captioner", help=text)
     local = parser.add_argument_group("a model on this machine")
     local.add_argument("--device", default="cpu", help="torch device, such as cuda or cuda:1 (default: cpu)")
     local.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))

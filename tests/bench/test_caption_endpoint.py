@@ -349,9 +349,9 @@ import sys
 from pathlib import Path
 from segscale.bench.caption_endpoint import EndpointCaptioner
 from segscale.bench.captioning import write_captions
-from segscale.bench.plan import RunOptions, build_dataset
-data = build_dataset("pocket", RunOptions())
-write_captions(data, EndpointCaptioner(sys.argv[1], "writer"), Path(sys.argv[2]), 20, 40, 2, flush_seconds=0)
+from segscale.registry import build
+captioner = EndpointCaptioner(sys.argv[1], "writer")
+write_captions(build("dataset", "pocket"), captioner, Path(sys.argv[2]), 20, 40, 2, flush_seconds=0)
 """
 
 
