@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,31 +14,40 @@ from PIL import Image
 
 from segscale.errors import UserError
 
+if TYPE_CHECKING:
+    from .derive import Derivation
+
 IGNORE_LABEL = 255
 Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image. label: uint8 ``(height, width)``, class ids, 255 = ignored. caption: None where there is none."""
+    """One image.
+
+    label: uint8 ``(height, width)``, class ids, 255 = ignored. caption: None where there is none. present: ids of the
+    classes that the dataset's own annotations name, ascending; None where there is no such annotation.
+    """
 
     id: str
     image: Image.Image
     label: NDArray[np.uint8]
     caption: str | None = None
+    present: tuple[int, ...] | None = None
 
 
 class Dataset(ABC):
     """One split of a dataset.
 
-    classes: names in label order; background: the label of "none of them"; palette: RGB per class.
+    classes: names in label order; palette: RGB per class; background: the label of "none of them", or None where
+    such pixels are ignored.
     """
 
     name: str
     split: str
     classes: tuple[str, ...]
     palette: tuple[Colour, ...]
-    background: int
+    background: int | None
 
     @property
     @abstractmethod
@@ -45,6 +57,15 @@ class Dataset(ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:
         """The sample of ``ids[index]``. Raises UserError naming a missing or damaged file."""
+
+    def caption_of(self, id: str) -> str | None:
+        """The caption of an image, None where there is none."""
+        return None
+
+    @classmethod
+    def derivations(cls, root: Path) -> Iterator[Derivation]:
+        """Files that this dataset reads and ``segscale data prepare`` makes below ``root``; most need none."""
+        return iter(())
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -33,14 +33,18 @@ class Scene:
 
     image: uint8 ``(64, 64, 3)`` RGB; mask: uint8 ``(64, 64)``, 0 = background, ``i`` = ``OBJECTS[i - 1]``;
     objects: names in drawing order, those that a later object covers left out; ground: one of ``GROUNDS``;
-    caption: all objects and the ground, shuffled, such as ``"grass, a star, a ring"``.
+    words: all objects and the ground, shuffled; caption: the words, such as ``"grass, a star, a ring"``.
     """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     objects: tuple[str, ...]
     ground: str
-    caption: str
+    words: tuple[str, ...]
+
+    @property
+    def caption(self) -> str:
+        return caption_of(self.words)
 
 
 def _polar(x: Array, y: Array) -> tuple[Array, Array]:
@@ -178,7 +182,7 @@ def make_scene(seed: int, split: str, index: int) -> Scene:
     words = (*objects, ground)
     shuffled = tuple(words[i] for i in rng.permutation(len(words)))
     image = np.clip(canvas, 0, 255).astype(np.uint8)
-    return Scene(image, mask, objects, ground, caption_of(shuffled))
+    return Scene(image, mask, objects, ground, shuffled)
 
 
 SPLITS = ("train", "calibration", "val")
@@ -214,4 +218,12 @@ class PocketScenes(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         scene = make_scene(self.seed, self.split, index)
-        return Sample(self._id(index), Image.fromarray(scene.image), scene.mask, scene.caption)
+        return Sample(self._id(index), Image.fromarray(scene.image), scene.mask, _listing(scene))
+
+    def caption_of(self, id: str) -> str | None:
+        return _listing(make_scene(self.seed, self.split, int(id.rpartition("-")[2])))
+
+
+def _listing(scene: Scene) -> str:
+    """Names without articles, as published captions of real images list them."""
+    return caption_of(scene.words, articles=False)

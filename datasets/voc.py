@@ -3,51 +3,64 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar, Literal
+from xml.etree import ElementTree
 
-from segscale.errors import UserError
 from segscale.registry import DATASETS
 
-from .dataset import Dataset, Sample, unknown_split
-from .files import read_image, read_label
-from .openmmlab import import_mmseg
+from .files import FileError, missing_file, names_in
+from .folder import Counts, Entry, FolderDataset, Layout, mmseg_entries, mmseg_metainfo, need, need_list
+from .labels import LabelTable
 
-SPLITS = ("train", "val", "trainval")
+UNPACK = "unpack VOC 2012 and name its folder with --data-root"
 
 
 @DATASETS.register_module()
-class PascalVOC(Dataset):
-    """data_root: the folder that holds ``VOCdevkit``. Classes, palette and file lists are mmsegmentation's."""
+class PascalVOC(FolderDataset):
+    """data_root: the folder that holds ``VOCdevkit``. Classes, palette and file lists are mmsegmentation's.
 
-    background = 0
+    present_from: ``annotations`` reads ``Sample.present`` from the object names of ``Annotations/<id>.xml``.
+    """
 
-    def __init__(self, name: str, split: str, data_root: str | None = None) -> None:
-        self.name = name
-        self.split = split
-        if split not in SPLITS:
-            raise unknown_split(name, split, SPLITS)
-        root = Path(data_root or f"data/{name}").expanduser() / "VOCdevkit" / "VOC2012"
-        lists = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-        for path in (lists, root / "JPEGImages", root / "SegmentationClass"):
-            if not path.exists():
-                raise UserError(f"there is no {path}", "unpack VOC 2012 and name its folder with --data-root")
-        if not lists.read_text().strip():
-            raise UserError(f"{lists} lists no image", "replace the file from the original dataset")
-        source = import_mmseg("datasets").PascalVOCDataset(
-            data_root=str(root),
-            ann_file=f"ImageSets/Segmentation/{split}.txt",
-            data_prefix={"img_path": "JPEGImages", "seg_map_path": "SegmentationClass"},
-            pipeline=[],
+    official: ClassVar[Counts] = {"train": (1464,), "val": (1449,), "trainval": (2913,)}
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        data_root: str | None = None,
+        background: bool = True,
+        calibration_images: int = 100,
+        present_from: Literal["label", "annotations"] = "label",
+    ) -> None:
+        self.root = Path(data_root or f"data/{name}").expanduser() / "VOCdevkit" / "VOC2012"
+        self.present_from = present_from
+        super().__init__(name, split, background, calibration_images)
+        if present_from == "annotations":
+            need(self.root / "Annotations", UNPACK)
+
+    def _layout(self, split: str) -> Layout:
+        lists = self.root / "ImageSets" / "Segmentation" / f"{split}.txt"
+        need_list(lists, UNPACK)
+        for folder in ("JPEGImages", "SegmentationClass"):
+            need(self.root / folder, UNPACK)
+        classes, palette = mmseg_metainfo("PascalVOCDataset")
+        entries = mmseg_entries(
+            "PascalVOCDataset", self.root, "JPEGImages", "SegmentationClass", f"ImageSets/Segmentation/{split}.txt"
         )
-        self.classes = tuple(source.metainfo["classes"])
-        self.palette = tuple(tuple(colour) for colour in source.metainfo["palette"])
-        entries = [source.get_data_info(index) for index in range(len(source))]
-        self._files = [(Path(entry["img_path"]), Path(entry["seg_map_path"])) for entry in entries]
+        return Layout(classes, palette, LabelTable.consecutive(len(classes)), entries)
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(image.stem for image, _ in self._files)
-
-    def __getitem__(self, index: int) -> Sample:
-        image_path, label_path = self._files[index]
-        image = read_image(image_path)
-        return Sample(image_path.stem, image, read_label(label_path, image.size, len(self.classes)))
+    def present_of(self, entry: Entry) -> tuple[int, ...] | None:
+        if self.present_from == "label":
+            return None
+        path = self.root / "Annotations" / f"{entry.id}.xml"
+        try:
+            names = {name.text for name in ElementTree.parse(path).iterfind("object/name")}
+        except FileNotFoundError as error:
+            raise missing_file(path, names_in(path.parent)) from error
+        except (ElementTree.ParseError, OSError) as error:
+            raise FileError("damaged", f"{path} is damaged ({error})") from error
+        unknown = sorted(str(name) for name in names.difference(self.classes))
+        if unknown:
+            raise FileError("unknown id", f"{path} names {unknown[0]!r}, which is no class of {self.name}")
+        return tuple(id for id, name in enumerate(self.classes) if name in names)

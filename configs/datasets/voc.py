@@ -4,3 +4,4 @@ custom_imports = dict(imports=["segscale.datasets.voc"])
 
 type = "PascalVOC"
 split = "val"
+background = True

@@ -1,0 +1,45 @@
+"""ADE20K scene parsing (150 classes), read from an unpacked ``ADEChallengeData2016``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from segscale.registry import DATASETS
+
+from .folder import BACKGROUND, Counts, FolderDataset, Layout, folder_labels, mmseg_entries, mmseg_metainfo, need
+from .labels import LabelTable
+
+FOLDERS = {"train": "training", "val": "validation"}
+UNPACK = "unpack ADEChallengeData2016.zip and name its folder with --data-root"
+
+
+@DATASETS.register_module()
+class ADE20K(FolderDataset):
+    """data_root: the folder that holds ``ADEChallengeData2016``. 0 in a mask is "other", the canonical background."""
+
+    official: ClassVar[Counts] = {"train": (20210,), "val": (2000,)}
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        data_root: str | None = None,
+        background: bool = False,
+        calibration_images: int = 100,
+    ) -> None:
+        self.root = Path(data_root or f"data/{name}").expanduser() / "ADEChallengeData2016"
+        super().__init__(name, split, background, calibration_images)
+
+    def _layout(self, split: str) -> Layout:
+        images, labels = (f"{kind}/{FOLDERS[split]}" for kind in ("images", "annotations"))
+        for folder in (images, labels):
+            need(self.root / folder, UNPACK)
+        classes, palette = mmseg_metainfo("ADE20KDataset")
+        return Layout(
+            (BACKGROUND, *classes),
+            ((0, 0, 0), *palette),
+            LabelTable.consecutive(len(classes) + 1),
+            mmseg_entries("ADE20KDataset", self.root, images, labels),
+            folder_labels(self.root / images, self.root / labels, ".jpg", ".png"),
+        )

@@ -1,0 +1,76 @@
+"""Cityscapes, 19 classes, read from unpacked ``leftImg8bit`` and ``gtFine``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from segscale.registry import DATASETS
+
+from .dataset import IGNORE_LABEL
+from .derive import Relabelled
+from .folder import BACKGROUND, Counts, FolderDataset, Layout, folder_labels, mmseg_entries, mmseg_metainfo, need
+from .labels import LabelTable
+
+UNPACK = "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip and name their folder with --data-root"
+IMAGE_SUFFIX = "_leftImg8bit.png"
+
+# labelIds of the 19 evaluated classes, in the order of their train ids; the ids go from 0 to 33.
+EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+LABEL_IDS = 34
+
+
+def label_id_table() -> LabelTable:
+    """From labelIds; those that are not evaluated are background."""
+    other = dict.fromkeys((*range(LABEL_IDS), IGNORE_LABEL), 0)
+    return LabelTable.of(other | {value: index + 1 for index, value in enumerate(EVALUATED)})
+
+
+def train_id_table() -> LabelTable:
+    """From labelTrainIds: 0 to 18, and 255 for the rest, which is background."""
+    return LabelTable.of({index: index + 1 for index in range(len(EVALUATED))} | {IGNORE_LABEL: 0})
+
+
+TABLES = {"labelIds": label_id_table, "labelTrainIds": train_id_table}
+
+
+@DATASETS.register_module()
+class Cityscapes(FolderDataset):
+    """data_root: the folder that holds ``leftImg8bit`` and ``gtFine``. labels: which of the mask files are read."""
+
+    official: ClassVar[Counts] = {"train": (2975,), "val": (500,)}
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        data_root: str | None = None,
+        background: bool = False,
+        calibration_images: int = 100,
+        labels: Literal["labelIds", "labelTrainIds"] = "labelIds",
+    ) -> None:
+        self.root = Path(data_root or f"data/{name}").expanduser()
+        self.labels = labels
+        super().__init__(name, split, background, calibration_images)
+
+    def _layout(self, split: str) -> Layout:
+        images, labels = f"leftImg8bit/{split}", f"gtFine/{split}"
+        for folder in (images, labels):
+            need(self.root / folder, UNPACK)
+        suffix = f"_gtFine_{self.labels}.png"
+        classes, palette = mmseg_metainfo("CityscapesDataset")
+        return Layout(
+            (BACKGROUND, *classes),
+            ((0, 0, 0), *palette),
+            TABLES[self.labels](),
+            mmseg_entries("CityscapesDataset", self.root, images, labels, seg_map_suffix=suffix),
+            folder_labels(self.root / images, self.root / labels, IMAGE_SUFFIX, suffix),
+        )
+
+    @classmethod
+    def derivations(cls, root: Path) -> Iterator[Relabelled]:
+        """labelTrainIds beside labelIds, where the authors' own script puts them."""
+        table = label_id_table().without_background()
+        for source in sorted((root / "gtFine").glob("*/*/*_gtFine_labelIds.png")):
+            yield Relabelled(source, source.with_name(source.name.replace("_labelIds", "_labelTrainIds")), table)

@@ -1,0 +1,138 @@
+"""COCO 2017: COCO-Object (80 things and background) and COCO-Stuff-27, read from masks that ``data prepare`` makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from segscale.errors import UserError
+from segscale.registry import DATASETS
+
+from .coco_classes import OBJECT_CATEGORIES, STUFF_27, colour_map
+from .dataset import IGNORE_LABEL
+from .derive import Derivation, Panoptic, Relabelled
+from .folder import BACKGROUND, DOCUMENTATION, Counts, Entry, FolderDataset, Layout, folder_labels, need
+from .labels import LabelTable
+
+FOLDERS = {"train": "train2017", "val": "val2017"}
+UNPACK = "unpack the COCO 2017 images and name their folder with --data-root"
+STUFFTHINGMAPS = "stuffthingmaps"
+
+
+class CocoFolder(FolderDataset):
+    """data_root: the folder that holds ``images`` and the prepared masks. Masks hold canonical ids."""
+
+    official: ClassVar[Counts] = {"train": (118287,), "val": (5000,)}
+    masks: str
+    names: tuple[str, ...]
+
+    def __init__(self, name: str, split: str, data_root: str | None, background: bool, calibration_images: int) -> None:
+        self.root = Path(data_root or f"data/{name}").expanduser()
+        super().__init__(name, split, background, calibration_images)
+
+    def _layout(self, split: str) -> Layout:
+        images, masks = self.root / "images" / FOLDERS[split], self.root / self.masks / FOLDERS[split]
+        need(images, UNPACK)
+        need(masks, f"make it with: segscale data prepare {self.name} --data-root {self.root}")
+        entries = [Entry(image.stem, image, masks / f"{image.stem}.png") for image in sorted(images.glob("*.jpg"))]
+        classes = (BACKGROUND, *self.names)
+        return Layout(
+            classes,
+            colour_map(len(classes)),
+            LabelTable.consecutive(len(classes)),
+            entries,
+            folder_labels(images, masks, ".jpg", ".png"),
+        )
+
+
+@DATASETS.register_module()
+class CocoObject(CocoFolder):
+    """80 things. labels: what the masks were made from. Pixels without a thing are background."""
+
+    names = tuple(OBJECT_CATEGORIES.values())
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        data_root: str | None = None,
+        background: bool = True,
+        calibration_images: int = 100,
+        labels: Literal["panoptic", "stuffthingmaps"] = "panoptic",
+    ) -> None:
+        self.masks = object_folder(labels)
+        super().__init__(name, split, data_root, background, calibration_images)
+
+    @classmethod
+    def derivations(cls, root: Path) -> Iterator[Derivation]:
+        """Masks from every official source that is there: panoptic json with png, and stuffthingmaps."""
+        for folder in FOLDERS.values():
+            yield from _panoptic(root, folder)
+        yield from _relabelled(root, object_folder(STUFFTHINGMAPS), object_table())
+
+
+@DATASETS.register_module()
+class CocoStuff27(CocoFolder):
+    """COCO-Stuff's 27 coarse classes. Unlabelled pixels are the canonical background."""
+
+    names = tuple(STUFF_27)
+    masks = "coco-stuff-27"
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        data_root: str | None = None,
+        background: bool = False,
+        calibration_images: int = 100,
+    ) -> None:
+        super().__init__(name, split, data_root, background, calibration_images)
+
+    @classmethod
+    def derivations(cls, root: Path) -> Iterator[Derivation]:
+        """Masks from stuffthingmaps."""
+        return _relabelled(root, cls.masks, stuff_27_table())
+
+
+def object_folder(labels: str) -> str:
+    return f"coco-object-{labels}"
+
+
+def object_table() -> LabelTable:
+    """From the values of stuffthingmaps, which are category ids less one."""
+    things = {category - 1: index + 1 for index, category in enumerate(OBJECT_CATEGORIES)}
+    return LabelTable.of(dict.fromkeys((*range(182), IGNORE_LABEL), 0) | things)
+
+
+def stuff_27_table() -> LabelTable:
+    """From the values of stuffthingmaps; 255 is unlabelled."""
+    fine = {value: index + 1 for index, values in enumerate(STUFF_27.values()) for value in values}
+    return LabelTable.of(fine | {IGNORE_LABEL: 0})
+
+
+def _relabelled(root: Path, target: str, table: LabelTable) -> Iterator[Relabelled]:
+    for folder in FOLDERS.values():
+        for source in sorted((root / STUFFTHINGMAPS / folder).glob("*.png")):
+            yield Relabelled(source, root / target / folder / source.name, table)
+
+
+def _panoptic(root: Path, folder: str) -> Iterator[Panoptic]:
+    path = root / "annotations" / f"panoptic_{folder}.json"
+    masks = path.with_suffix("")
+    if not path.exists() or not masks.is_dir():
+        return
+    classes = {category: index + 1 for index, category in enumerate(OBJECT_CATEGORIES)}
+    for annotation in sorted(_annotations(path), key=lambda one: one["file_name"]):
+        # Stuff is background, whatever its category.
+        segments = tuple((one["id"], classes.get(one["category_id"], 0)) for one in annotation["segments_info"])
+        name = annotation["file_name"]
+        yield Panoptic(masks / name, root / object_folder("panoptic") / folder / name, segments)
+
+
+def _annotations(path: Path) -> list[dict[str, Any]]:
+    try:
+        return json.loads(path.read_text())["annotations"]
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error!r})", DOCUMENTATION) from error

@@ -1,0 +1,156 @@
+"""Files made from a dataset's official annotations. Originals are only read; a file appears whole or not at all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .files import FileError, read_ids, read_image
+from .labels import LabelTable
+
+
+@dataclass(frozen=True)
+class Derivation(ABC):
+    """One file to make. source: the file it is made from; target: where it belongs."""
+
+    source: Path
+    target: Path
+
+    @abstractmethod
+    def write(self, path: Path) -> None:
+        """Raises FileError naming an unusable source."""
+
+    def make(self) -> None:
+        """Writes under a temporary name first, so that a kill leaves no half of the target."""
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.target.with_name(f".{self.target.name}.partial")
+        self.write(partial)
+        partial.replace(self.target)
+
+
+@dataclass(frozen=True)
+class ListFile(Derivation):
+    """The images of a split, one id per line."""
+
+    ids: tuple[str, ...]
+
+    def write(self, path: Path) -> None:
+        path.write_text("".join(f"{id}\n" for id in self.ids))
+
+
+@dataclass(frozen=True)
+class Mask(Derivation):
+    """A PNG of class ids."""
+
+    @abstractmethod
+    def label(self) -> NDArray[np.uint8]:
+        """``(height, width)``. Raises FileError naming an unusable source."""
+
+    def write(self, path: Path) -> None:
+        Image.fromarray(self.label()).save(path, format="PNG")
+
+
+@dataclass(frozen=True)
+class Relabelled(Mask):
+    """A mask with other ids."""
+
+    table: LabelTable
+
+    def label(self) -> NDArray[np.uint8]:
+        return read_ids(self.source, None, self.table)
+
+
+@dataclass(frozen=True)
+class Panoptic(Mask):
+    """From COCO's panoptic PNG, whose colour is a segment's id (R + 256 G + 65536 B).
+
+    segments: id and class of each. Id 0 is no segment and becomes class 0.
+    """
+
+    segments: tuple[tuple[int, int], ...]
+
+    def label(self) -> NDArray[np.uint8]:
+        image = read_image(self.source)
+        if image.mode != "RGB":
+            raise FileError("not a label map", f"{self.source} is an {image.mode} image, not a panoptic map")
+        values = np.asarray(image).astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)
+        known = sorted({(0, 0), *self.segments})
+        ids = np.array([id for id, _ in known], np.uint32)
+        classes = np.array([label for _, label in known], np.uint8)
+        place = np.searchsorted(ids, values).clip(max=len(ids) - 1)
+        strange = values[ids[place] != values]
+        if len(strange):
+            raise FileError("unknown id", f"{self.source} has segment {strange[0]}, which its json does not list")
+        return classes[place]
+
+
+@dataclass(frozen=True)
+class RunLengths(Mask):
+    """From segments in COCO's run-length code, drawn in order over class 0.
+
+    size: height, width. segments: code and class of each.
+    """
+
+    size: tuple[int, int]
+    segments: tuple[tuple[str, int], ...]
+
+    def label(self) -> NDArray[np.uint8]:
+        height, width = self.size
+        label = np.zeros(height * width, np.uint8)
+        for code, value in self.segments:
+            label[inside(code, height * width, self.source)] = value
+        return np.ascontiguousarray(label.reshape(width, height).T)
+
+
+@dataclass(frozen=True)
+class MatFile(Mask):
+    """From the map ``LabelMap`` of a MATLAB file. table: uint8, the class of every value."""
+
+    table: NDArray[np.uint8]
+
+    def label(self) -> NDArray[np.uint8]:
+        from scipy.io import loadmat
+
+        try:
+            values = np.asarray(loadmat(self.source)["LabelMap"])
+        except FileNotFoundError as error:
+            raise FileError("missing file", f"there is no {self.source}") from error
+        except (ValueError, KeyError, TypeError, OSError, NotImplementedError) as error:
+            raise FileError("damaged", f"{self.source} is damaged ({error!r})") from error
+        if values.size and values.max() >= len(self.table):
+            what = f"{self.source} has id {values.max()}, but ids go from 0 to {len(self.table) - 1}"
+            raise FileError("unknown id", what)
+        return self.table[values]
+
+
+def inside(code: str, pixels: int, source: Path) -> NDArray[np.bool_]:
+    """Pixels of a segment, bool ``(pixels,)`` in column order, from COCO's compressed run lengths.
+
+    Every character holds five bits of a number, lowest first, and whether more follow; numbers are signed, and from
+    the fourth on they are differences to the number two before.
+    """
+    lengths = _run_lengths(np.frombuffer(code.encode(), np.uint8).astype(np.int64) - 48)
+    if (lengths < 0).any() or lengths.sum() != pixels:
+        raise FileError("damaged", f"{source} is damaged (a segment has {lengths.sum()} of {pixels} pixels)")
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+
+
+def _run_lengths(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    more = (codes & 0x20) != 0
+    if not len(codes) or more[-1]:
+        return np.array([-1], np.int64)
+    ends = np.flatnonzero(~more)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    digits = ends - starts + 1
+    place = np.arange(len(codes)) - np.repeat(starts, digits)
+    numbers = np.add.reduceat((codes & 0x1F) << (5 * place), starts)
+    numbers -= np.where(codes[ends] & 0x10, 1 << (5 * digits), 0)
+    # Differences start at the fourth number: undo them apart for even and odd places.
+    for first in (1, 2):
+        numbers[first::2] = numbers[first::2].cumsum()
+    return numbers

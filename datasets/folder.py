@@ -1,0 +1,178 @@
+"""Datasets of image and mask files: two label views, official splits and a calibration split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from segscale.errors import UserError
+
+from .dataset import Colour, Dataset, Sample, unknown_split
+from .files import FileError, read_ids, read_image
+from .labels import LabelTable
+from .openmmlab import import_mmseg
+
+BACKGROUND = "background"
+CALIBRATION = "calibration"
+DOCUMENTATION = "docs/datasets.md shows the expected folders"
+Counts = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a split and where its mask belongs; neither file need exist."""
+
+    id: str
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a dataset module knows of its files, in the canonical label.
+
+    classes, palette: background first. table: pixel values of a mask to canonical ids. labels: every mask of the
+    split's folder, where the split is a folder and not a list.
+    """
+
+    classes: Sequence[str]
+    palette: Sequence[Colour]
+    table: LabelTable
+    entries: Sequence[Entry]
+    labels: Sequence[Entry] = ()
+
+
+class FolderDataset(Dataset):
+    """Images and masks on disk.
+
+    background: True keeps class 0, "background"; False ignores its pixels and lowers all ids by one. The split
+    ``calibration`` is ``calibration_images`` images evenly spaced over the sorted train list.
+    """
+
+    official: ClassVar[Counts]
+    """Number of images of every official split; several where official sources differ."""
+
+    def __init__(self, name: str, split: str, background: bool, calibration_images: int) -> None:
+        self.name = name
+        self.split = split
+        known = (*self.official, CALIBRATION)
+        if split not in known:
+            raise unknown_split(name, split, known)
+        layout = self._layout("train" if split == CALIBRATION else split)
+        first = 0 if background else 1
+        self.background = 0 if background else None
+        self.classes = tuple(layout.classes[first:])
+        self.palette = tuple(layout.palette[first:])
+        self.table = layout.table if background else layout.table.without_background()
+        self.entries = tuple(layout.entries)
+        self.expected_images = (calibration_images,) if split == CALIBRATION else self.official[split]
+        self._labels = tuple(layout.labels) if split != CALIBRATION else ()
+        if split == CALIBRATION:
+            self.entries = evenly_spaced(self.entries, calibration_images)
+        if not self.entries:
+            raise UserError(f"{name} {split} has no image", DOCUMENTATION)
+        self._repeated = _repeated(self.ids)
+
+    def _layout(self, split: str) -> Layout:
+        """The files of an official split. Raises UserError naming what is missing."""
+        raise NotImplementedError
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(entry.id for entry in self.entries)
+
+    @property
+    def orphans(self) -> tuple[Entry, ...]:
+        """Masks in the split's folder whose image is not there."""
+        images = {entry.image for entry in self.entries}
+        return tuple(entry for entry in self._labels if entry.image not in images)
+
+    @property
+    def repeats(self) -> dict[int, FileError]:
+        """By index: what to say of an entry whose id came before."""
+        return {index: self._repeat(index) for index in self._repeated}
+
+    def _repeat(self, index: int) -> FileError:
+        what = f"{self.name} {self.split} lists {self.entries[index].id} twice"
+        return FileError("duplicate id", what, "list it once")
+
+    def __getitem__(self, index: int) -> Sample:
+        entry = self.entries[index]
+        if index in self._repeated:
+            raise self._repeat(index)
+        image = read_image(entry.image)
+        label = read_ids(entry.label, image.size, self.table)
+        return Sample(entry.id, image, label, self.caption_of(entry.id), self.present_of(entry))
+
+    def present_of(self, entry: Entry) -> tuple[int, ...] | None:
+        """Classes that annotations beside the mask name; None where there are none."""
+        return None
+
+
+def _repeated(ids: Sequence[str]) -> frozenset[int]:
+    """Indices at which an id comes for the second time or later."""
+    first: dict[str, int] = {}
+    return frozenset(index for index, id in enumerate(ids) if first.setdefault(id, index) != index)
+
+
+def evenly_spaced(entries: Sequence[Entry], count: int) -> tuple[Entry, ...]:
+    """``count`` of the entries sorted by id, all where there are fewer."""
+    ordered = sorted({entry.id: entry for entry in entries}.values(), key=lambda entry: entry.id)
+    count = min(count, len(ordered))
+    return tuple(ordered[index * len(ordered) // count] for index in range(count))
+
+
+def need(path: Path, hint: str) -> None:
+    """Raises UserError with ``hint`` where there is no ``path``."""
+    if not path.exists():
+        raise UserError(f"there is no {path}", f"{hint}; {DOCUMENTATION}")
+
+
+def need_list(path: Path, hint: str) -> None:
+    """A list file that exists and lists something."""
+    need(path, hint)
+    if not path.read_text().strip():
+        raise UserError(f"{path} lists no image", "replace the file from the original dataset")
+
+
+def mmseg_metainfo(dataset_class: str) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+    """Class names and colours of one of mmsegmentation's dataset classes."""
+    metainfo = getattr(import_mmseg("datasets"), dataset_class).METAINFO
+    return tuple(name.strip() for name in metainfo["classes"]), tuple((r, g, b) for r, g, b in metainfo["palette"])
+
+
+def mmseg_entries(
+    dataset_class: str,
+    root: Path,
+    images: str,
+    labels: str,
+    list_file: str = "",
+    **suffixes: str,
+) -> list[Entry]:
+    """The files that one of mmsegmentation's dataset classes lists, in its order.
+
+    suffixes: ``img_suffix`` and ``seg_map_suffix`` where they differ from the class's own.
+    """
+    source = getattr(import_mmseg("datasets"), dataset_class)(
+        data_root=str(root),
+        ann_file=list_file,
+        data_prefix={"img_path": images, "seg_map_path": labels},
+        pipeline=[],
+        lazy_init=True,
+        **suffixes,
+    )
+    found = [(Path(entry["img_path"]), Path(entry["seg_map_path"])) for entry in source.load_data_list()]
+    # A blank line of a list names no image.
+    return [Entry(image.stem, image, label) for image, label in found if image.name != source.img_suffix]
+
+
+def folder_labels(images: Path, labels: Path, image_suffix: str, label_suffix: str) -> list[Entry]:
+    """Every mask below ``labels`` and where its image belongs, sorted."""
+    found: list[Entry] = []
+    for label in sorted(labels.rglob(f"*{label_suffix}")):
+        stem = label.name.removesuffix(label_suffix)
+        image = images / label.parent.relative_to(labels) / f"{stem}{image_suffix}"
+        found.append(Entry(image.stem, image, label))
+    return found

@@ -1,0 +1,60 @@
+"""Tables from the pixel values of a mask to class ids.
+
+Every dataset decodes to one canonical label: 0 = background, other or unlabelled, ``1..K`` = the classes in official
+order, 255 = void. It is shown in one of two views: with background as class 0, or with ids from 0 to ``K - 1`` where
+background is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dataset import IGNORE_LABEL
+
+VALUES = 256
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """ids: uint8 ``(256,)``, the class id of every pixel value; known: bool ``(256,)``, values a mask may hold."""
+
+    ids: NDArray[np.uint8]
+    known: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, mapping: Mapping[int, int]) -> LabelTable:
+        """From pixel value to class id; all other values are unknown."""
+        ids, known = np.full(VALUES, IGNORE_LABEL, np.uint8), np.zeros(VALUES, np.bool_)
+        for value, id in mapping.items():
+            ids[value], known[value] = id, True
+        return cls(ids, known)
+
+    @classmethod
+    def consecutive(cls, classes: int) -> LabelTable:
+        """Values ``0..classes - 1`` are ids, 255 is ignored."""
+        return cls.of({value: value for value in (*range(classes), IGNORE_LABEL)})
+
+    def without_background(self) -> LabelTable:
+        """The view in which canonical 0 is ignored and every class has its id less one."""
+        drop = np.arange(VALUES, dtype=np.uint8) - np.uint8(1)
+        drop[IGNORE_LABEL] = IGNORE_LABEL
+        return LabelTable(drop[self.ids], self.known)
+
+    def decode(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return self.ids[values]
+
+    def unknown(self, values: NDArray[np.uint8]) -> list[int]:
+        """Values that are not known, ascending."""
+        seen = np.bincount(values.ravel(), minlength=VALUES) > 0
+        return np.flatnonzero(seen & ~self.known).tolist()
+
+    @property
+    def ranges(self) -> str:
+        """The known values in words, such as ``from 0 to 20, 255``."""
+        values = np.flatnonzero(self.known)
+        runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
+        return ", ".join(f"from {run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
