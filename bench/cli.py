@@ -108,6 +108,12 @@ def _add_caption(parser: argparse.ArgumentParser) -> None:
     remote.add_argument("--temperature", type=_temperature, default=0.0, help="default: 0; none: the model's own")
 
 
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset")
+    parser.add_argument("--data-root", help="folder of the dataset")
+    parser.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: all cores)")
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="segscale", description=segscale.__doc__)
     parser.add_argument("--version", action="version", version=f"segscale {segscale.__version__}")
@@ -158,6 +164,16 @@ def build_parser() -> argparse.ArgumentParser:
     perf.add_argument("--repeats", type=_positive, default=3, help="of each forward, after one that does not count")
     _add_loading(perf)
     perf.set_defaults(run=commands.perf)
+
+    data = names.add_parser("data", help="check the folder of a dataset, or prepare its masks")
+    tasks = data.add_subparsers(required=True, metavar="TASK")
+    check = tasks.add_parser("check", help="read every image and mask of a split and name all that is wrong")
+    _add_data(check)
+    check.add_argument("--split", help="split of the dataset, instead of the config's")
+    check.set_defaults(run=commands.data_check)
+    prepare = tasks.add_parser("prepare", help="make masks from the official annotation; originals stay as they are")
+    _add_data(prepare)
+    prepare.set_defaults(run=commands.data_prepare)
 
     names.add_parser("list", help="backbones, methods, datasets and protocols").set_defaults(run=commands.list_names)
     names.add_parser("doctor", help="what is usable here, and how to get what is not").set_defaults(run=commands.doctor)

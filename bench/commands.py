@@ -160,6 +160,37 @@ def _captioner(arguments: argparse.Namespace, words: int) -> Captioner:
     return ModelCaptioner(name, words, device, arguments.dtype, arguments.revision, arguments.offline)
 
 
+def data_check(arguments: argparse.Namespace) -> None:
+    config_file("dataset", arguments.dataset)
+    from segscale.registry import build
+
+    from .data_check import check
+
+    chosen = {"data_root": arguments.data_root, "split": arguments.split}
+    dataset = build("dataset", arguments.dataset, **{key: value for key, value in chosen.items() if value is not None})
+    report = check(dataset, arguments.workers)
+    for finding in report.findings:
+        print(f"{finding.kind:16} {finding.what}")
+    if not report.good:
+        raise UserError(report.summary, "docs/datasets.md says where the files come from")
+    print(report.summary)
+
+
+def data_prepare(arguments: argparse.Namespace) -> None:
+    config_file("dataset", arguments.dataset)
+    from .data_prepare import prepare
+
+    prepared = prepare(arguments.dataset, arguments.data_root, arguments.workers)
+    for fault in prepared.faults:
+        print(fault)
+    for folder in prepared.folders:
+        _print_written(folder)
+    counts = f"{arguments.dataset}: {prepared.made} files made, {prepared.kept} were there"
+    if prepared.faults:
+        raise UserError(f"{counts}, {len(prepared.faults)} failed", "replace what is named above and run it again")
+    print(counts if prepared.folders else f"{arguments.dataset} reads its official files; nothing is prepared")
+
+
 def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> list[RunStore]:
     """All cells of the grid; methods of one backbone, dataset and protocol share their forwards."""
     backbones = arguments.backbone or [name for name in config_files("backbone") if name.startswith("pocket-")]

@@ -71,6 +71,7 @@ class Cityscapes(FolderDataset):
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Relabelled]:
         """labelTrainIds beside labelIds, where the authors' own script puts them."""
+        need(root / "gtFine", UNPACK)
         table = label_id_table().without_background()
         for source in sorted((root / "gtFine").glob("*/*/*_gtFine_labelIds.png")):
             yield Relabelled(source, source.with_name(source.name.replace("_labelIds", "_labelTrainIds")), table)

@@ -68,6 +68,8 @@ class CocoObject(CocoFolder):
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:
         """Masks from every official source that is there: panoptic json with png, and stuffthingmaps."""
+        if not any((root / "annotations").glob("panoptic_*2017.json")):
+            need(root / STUFFTHINGMAPS, "unpack COCO's panoptic annotations, or COCO-Stuff's stuffthingmaps")
         for folder in FOLDERS.values():
             yield from _panoptic(root, folder)
         yield from _relabelled(root, object_folder(STUFFTHINGMAPS), object_table())
@@ -93,6 +95,7 @@ class CocoStuff27(CocoFolder):
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:
         """Masks from stuffthingmaps."""
+        need(root / STUFFTHINGMAPS, "unpack COCO-Stuff's stuffthingmaps")
         return _relabelled(root, cls.masks, stuff_27_table())
 
 
@@ -121,8 +124,9 @@ def _relabelled(root: Path, target: str, table: LabelTable) -> Iterator[Relabell
 def _panoptic(root: Path, folder: str) -> Iterator[Panoptic]:
     path = root / "annotations" / f"panoptic_{folder}.json"
     masks = path.with_suffix("")
-    if not path.exists() or not masks.is_dir():
+    if not path.exists():
         return
+    need(masks, f"unpack {masks.name}.zip")
     classes = {category: index + 1 for index, category in enumerate(OBJECT_CATEGORIES)}
     for annotation in sorted(_annotations(path), key=lambda one: one["file_name"]):
         # Stuff is background, whatever its category.

@@ -73,7 +73,9 @@ class PascalContext(FolderDataset):
         folder = root / "VOCdevkit" / "VOC2010"
         if (folder / ANNOTATIONS).exists():
             yield from _from_json(folder)
-        elif (folder / "trainval").is_dir():
+        else:
+            hint = f"unpack the official annotation: {ANNOTATIONS}, or the .mat files as trainval"
+            need(folder / "trainval", hint)
             yield from _from_mat(folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,17 +116,21 @@ class MatFile(Mask):
 
     def label(self) -> NDArray[np.uint8]:
         from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
 
         try:
             values = np.asarray(loadmat(self.source)["LabelMap"])
         except FileNotFoundError as error:
             raise FileError("missing file", f"there is no {self.source}") from error
-        except (ValueError, KeyError, TypeError, OSError, NotImplementedError) as error:
+        except (MatReadError, zlib.error, ValueError, LookupError, TypeError, OSError, NotImplementedError) as error:
             raise FileError("damaged", f"{self.source} is damaged ({error!r})") from error
-        if values.size and values.max() >= len(self.table):
-            what = f"{self.source} has id {values.max()}, but ids go from 0 to {len(self.table) - 1}"
+        if values.dtype.kind not in "uif" or values.ndim != 2 or not values.size:
+            raise FileError("not a label map", f"{self.source} holds {values.dtype} {values.shape}, not a map of ids")
+        strange = values[~np.isin(values, np.arange(len(self.table)))]
+        if len(strange):
+            what = f"{self.source} has id {strange[0]}, but ids go from 0 to {len(self.table) - 1}"
             raise FileError("unknown id", what)
-        return self.table[values]
+        return self.table[values.astype(np.int64)]
 
 
 def inside(code: str, pixels: int, source: Path) -> NDArray[np.bool_]:

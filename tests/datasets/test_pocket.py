@@ -38,3 +38,11 @@ def test_it_reads_no_folder_and_knows_its_splits() -> None:
         build("dataset", "pocket", data_root="somewhere")
     with pytest.raises(UserError, match="no split 'test'; there are: train, calibration, val"):
         build("dataset", "pocket", split="test")
+
+
+def test_captions_of_samples_list_the_words_of_the_scene_without_articles() -> None:
+    dataset = build("dataset", "pocket", seed=3)
+    for index in range(20):
+        scene, sample = make_scene(3, "val", index), dataset[index]
+        assert sample.caption == dataset.caption_of(sample.id) == ", ".join(scene.words)
+        assert sample.caption == scene.caption.replace("a ", "")

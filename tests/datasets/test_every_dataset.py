@@ -1,0 +1,74 @@
+"""Every configured dataset, whoever configured it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from segscale.datasets.dataset import Dataset
+from segscale.datasets.folder import FolderDataset
+
+from segscale.catalogue import config_files
+from segscale.errors import UserError
+from segscale.registry import DATASETS, build, load_config
+
+# Classes with background, and whether the dataset's own number keeps it.
+OFFICIAL = {
+    "voc": (21, True),
+    "context59": (60, False),
+    "context60": (60, True),
+    "coco-object": (81, True),
+    "coco-stuff-27": (28, False),
+    "cityscapes": (20, False),
+    "ade20k": (151, False),
+}
+
+
+def folder_class(name: str) -> type[FolderDataset]:
+    found = DATASETS.get(load_config("dataset", name, imports=True)["type"])
+    if not (isinstance(found, type) and issubclass(found, FolderDataset)):
+        pytest.skip(f"{name} reads no folder")
+    return found
+
+
+def test_the_five_datasets_are_there() -> None:
+    assert OFFICIAL.keys() <= config_files("dataset").keys()
+
+
+@pytest.mark.parametrize("name", config_files("dataset"))
+def test_missing_data_is_one_line_that_names_the_path_and_what_to_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_class(name)
+    monkeypatch.chdir(tmp_path)
+    for choice in ({"data_root": str(tmp_path / "nowhere")}, {}):
+        with pytest.raises(UserError) as caught:
+            build("dataset", name, **choice)
+        line = str(caught.value)
+        assert "\n" not in line
+        assert line.startswith(f"there is no {choice.get('data_root', 'data')}/")
+        assert "docs/datasets.md" in line.split("; ", 1)[1]
+        assert "--data-root" in line
+
+
+@pytest.mark.parametrize("name", config_files("dataset"))
+def test_every_official_split_and_the_calibration_split_are_known(name: str, tmp_path: Path) -> None:
+    known = [*folder_class(name).official, "calibration"]
+    assert {"train", "val"} < set(known)
+    for split in known:
+        with pytest.raises(UserError, match="there is no"):
+            build("dataset", name, split=split, data_root=str(tmp_path))
+    with pytest.raises(UserError, match=f"no split 'other'; there are: {', '.join(known)}$"):
+        build("dataset", name, split="other", data_root=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", config_files("dataset"))
+def test_a_dataset_prepares_nothing_or_says_what_it_needs(name: str, tmp_path: Path) -> None:
+    found = DATASETS.get(load_config("dataset", name, imports=True)["type"])
+    assert isinstance(found, type)
+    assert issubclass(found, Dataset)
+    if found.derivations.__func__ is Dataset.derivations.__func__:
+        assert list(found.derivations(tmp_path)) == []
+    else:
+        with pytest.raises(UserError, match=f"there is no {tmp_path}.*; unpack"):
+            list(found.derivations(tmp_path))
