@@ -203,11 +203,17 @@ class Backbone(ABC):
         generator: on the CPU; gives the posterior draw, then the diffusion noise.
         Words that lost tokens because the prompt is longer than the text encoder are logged.
         """
+        return self.observe(*self.noised(image, settings, generator), prompt, request, settings.image_size, pixel_dtype)
+
+    @torch.no_grad()
+    def noised(
+        self, image: Image.Image, settings: CaptureSettings, generator: torch.Generator
+    ) -> tuple[Tensor, NoiseLevel]:
+        """The noised latent of ``image``, float32 ``(1, channels, height, width)``, and its noise level."""
         self.check_size(settings.image_size)
         latent = self.encode_image(image, settings, generator)
         level = self.noise_level(settings)
-        noised = level.mix(latent, torch.randn(latent.shape, generator=generator).to(latent.device))
-        return self.observe(noised, level, prompt, request, settings.image_size, pixel_dtype)
+        return level.mix(latent, torch.randn(latent.shape, generator=generator).to(latent.device)), level
 
     @torch.no_grad()
     def observe(

@@ -199,13 +199,15 @@ def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> lis
     for kind, names in zip(KINDS, grid, strict=True):
         for name in names:
             config_file(kind, name)
+    from .plan import build_method
     from .run import run_methods
 
     _quiet_libraries()
     stores: list[RunStore] = []
     for backbone, dataset, protocol in product(backbones, arguments.dataset, arguments.protocol):
         for options in variants:
-            stores += run_methods(backbone, methods, dataset, protocol, options)
+            built = [build_method(name, backbone) for name in methods]
+            stores += run_methods(backbone, built, dataset, protocol, options)
     return stores
 
 
@@ -303,7 +305,9 @@ def _run_options(arguments: argparse.Namespace) -> RunOptions:
         weights=arguments.weights,
         split=arguments.split,
         data_root=arguments.data_root,
+        captions=arguments.captions,
         limit=arguments.limit,
+        skip_bad=arguments.skip_bad,
         seed=arguments.seed,
         results=arguments.results,
         load=_load_options(arguments),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from segscale.registry import build, load_config
 from ..backbones.backbone import Backbone
 from ..backbones.loading import LoadOptions, weights_fingerprint
 from ..backbones.maps import Recommended
+from ..datasets.captions import read_captions
 from ..datasets.dataset import Dataset
 from ..methods.method import Method
 from .identity import Plan, plain
@@ -23,14 +25,17 @@ from .protocol import Protocol
 class RunOptions:
     """Choices of a run beside the four names.
 
-    weights, split, data_root: instead of the configs' own. limit: only the first images. seed: of the noise.
-    untrained: random denoiser weights. results: folder that holds ``runs/``.
+    weights, split, data_root: instead of the configs' own. captions: a caption file. limit: only the first images.
+    skip_bad: leave unusable images out and list them. seed: of the noise. untrained: random denoiser weights.
+    results: folder that holds ``runs/``.
     """
 
     weights: str | None = None
     split: str | None = None
     data_root: str | None = None
+    captions: Path | None = None
     limit: int | None = None
+    skip_bad: bool = False
     seed: int = 0
     untrained: bool = False
     results: Path = Path("results")
@@ -55,13 +60,17 @@ def build_method(name: str, backbone: str, image_size: int | None = None) -> Met
     return build("method", name, recommended=recommended, **preset)
 
 
-def build_dataset(name: str, options: RunOptions) -> Dataset:
-    overrides: dict[str, Any] = {}
+def build_dataset(name: str, options: RunOptions, rules: Protocol | None = None) -> Dataset:
+    """The dataset as ``rules`` want it; a split of the options wins. A caption file replaces its captions."""
+    overrides: dict[str, Any] = {} if rules is None else rules.arguments_of(name)
     if options.data_root is not None:
         overrides["data_root"] = options.data_root
     if options.split is not None:
         overrides["split"] = options.split
-    return build("dataset", name, **overrides)
+    dataset: Dataset = build("dataset", name, **overrides)
+    if options.captions is not None:
+        dataset.captions = read_captions(options.captions)
+    return dataset
 
 
 # Parts of a backbone's config that are in a run's identity by what follows from them, if at all.
@@ -99,15 +108,26 @@ def pinned(backbone: str, options: RunOptions) -> LoadOptions:
 
 def make_plan(backbone: str, method: Method, dataset: Dataset, protocol: Protocol, options: RunOptions) -> Plan:
     """Everything that can change a number of this run."""
-    ids = hashlib.sha256("\n".join(dataset.ids).encode()).hexdigest()
+    ids = _digest(dataset.ids)
+    captions = _digest(f"{id}\t{text}" for id, text in sorted(dataset.captions.items())) if dataset.captions else None
     return Plan(
         backbone=plain(_backbone_identity(backbone, options)),
         method=plain(method.parameters),
-        dataset={"name": dataset.name, "split": dataset.split, "images": ids},
+        dataset={
+            "name": dataset.name,
+            "split": dataset.split,
+            "images": ids,
+            "background": dataset.background,
+            "captions": captions,
+        },
         protocol=plain(protocol.rules),
         seed=options.seed,
         version=segscale.__version__,
     )
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def run_folder(results: Path, plan: Plan) -> Path:

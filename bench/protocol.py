@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segscale.prompt import Prompt
+from segscale.errors import UserError
 from segscale.registry import PROTOCOLS
 
+from ..backbones.images import shortest_edge_size
 from ..datasets.dataset import IGNORE_LABEL, Dataset, Sample
-from ..datasets.prompts import caption_prompt, class_prompt
 from .decision import AbsentRule, BackgroundRule, Decision, check_thresholds
-from .matching import MatchingUnit
+from .matching import MatchingUnit, resized_label
 
 BACKGROUND_WORD = "background"
 
@@ -25,8 +26,16 @@ BEST = "best"
 @PROTOCOLS.register_module()
 @dataclass(frozen=True)
 class Protocol:
-    """class_oracle: ``present``, the classes of the image are known. prompt: the dataset's caption where it has
-    one, or always the class names; class names are followed by the word "background".
+    """class_oracle: ``present``, the classes of the image are known, or ``all``, the full vocabulary is prompted.
+    present_from: the image's ``label``, or the dataset's ``annotations`` of objects. prompted_edges: short and longest
+    edge in pixels to which a label is resized before its classes are read; None for its own size.
+
+    prompt: the dataset's ``caption`` where it has one, else class names; or always ``class-names``, followed by the
+    word "background" where it competes; or ``joined-names``, names alone with a blank between them.
+    names: whose class names, see ``datasets.names``; names_of: which of its lists, None for the dataset's own names.
+    merged_labels: pairs of an id and the id that it becomes in every label.
+    caption_background: append "background" to captions. add_missing: append classes that a caption leaves out.
+    datasets: by dataset name, fields that differ there; its ``arguments`` go to the dataset's constructor.
 
     background_rule, thresholds, absent: as of ``Decision``; areas at all thresholds are stored. threshold: the one
     that a table reads, or ``best``: the best of the sweep on the very images evaluated, which tables mark.
@@ -41,8 +50,8 @@ class Protocol:
     """
 
     name: str
-    class_oracle: Literal["present"]
-    prompt: Literal["caption", "class-names"]
+    class_oracle: Literal["present", "all"]
+    prompt: Literal["caption", "class-names", "joined-names"]
     background_rule: BackgroundRule
     thresholds: tuple[float, ...]
     threshold: float | Literal["best"]
@@ -50,6 +59,14 @@ class Protocol:
     void: Literal["ignored", "background"]
     background_scored: bool
     averaging: Averaging
+    names: str = "standard"
+    names_of: str | None = None
+    caption_background: bool = False
+    add_missing: bool = True
+    present_from: Literal["label", "annotations"] = "label"
+    prompted_edges: tuple[int, int] | None = None
+    merged_labels: tuple[tuple[int, int], ...] = ()
+    datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
     matching: MatchingUnit | None = None
     evaluated_edges: tuple[int, int] | None = None
     label_orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -58,6 +75,8 @@ class Protocol:
         check_thresholds(self.background_rule, self.thresholds)
         if self.threshold not in (*self.thresholds, BEST):
             raise ValueError(f"threshold {self.threshold} is none of {self.thresholds}")
+        if self.class_oracle == "all" and self.prompt == "caption":
+            raise ValueError("a full vocabulary is prompted by class names")
         if (self.matching is None) != (self.evaluated_edges is None):
             raise ValueError("matching and evaluated_edges go together")
         if self.matching is not None and self.background_rule != "none":
@@ -66,7 +85,7 @@ class Protocol:
     @property
     def rules(self) -> dict[str, Any]:
         """What changes stored areas; threshold and averaging are chosen when a table is made."""
-        return {key: value for key, value in asdict(self).items() if key not in ("threshold", "averaging")}
+        return {key: value for key, value in asdict(self).items() if key not in ("threshold", "averaging", "datasets")}
 
     def without_background(self) -> Protocol:
         """These rules for a dataset that has no background class: only classes compete."""
@@ -74,7 +93,13 @@ class Protocol:
 
     def resolved(self, dataset: Dataset) -> Protocol:
         """These rules as they apply to ``dataset``."""
-        return self if self.background_id(dataset) is not None else self.without_background()
+        special = {key: value for key, value in self.datasets.get(dataset.name, {}).items() if key != "arguments"}
+        rules = replace(self, **special)
+        return rules if rules.background_id(dataset) is not None else rules.without_background()
+
+    def arguments_of(self, dataset: str) -> dict[str, Any]:
+        """What these rules want of a dataset's constructor: its split, its view of the background."""
+        return dict(self.datasets.get(dataset, {}).get("arguments", {}))
 
     def background_id(self, dataset: Dataset) -> int | None:
         """Id of background in stored areas: the dataset's, or one more where void counts as background."""
@@ -94,10 +119,16 @@ class Protocol:
 
     def truth(self, label: NDArray[np.uint8], dataset: Dataset) -> NDArray[np.uint8]:
         """The label map that predictions are compared with."""
+        label = self._merged(label)
         background = self.background_id(dataset)
         if self.void == "ignored" or background is None:
             return label
         return np.where(label == IGNORE_LABEL, np.uint8(background), label)
+
+    def _merged(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        for id, becomes in self.merged_labels:
+            label = np.where(label == id, np.uint8(becomes), label)
+        return label
 
     def unscored(self, dataset: Dataset) -> frozenset[int]:
         """Labels whose pixels do not count."""
@@ -106,11 +137,22 @@ class Protocol:
 
     def present_classes(self, sample: Sample, dataset: Dataset) -> tuple[int, ...]:
         """Ids of the classes that take part, ascending; not ignored, and background only as a class like others."""
-        left_out = (IGNORE_LABEL,) if self.background_rule == "none" else (IGNORE_LABEL, dataset.background)
-        return tuple(int(i) for i in np.unique(sample.label) if i not in left_out)
+        ids: Iterable[int] = np.unique(self._prompted_label(sample.label))
+        if self.present_from == "annotations":
+            if sample.present is None:
+                raise UserError(f"{dataset.name} has no annotations of what is present", "use another protocol")
+            ids = sample.present
+        vocabulary = self.vocabulary(dataset)
+        return tuple(int(id) for id in ids if id in vocabulary)
 
-    def prompt_of(self, sample: Sample, dataset: Dataset, class_ids: tuple[int, ...]) -> Prompt:
-        names = [dataset.classes[i] for i in class_ids]
-        if self.prompt == "caption" and sample.caption is not None:
-            return caption_prompt(sample.caption, names)
-        return class_prompt(names, [BACKGROUND_WORD])
+    def vocabulary(self, dataset: Dataset) -> tuple[int, ...]:
+        """Ids of all classes; background is one only where it does not compete by itself."""
+        left_out = None if self.background_rule == "none" else dataset.background
+        return tuple(id for id in range(len(dataset.classes)) if id != left_out)
+
+    def _prompted_label(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        label = self._merged(label)
+        if self.prompted_edges is None:
+            return label
+        width, height = shortest_edge_size(label.shape[1], label.shape[0], *self.prompted_edges)
+        return resized_label(label, (height, width))

@@ -7,13 +7,10 @@ import os
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from importlib.metadata import version
-from operator import or_
 
-import torch
 from tqdm import tqdm
 
 from segscale.errors import UserError
@@ -23,14 +20,18 @@ from ..backbones.backbone import Backbone
 from ..backbones.maps import CaptureSettings
 from ..backbones.noise import image_generator
 from ..datasets.dataset import Dataset, Sample
-from ..methods.method import ClassScores, Method
+from ..methods.method import Method
 from .evaluation import evaluate
 from .memory import PeakMemory
-from .plan import RunOptions, build_backbone, build_dataset, build_method, make_plan, pinned, run_folder
+from .plan import RunOptions, build_backbone, build_dataset, make_plan, pinned, run_folder
+from .prompting import names_of
 from .protocol import Protocol
+from .question import Question, answer, ask, ask_everything
 from .store import Record, RunStore
 
 log = logging.getLogger(__name__)
+
+Asker = Callable[[Method, Sample], Question]
 
 FLUSH_SECONDS = 5.0
 PACKAGES = ("torch", "diffusers", "transformers", "mmsegmentation", "numpy")
@@ -65,30 +66,42 @@ class _Cell:
             self.pending.clear()
 
 
+@dataclass
+class _Tally:
+    """What the loop did: images, forwards, and prompts made of captions."""
+
+    images: int = 0
+    forwards: int = 0
+    captioned: int = 0
+
+
 def run_methods(
-    backbone: str, methods: Sequence[str], dataset: str, protocol: str, options: RunOptions
+    backbone: str, methods: Sequence[Method], dataset: str, protocol: str, options: RunOptions
 ) -> list[RunStore]:
     """Evaluate methods on one backbone, dataset and protocol, resuming what is stored. One store per method.
 
-    Raises UserError at the first unusable image or missing thing; what was computed stays.
+    Raises UserError at the first unusable image (unless ``options.skip_bad``) or missing thing; what was computed
+    stays.
     """
-    data = build_dataset(dataset, options)
-    rules = build("protocol", protocol).resolved(data)
+    rules: Protocol = build("protocol", protocol)
+    data = build_dataset(dataset, options, rules)
+    rules = rules.resolved(data)
     rank, world = rank_and_world()
     wanted = range(len(data))[: options.limit]
     ids = data.ids
     mine = wanted[rank::world]
     my_ids = frozenset(ids[index] for index in mine)
-    cells = [_open_cell(build_method(name, backbone), backbone, data, rules, options, rank, my_ids) for name in methods]
+    cells = [_open_cell(method, backbone, data, rules, options, rank, my_ids) for method in methods]
     missing = [index for index in mine if any(ids[index] in cell.todo for cell in cells)]
     if missing:
         model = build_backbone(backbone, pinned(backbone, options), options.weights, options.untrained)
         for cell in cells:
             cell.store.update(parameters=sum(p.numel() for p in model.denoiser.parameters()), device=str(model.device))
-        _loop(model, cells, data, rules, missing, options.seed)
+        _loop(model, cells, data, rules, missing, options)
     for cell in cells:
         done = len(cell.store.done())
-        cell.store.update(status="complete" if done >= len(wanted) else "running", images=done)
+        finished = done + len(cell.store.skipped()) >= len(wanted)
+        cell.store.update(status="complete" if finished else "running", images=done)
     return [cell.store for cell in cells]
 
 
@@ -116,7 +129,7 @@ def _open_cell(
 
 
 def _loop(
-    model: Backbone, cells: list[_Cell], data: Dataset, rules: Protocol, indices: Sequence[int], seed: int
+    model: Backbone, cells: list[_Cell], data: Dataset, rules: Protocol, indices: Sequence[int], options: RunOptions
 ) -> None:
     rank, world = rank_and_world()
     share = f", share {rank + 1} of {world}" if world > 1 else ""
@@ -124,10 +137,23 @@ def _loop(
     memory = PeakMemory(model.device)
     memory.reset()
     last_flush = time.monotonic()
+    tally = _Tally()
+    asker = _asker(model, cells, data, rules)
+    skipped: dict[str, str] = {}
+    ids = data.ids
+    progress = tqdm(indices, desc=title, unit="image")
     try:
-        for index in tqdm(indices, desc=title, unit="image"):
-            sample = data[index]
-            _evaluate(model, [cell for cell in cells if sample.id in cell.todo], data, rules, sample, seed, memory)
+        for index in progress:
+            try:
+                sample = data[index]
+            except UserError as error:
+                if not options.skip_bad:
+                    raise
+                skipped[ids[index]] = error.what
+                continue
+            waiting = [cell for cell in cells if sample.id in cell.todo]
+            _evaluate(model, waiting, asker, data, rules, sample, options.seed, memory, tally)
+            progress.set_postfix_str(f"{tally.forwards / tally.images:.3g} forwards per image", refresh=False)
             if time.monotonic() - last_flush > FLUSH_SECONDS:
                 for cell in cells:
                     cell.flush()
@@ -135,51 +161,53 @@ def _loop(
     finally:
         for cell in cells:
             cell.flush()
+            cell.store.skip(skipped)
+            if tally.images:
+                cell.store.update(
+                    forwards_per_image=tally.forwards / tally.images,
+                    forwards_shared_by=[other.method.name for other in cells],
+                    prompts_from_captions=tally.captioned / tally.images,
+                )
+
+
+def _asker(model: Backbone, cells: list[_Cell], data: Dataset, rules: Protocol) -> Asker:
+    """What each method asks about a sample."""
+    names = names_of(rules, data)
+    if rules.class_oracle == "present":
+        return lambda method, sample: ask(rules, method, sample, names, rules.present_classes(sample, data))
+    fixed = {cell.method: ask_everything(model, rules, cell.method, names, rules.vocabulary(data)) for cell in cells}
+    return lambda method, sample: fixed[method]
 
 
 def _evaluate(
     model: Backbone,
     cells: list[_Cell],
+    asker: Asker,
     data: Dataset,
     rules: Protocol,
     sample: Sample,
     seed: int,
     memory: PeakMemory,
+    tally: _Tally,
 ) -> None:
-    class_ids = rules.present_classes(sample, data)
-    groups: dict[CaptureSettings, list[_Cell]] = defaultdict(list)
-    for cell in cells:
-        groups[cell.method.settings].append(cell)
-    for group in groups.values():
+    """One image through every cell; cells whose noised image and prompt are the same share a forward."""
+    asked = [asker(cell.method, sample) for cell in cells]
+    tally.images += 1
+    tally.captioned += all(one.captioned for one in asked)
+    groups: dict[tuple[CaptureSettings, tuple[str, ...]], list[int]] = defaultdict(list)
+    for number, one in enumerate(asked):
+        groups[cells[number].method.settings, one.texts].append(number)
+    for (settings, texts), numbers in groups.items():
         start = time.perf_counter()
-        scores = _scores(model, [cell.method for cell in group], data, rules, sample, class_ids, seed)
+        group = [(cells[number].method, asked[number]) for number in numbers]
+        try:
+            scores = answer(model, group, sample, settings, image_generator(seed, data.name, sample.id))
+        except UserError as error:
+            raise UserError(f"{data.name} image {sample.id}: {error}") from error
+        tally.forwards += len(texts)
         shared = (time.perf_counter() - start) / len(group)
-        for cell, one in zip(group, scores, strict=True):
+        for number, one in zip(numbers, scores, strict=True):
             start = time.perf_counter()
-            areas = evaluate(one, class_ids, sample, rules, data)
+            areas = evaluate(one, asked[number].class_ids, sample, rules, data)
             seconds = shared + time.perf_counter() - start
-            cell.pending.append(Record(sample.id, seconds, memory.read(), areas))
-
-
-def _scores(
-    model: Backbone,
-    methods: list[Method],
-    data: Dataset,
-    rules: Protocol,
-    sample: Sample,
-    class_ids: tuple[int, ...],
-    seed: int,
-) -> list[ClassScores]:
-    """Scores of methods that share one forward; an image without any class needs none."""
-    if not class_ids:
-        return [ClassScores(torch.empty(0, 1, 1), torch.zeros(1, 1)) for _ in methods]
-    settings = methods[0].settings
-    sites = model.sites(settings.image_size)
-    requests = [method.request(sites) for method in methods]
-    merged = reduce(or_, requests)
-    prompt = rules.prompt_of(sample, data, class_ids)
-    try:
-        maps = model.capture(sample.image, prompt, merged, settings, image_generator(seed, data.name, sample.id))
-    except UserError as error:
-        raise UserError(f"{data.name} image {sample.id}: {error}") from error
-    return [method(maps.only(request)) for method, request in zip(methods, requests, strict=True)]
+            cells[number].pending.append(Record(sample.id, seconds, memory.read(), areas))

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,6 +115,21 @@ class RunStore:
         """Ids of the stored images."""
         return frozenset(self.load()["image"])
 
+    def skip(self, images: Mapping[str, str]) -> None:
+        """Remember images of this rank that cannot be used, with the reason."""
+        if images or self.skipped():
+            done = self.done()
+            kept = {image: why for image, why in {**self.skipped(self.rank), **images}.items() if image not in done}
+            with explained_writes(self.folder):
+                self._write_json(kept, f"skipped-{self.rank}.json")
+
+    def skipped(self, rank: int | None = None) -> dict[str, str]:
+        """Images left out and why, of one rank or of all."""
+        found: dict[str, str] = {}
+        for path in sorted(self.folder.glob("skipped-*.json" if rank is None else f"skipped-{rank}.json")):
+            found |= json.loads(path.read_text())
+        return found
+
     def _remove_leftovers(self) -> None:
         """Temporary files of killed processes; young ones may belong to a running one."""
         for path in self.parts.glob(f".{self.rank}-*.tmp"):
@@ -145,14 +160,14 @@ class RunStore:
             sequence += 1
             yield self.parts / f"{self.rank}-{sequence:06d}.parquet"
 
-    def _write_json(self, content: dict[str, Any]) -> None:
+    def _write_json(self, content: Mapping[str, Any], name: str = "run.json") -> None:
         temporary = self.folder / f".run-{token_hex(8)}.tmp"
         try:
             with temporary.open("w") as file:
                 json.dump(content, file, indent=2)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(self.folder / "run.json")
+            temporary.replace(self.folder / name)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +41,7 @@ class Dataset(ABC):
     """One split of a dataset.
 
     classes: names in label order; palette: RGB per class; background: the label of "none of them", or None where
-    such pixels are ignored.
+    such pixels are ignored. captions: of a caption file, by image id.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Dataset(ABC):
     classes: tuple[str, ...]
     palette: tuple[Colour, ...]
     background: int | None
+    captions: Mapping[str, str] = MappingProxyType({})
 
     @property
     @abstractmethod
@@ -60,7 +62,7 @@ class Dataset(ABC):
 
     def caption_of(self, id: str) -> str | None:
         """The caption of an image, None where there is none."""
-        return None
+        return self.captions.get(id)
 
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:

@@ -18,6 +18,7 @@ from segscale.errors import UserError
 from segscale.registry import DATASETS
 
 from .dataset import Colour, Dataset, Sample, unknown_split
+from .labels import LabelTable
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -193,17 +194,21 @@ class PocketScenes(Dataset):
     """Scenes as a dataset; the trained twins saw only the split ``train``.
 
     split: any of train, calibration, val. size: number of scenes. seed: of the scenes, 0 for the shipped twins.
+    background: whether grounds are a class or ignored.
     """
 
-    background = 0
-    classes = ("background", *OBJECTS)
-    palette: tuple[Colour, ...] = ((0, 0, 0), *COLOURS.values())
-
-    def __init__(self, name: str, split: str, size: int, seed: int = 0, data_root: str | None = None) -> None:
+    def __init__(
+        self, name: str, split: str, size: int, seed: int = 0, background: bool = True, data_root: str | None = None
+    ) -> None:
         self.name = name
         self.split = split
         self.size = size
         self.seed = seed
+        self.background = 0 if background else None
+        self.classes = ("background", *OBJECTS) if background else OBJECTS
+        self.palette: tuple[Colour, ...] = ((0, 0, 0), *COLOURS.values()) if background else tuple(COLOURS.values())
+        table = LabelTable.consecutive(len(OBJECTS) + 1)
+        self._table = table if background else table.without_background()
         if data_root is not None:
             raise UserError(f"{name} is generated and reads no folder", "leave out --data-root")
         if split not in SPLITS:
@@ -218,10 +223,13 @@ class PocketScenes(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         scene = make_scene(self.seed, self.split, index)
-        return Sample(self._id(index), Image.fromarray(scene.image), scene.mask, _listing(scene))
+        id = self._id(index)
+        caption = self.captions[id] if id in self.captions else _listing(scene)
+        return Sample(id, Image.fromarray(scene.image), self._table.decode(scene.mask), caption)
 
     def caption_of(self, id: str) -> str | None:
-        return _listing(make_scene(self.seed, self.split, int(id.rpartition("-")[2])))
+        scene = make_scene(self.seed, self.split, int(id.rpartition("-")[2]))
+        return self.captions[id] if id in self.captions else _listing(scene)
 
 
 def _listing(scene: Scene) -> str:

@@ -17,7 +17,7 @@ from .affinity import propagate, spatial_affinity
 from .division import shares
 from .head_weights import HEAD_WEIGHTINGS, OutputShare
 from .layer_weights import LayerMeasure, ReferenceAffinity, layer_weights, uniform_weights
-from .method import ClassScores, Method
+from .method import ClassScores, Method, PromptReading
 from .rescaling import Rescaling, merged_columns, rescale, rescaling_columns, strongest, word_maps
 from .resizing import resized_tokens
 
@@ -32,7 +32,8 @@ class GoCA(Method):
     With ``average``, ``uniform`` and ``min-max`` this is the paper's vanilla.
 
     What the published code does and the paper does not say is a switch each, see docs/quirks.md:
-    reference_channels, renormalise_layers, renormalise_affinity, guarded (no division by zero).
+    reference_channels, renormalise_layers, renormalise_affinity, guarded (no division by zero), captions (how they
+    become phrases), location (where a phrase is found in the prompt).
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class GoCA(Method):
         renormalise_layers: bool = False,
         renormalise_affinity: bool = False,
         guarded: bool = False,
+        captions: Literal["published", "described"] = "published",
+        location: Literal["first-substring", "span"] = "first-substring",
     ) -> None:
         self.name = name
         self.heads = recommended.heads if heads is None else heads
@@ -66,6 +69,8 @@ class GoCA(Method):
         self.renormalise_layers = renormalise_layers
         self.renormalise_affinity = renormalise_affinity
         self.guarded = guarded
+        self.captions: Literal["published", "described"] = captions
+        self.location: Literal["first-substring", "span"] = location
         self._settings = CaptureSettings(
             image_size=recommended.image_size,
             timestep=Timestep(t=recommended.timestep if timestep is None else timestep),
@@ -81,6 +86,10 @@ class GoCA(Method):
     def parameters(self) -> dict[str, Any]:
         derived = ("_weighting", "_measure")
         return {key: value for key, value in super().parameters.items() if key not in derived}
+
+    @property
+    def prompt(self) -> PromptReading:
+        return PromptReading(self.captions, self.location)
 
     def request(self, sites: Sequence[Site]) -> MapRequest:
         chosen = self.text_sites or tuple(site.name for site in sites if site.text_module)
@@ -123,7 +132,8 @@ class GoCA(Method):
             rescale(word_maps(tokens, words, self.guarded), factor, self.rescaling, self.guarded)
             for words in (classes, background)
         ]
-        return ClassScores(found[0], strongest(found[1]))
+        evidence = word_maps(tokens, classes, guarded=True).amax((1, 2)) if classes else tokens.new_empty(0)
+        return ClassScores(found[0], strongest(found[1]), evidence)
 
     def refine(self, maps: AttentionMaps, scores: ClassScores) -> ClassScores:
         """Scores spread by self-attention; a background map that is zero everywhere stays as it is."""
@@ -135,7 +145,7 @@ class GoCA(Method):
             refined = propagate(scores.classes, affinity, self.affinity_order, self.guarded)
             return replace(scores, classes=refined)
         refined = propagate(everything, affinity, self.affinity_order, self.guarded)
-        return ClassScores(refined[:-1], refined[-1])
+        return ClassScores(refined[:-1], refined[-1], scores.evidence)
 
     def _text(self, maps: AttentionMaps) -> dict[str, Tensor]:
         """Head-weighed text-to-pixel map of every site, in execution order."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from segscale.prompt import Location
@@ -21,21 +22,29 @@ class ClassScores:
 
     classes: float32 ``(n, height, width)``, one map per class of the prompt, in its order.
     background: float32 ``(height, width)``, the map that competes with the classes.
+    evidence: float32 ``(n,)``, how strongly each class is there at all, on a scale that prompts of one image share;
+    by default all the same.
     """
 
     classes: Tensor
     background: Tensor
+    evidence: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def __post_init__(self) -> None:
+        if len(self.evidence) != len(self.classes):
+            object.__setattr__(self, "evidence", self.classes.new_ones(len(self.classes)))
 
 
 @dataclass(frozen=True)
 class PromptReading:
     """How a method reads what a protocol prompts.
 
-    text: ``published``, a caption by GoCA's published rule; ``described``, by its paper; ``names``, class names alone
-    whatever the protocol says (Seg4Diff's published code). location: how words become token columns, see ``Prompt``.
+    text: ``published``, a caption by GoCA's published rule; ``described``, by its paper; ``names``, class names joined
+    by blanks whatever the protocol says (Seg4Diff's published code); ``empty``. location: how words become token
+    columns, see ``Prompt``.
     """
 
-    text: Literal["published", "described", "names"] = "described"
+    text: Literal["published", "described", "names", "empty"] = "described"
     location: Location = "span"
 
 

@@ -88,13 +88,20 @@ class Seg4Diff(Method):
         grid = maps.sites[self.sites[0]].grid
         text = [maps.text[site] if self._rule is None else maps.weighted[site, self._rule] for site in self.sites]
         tokens = torch.stack(text).mean(0).T.unflatten(1, (grid.height, grid.width))
+        classes, background = merged_columns(maps.tokens)
+        evidence = self._evidence(tokens, classes)
         if self.normalise_words:
             tokens = _stretched(tokens)
-        classes, background = merged_columns(maps.tokens)
         found = [word_maps(tokens, words, self.guarded) for words in (classes, background)]
         if self.normalise_classes:
             found = [_stretched(words) for words in found]
-        return ClassScores(found[0], strongest(found[1]))
+        return ClassScores(found[0], strongest(found[1]), evidence)
+
+    def _evidence(self, tokens: Tensor, classes: list[list[int]]) -> Tensor:
+        """Attention itself is comparable between prompts; stretched maps are not."""
+        if not (classes and (self.normalise_words or self.normalise_classes)):
+            return tokens.new_ones(len(classes))
+        return word_maps(tokens, classes, guarded=True).amax((1, 2))
 
     @property
     def _rule(self) -> HeadWeighting | None:

@@ -12,3 +12,4 @@ class UserError(Exception):
 
     def __init__(self, what: str, next: str = "") -> None:
         super().__init__(f"{what}; {next}" if next else what)
+        self.what = what

@@ -6,3 +6,5 @@ reference_channels = "all"
 renormalise_layers = True
 renormalise_affinity = True
 guarded = True
+captions = "described"
+location = "span"

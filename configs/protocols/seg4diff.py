@@ -4,7 +4,9 @@ type = "Protocol"
 custom_imports = dict(imports=["segscale.bench.protocol"])
 
 class_oracle = "present"
-prompt = "class-names"
+prompt = "joined-names"
+prompted_edges = (640, 2560)
+names = "seg4diff"
 background_rule = "none"
 thresholds = (0.0,)
 threshold = 0.0
@@ -12,3 +14,12 @@ absent = "zero"
 void = "ignored"
 background_scored = False
 averaging = "in-ground-truth"
+datasets = {
+    "voc": dict(names_of="voc20", arguments=dict(background=False)),
+    "context59": dict(names_of="context59", arguments=dict(background=False)),
+    # Background is prompted like a class and may be predicted.
+    "coco-object": dict(names_of="coco-object", arguments=dict(background=True)),
+    "cityscapes": dict(names_of="cityscapes", arguments=dict(background=False)),
+    "ade20k": dict(names_of="ade20k", arguments=dict(background=False)),
+    "pocket": dict(arguments=dict(background=False)),
+}

@@ -13,3 +13,13 @@ absent = "excluded"
 void = "ignored"
 background_scored = True
 averaging = "all"
+names = "standard"
+datasets = {
+    "voc": dict(names_of="voc"),
+    "context59": dict(names_of="context"),
+    "context60": dict(names_of="context"),
+    "coco-object": dict(names_of="coco-object"),
+    "coco-stuff-27": dict(names_of="coco-stuff-27"),
+    "cityscapes": dict(names_of="cityscapes"),
+    "ade20k": dict(names_of="ade20k"),
+}

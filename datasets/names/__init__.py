@@ -7,11 +7,13 @@ that begins or ends with a blank is quoted, and ``""`` alone is a class that no 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from importlib.resources import files
 
 from segscale.errors import UserError
 
 Names = tuple[tuple[str, ...], ...]
+BACKGROUND = "background"
 
 
 def class_names(protocol: str, dataset: str) -> Names:
@@ -25,8 +27,7 @@ def class_names(protocol: str, dataset: str) -> Names:
     ``seg4diff``: the published label order, one name per class. ``voc21`` ends and ``coco-object`` begins with
     ``background``; the others have none. ``coco-stuff-27`` keeps its ``-things`` and ``-stuff``.
     ``standard``: the dataset's label order (mmsegmentation's), in readable words. ``voc``, ``context`` and
-    ``coco-object`` begin with the nameless background, ``cityscapes`` and ``ade20k`` have none; ``coco-stuff-27`` has
-    the order of ``seg4diff``.
+    ``coco-object`` begin with the nameless background, ``cityscapes``, ``ade20k`` and ``coco-stuff-27`` have none.
 
     Raises UserError for a protocol or dataset without a list.
     """
@@ -44,3 +45,29 @@ def class_names(protocol: str, dataset: str) -> Names:
         )
     text = root.joinpath(protocol, f"{dataset}.txt").read_text("utf-8")
     return tuple(tuple(filter(None, row)) for row in csv.reader(text.splitlines(), skipinitialspace=True))
+
+
+def names_by_id(protocol: str, names_of: str, classes: Sequence[str], background: int | None) -> Names:
+    """Names of every class id of a dataset with these ``classes``, from the list ``names_of`` of ``protocol``.
+
+    Lists that have the dataset's class names in another order are put into the dataset's. The id ``background``, if
+    any, is called "background".
+    """
+    rows = class_names(protocol, names_of)
+    if rows[0] in ((), (BACKGROUND,)):
+        rows = rows[1:]
+    wanted = [_plain(name) for id, name in enumerate(classes) if id != background]
+    if len(rows) != len(wanted):
+        raise UserError(
+            f"{protocol} names {len(rows)} classes of {names_of}, not {len(wanted)}", "use its own background view"
+        )
+    first = {_plain(row[0]): row for row in rows}
+    if first.keys() == {*wanted}:
+        rows = tuple(first[name] for name in wanted)
+    if background is None:
+        return rows
+    return (*rows[:background], (BACKGROUND,), *rows[background:])
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from segscale.bench.areas import Areas
 from segscale.bench.evaluation import evaluate
-from segscale.bench.plan import RunOptions
+from segscale.bench.plan import RunOptions, build_method
 from segscale.bench.protocol import Protocol
 from segscale.bench.run import run_methods
 from segscale.bench.segmenter import load
@@ -50,6 +50,8 @@ class Three(Dataset):
 
 SCORES = {1: [0.0, 0.5, 0.5, 0.5], 2: [0.0, 0.0, 0.9, 0.0]}
 BACKGROUND = [[0.6, 0.0, 0.0, 0.8]]
+
+VANILLA = build_method("vanilla", "pocket-sd15")
 
 
 def areas_of(protocol: str, background: int | None, ids: tuple[int, ...] = (1, 2)) -> tuple[Protocol, Areas]:
@@ -139,7 +141,9 @@ def test_what_a_table_chooses_is_no_part_of_a_run() -> None:
 
 
 def test_goca_tables_read_the_best_threshold_and_mark_it(tmp_path: Path) -> None:
-    (store,) = run_methods("pocket-sd15", ["vanilla"], "pocket", "goca", RunOptions(limit=4, results=tmp_path))
+    (store,) = run_methods(
+        "pocket-sd15", [build_method("vanilla", "pocket-sd15")], "pocket", "goca", RunOptions(limit=4, results=tmp_path)
+    )
     frame = store.load()
     parts = [np.stack(frame[name].tolist()).sum(0) for name in ("intersection", "prediction", "label")]
     intersection, prediction = (part.reshape(9, 13) for part in parts[:2])
@@ -152,7 +156,13 @@ def test_goca_tables_read_the_best_threshold_and_mark_it(tmp_path: Path) -> None
     assert BEST_NOTE in notes(rows)
     assert f"{100 * curve.max():.1f}* [" in scaling_table(rows)
     assert BEST_NOTE in leaderboard(rows)
-    run_methods("pocket-sd15", ["vanilla"], "pocket", "standard", RunOptions(limit=2, results=tmp_path / "fixed"))
+    run_methods(
+        "pocket-sd15",
+        [build_method("vanilla", "pocket-sd15")],
+        "pocket",
+        "standard",
+        RunOptions(limit=2, results=tmp_path / "fixed"),
+    )
     fixed = long_table(evaluate_runs(tmp_path / "fixed"))
     assert BEST_NOTE not in notes(fixed)
     assert "*" not in scaling_table(fixed)

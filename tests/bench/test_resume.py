@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from segscale.bench import run
-from segscale.bench.plan import RunOptions
+from segscale.bench.plan import RunOptions, build_method
 from segscale.bench.run import run_methods
 from segscale.bench.store import RunStore
 from segscale.bench.tables import find_runs
@@ -25,9 +25,10 @@ PROGRAM = f"""
 import sys
 from pathlib import Path
 from segscale.bench import run
+from segscale.bench.plan import build_method
 run.FLUSH_SECONDS = 0
 options = run.RunOptions(limit={IMAGES}, results=Path(sys.argv[1]))
-run.run_methods("pocket-sd15", ["vanilla"], "pocket", "standard", options)
+run.run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], "pocket", "standard", options)
 """
 
 
@@ -90,9 +91,13 @@ def test_a_damaged_part_is_computed_again_and_a_limit_can_grow(
     monkeypatch.setattr(run, "FLUSH_SECONDS", 0)
 
     def run_to(limit: int) -> RunStore:
-        return run_methods("pocket-sd15", ["vanilla"], "pocket", "standard", RunOptions(limit=limit, results=tmp_path))[
-            0
-        ]
+        return run_methods(
+            "pocket-sd15",
+            [build_method("vanilla", "pocket-sd15")],
+            "pocket",
+            "standard",
+            RunOptions(limit=limit, results=tmp_path),
+        )[0]
 
     store = run_to(3)
     part = min(store.parts.glob("*.parquet"))
@@ -104,9 +109,9 @@ def test_a_damaged_part_is_computed_again_and_a_limit_can_grow(
 
 def test_a_finished_run_loads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = RunOptions(limit=2, results=tmp_path)
-    (store,) = run_methods("pocket-sd15", ["vanilla"], "pocket", "standard", options)
+    (store,) = run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], "pocket", "standard", options)
     monkeypatch.setattr(run, "_loop", lambda *_: pytest.fail("computed again"))
-    (again,) = run_methods("pocket-sd15", ["vanilla"], "pocket", "standard", options)
+    (again,) = run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], "pocket", "standard", options)
     assert again.folder == store.folder
 
 

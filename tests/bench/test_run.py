@@ -11,6 +11,7 @@ from segscale.bench.run import run_methods
 from segscale.bench.store import RunStore
 from segscale.bench.tables import evaluate_runs, evaluate_store, long_table
 from segscale.methods.goca import GoCA
+from segscale.methods.method import Method
 
 from segscale.registry import build
 
@@ -22,25 +23,19 @@ def stored(store: RunStore) -> pd.DataFrame:
     return frame.map(lambda value: value if isinstance(value, str) else tuple(value))
 
 
-@pytest.fixture
-def two_methods(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Vanilla, and vanilla on one site, under a name of its own."""
-
-    def method(name: str, backbone: str) -> GoCA:
-        built = build_method("vanilla", backbone)
-        assert isinstance(built, GoCA)
+def methods(*names: str, backbone: str = "pocket-sd15") -> list[Method]:
+    """By name; ``one-site`` is vanilla on one site."""
+    built = [build_method("vanilla" if name == "one-site" else name, backbone) for name in names]
+    for name, method in zip(names, built, strict=True):
         if name == "one-site":
-            built.name, built.text_sites = name, ("mid-vit-block0",)
-        return built
-
-    monkeypatch.setattr(run, "build_method", method)
-    return ["vanilla", "one-site"]
+            assert isinstance(method, GoCA)
+            method.name, method.text_sites = name, ("mid-vit-block0",)
+    return built
 
 
-def test_methods_share_a_forward_and_get_what_they_get_alone(
-    tmp_path: Path, two_methods: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_methods_share_a_forward_and_get_what_they_get_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forwards = 0
+    names = ("vanilla", "baseline", "goca", "goca-heads", "goca-layers", "goca-rescale")
     denoise = Backbone.observe
 
     def counted(self: Backbone, *arguments: object, **keywords: object) -> object:
@@ -49,34 +44,34 @@ def test_methods_share_a_forward_and_get_what_they_get_alone(
         return denoise(self, *arguments, **keywords)
 
     monkeypatch.setattr(Backbone, "observe", counted)
-    together = run_methods("pocket-sd15", two_methods, *CELL, RunOptions(limit=5, results=tmp_path / "together"))
+    together = run_methods("pocket-sd15", methods(*names), *CELL, RunOptions(limit=5, results=tmp_path / "together"))
     assert forwards == 5
-    for name, store in zip(two_methods, together, strict=True):
-        (alone,) = run_methods("pocket-sd15", [name], *CELL, RunOptions(limit=5, results=tmp_path / name))
+    for name, store in zip(names, together, strict=True):
+        (alone,) = run_methods("pocket-sd15", methods(name), *CELL, RunOptions(limit=5, results=tmp_path / name))
         assert alone.folder.name == store.folder.name
         pd.testing.assert_frame_equal(stored(store), stored(alone))
 
 
-def test_a_new_method_joins_a_stored_run_and_computes_only_itself(tmp_path: Path, two_methods: list[str]) -> None:
+def test_a_new_method_joins_a_stored_run_and_computes_only_itself(tmp_path: Path) -> None:
     options = RunOptions(limit=3, results=tmp_path)
-    (first,) = run_methods("pocket-sd15", two_methods[:1], *CELL, options)
+    (first,) = run_methods("pocket-sd15", methods("vanilla"), *CELL, options)
     seconds = first.load()["seconds"].tolist()
-    assert len(run_methods("pocket-sd15", two_methods, *CELL, options)) == 2
+    assert len(run_methods("pocket-sd15", methods("vanilla", "one-site"), *CELL, options)) == 2
     assert first.load()["seconds"].tolist() == seconds
 
 
 def test_results_do_not_depend_on_the_order_of_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (forwards,) = run_methods("pocket-sd15", ["vanilla"], *CELL, RunOptions(limit=6, results=tmp_path / "a"))
+    (forwards,) = run_methods("pocket-sd15", methods("vanilla"), *CELL, RunOptions(limit=6, results=tmp_path / "a"))
     loop = run._loop
-    monkeypatch.setattr(run, "_loop", lambda m, c, d, p, indices, s: loop(m, c, d, p, indices[::-1], s))
-    (backwards,) = run_methods("pocket-sd15", ["vanilla"], *CELL, RunOptions(limit=6, results=tmp_path / "b"))
+    monkeypatch.setattr(run, "_loop", lambda m, c, d, p, indices, o: loop(m, c, d, p, indices[::-1], o))
+    (backwards,) = run_methods("pocket-sd15", methods("vanilla"), *CELL, RunOptions(limit=6, results=tmp_path / "b"))
     pd.testing.assert_frame_equal(stored(forwards), stored(backwards))
 
 
 def test_an_image_without_classes_is_all_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segscale.bench.protocol.Protocol.present_classes", lambda *_: ())
     monkeypatch.setattr(Backbone, "capture", lambda *_: pytest.fail("needs no forward"))
-    (store,) = run_methods("pocket-sd15", ["vanilla"], *CELL, RunOptions(limit=2, results=tmp_path))
+    (store,) = run_methods("pocket-sd15", methods("vanilla"), *CELL, RunOptions(limit=2, results=tmp_path))
     one = evaluate_store(store)
     prediction = one.frame["prediction"].iloc[0].reshape(len(one.protocol.thresholds), 13)
     assert (prediction[:, 0] == 64 * 64).all()
@@ -84,7 +79,7 @@ def test_an_image_without_classes_is_all_background(tmp_path: Path, monkeypatch:
 
 
 def test_rows_carry_what_a_number_needs(tmp_path: Path) -> None:
-    run_methods("pocket-sd15", ["vanilla"], *CELL, RunOptions(limit=3, seed=7, untrained=True, results=tmp_path))
+    run_methods("pocket-sd15", methods("vanilla"), *CELL, RunOptions(limit=3, seed=7, untrained=True, results=tmp_path))
     (row,) = long_table(evaluate_runs(tmp_path)).to_dict("records")
     assert (row["backbone"], row["images"], row["split_images"]) == ("pocket-sd15 (untrained)", 3, 200)
     assert (row["seed"], row["protocol"], row["dtype"]) == (7, "standard", "float32")
@@ -110,7 +105,7 @@ def test_seed_dtype_split_and_weights_are_part_of_the_identity(tmp_path: Path) -
 
 def test_real_photographs_run_to_per_class_iou(voc_mini: Path, tmp_path: Path) -> None:
     options = RunOptions(data_root=str(voc_mini), results=tmp_path)
-    (store,) = run_methods("pocket-sd15", ["vanilla"], "voc", "standard", options)
+    (store,) = run_methods("pocket-sd15", methods("vanilla"), "voc", "standard", options)
     one = evaluate_store(store)
     dataset = build("dataset", "voc", data_root=str(voc_mini))
     counted = sum(int((dataset[index].label != 255).sum()) for index in range(4))
@@ -121,7 +116,7 @@ def test_real_photographs_run_to_per_class_iou(voc_mini: Path, tmp_path: Path) -
 
 def test_one_seed_is_one_noise(tmp_path: Path) -> None:
     first, second = (
-        run_methods("pocket-sd15", ["vanilla"], *CELL, RunOptions(limit=2, seed=seed, results=tmp_path))[0]
+        run_methods("pocket-sd15", methods("vanilla"), *CELL, RunOptions(limit=2, seed=seed, results=tmp_path))[0]
         for seed in (0, 1)
     )
     assert not stored(first)["prediction"].equals(stored(second)["prediction"])
