@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from segscale.registry import DATASETS
 
-from .folder import BACKGROUND, Counts, FolderDataset, Layout, folder_labels, mmseg_entries, mmseg_metainfo, need
+from .folder import BACKGROUND, Counts, FolderDataset, Layout, MaskFolder, mmseg_entries, mmseg_metainfo, need
 from .labels import LabelTable
 
 FOLDERS = {"train": "training", "val": "validation"}
@@ -41,5 +41,5 @@ class ADE20K(FolderDataset):
             ((0, 0, 0), *palette),
             LabelTable.consecutive(len(classes) + 1),
             mmseg_entries("ADE20KDataset", self.root, images, labels),
-            folder_labels(self.root / images, self.root / labels, ".jpg", ".png"),
+            MaskFolder(self.root / images, self.root / labels, ".jpg", ".png"),
         )

@@ -10,7 +10,7 @@ from segscale.registry import DATASETS
 
 from .dataset import IGNORE_LABEL
 from .derive import Relabelled
-from .folder import BACKGROUND, Counts, FolderDataset, Layout, folder_labels, mmseg_entries, mmseg_metainfo, need
+from .folder import BACKGROUND, Counts, FolderDataset, Layout, MaskFolder, mmseg_entries, mmseg_metainfo, need
 from .labels import LabelTable
 
 UNPACK = "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip and name their folder with --data-root"
@@ -65,7 +65,7 @@ class Cityscapes(FolderDataset):
             ((0, 0, 0), *palette),
             TABLES[self.labels](),
             mmseg_entries("CityscapesDataset", self.root, images, labels, seg_map_suffix=suffix),
-            folder_labels(self.root / images, self.root / labels, IMAGE_SUFFIX, suffix),
+            MaskFolder(self.root / images, self.root / labels, IMAGE_SUFFIX, suffix),
         )
 
     @classmethod

@@ -13,7 +13,7 @@ from segscale.registry import DATASETS
 from .coco_classes import OBJECT_CATEGORIES, STUFF_27, colour_map
 from .dataset import IGNORE_LABEL
 from .derive import Derivation, Panoptic, Relabelled
-from .folder import BACKGROUND, DOCUMENTATION, Counts, Entry, FolderDataset, Layout, folder_labels, need
+from .folder import BACKGROUND, DOCUMENTATION, Counts, Entry, FolderDataset, Layout, MaskFolder, need
 from .labels import LabelTable
 
 FOLDERS = {"train": "train2017", "val": "val2017"}
@@ -43,7 +43,7 @@ class CocoFolder(FolderDataset):
             colour_map(len(classes)),
             LabelTable.consecutive(len(classes)),
             entries,
-            folder_labels(images, masks, ".jpg", ".png"),
+            MaskFolder(images, masks, ".jpg", ".png"),
         )
 
 

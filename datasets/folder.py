@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -30,18 +30,35 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class MaskFolder:
+    """Where the masks of a split lie that no file lists, and where the image of each belongs."""
+
+    images: Path
+    masks: Path
+    image_suffix: str
+    mask_suffix: str
+
+    def entries(self) -> Iterator[Entry]:
+        """Every mask, sorted by path."""
+        for mask in sorted(self.masks.rglob(f"*{self.mask_suffix}")):
+            stem = mask.name.removesuffix(self.mask_suffix)
+            image = self.images / mask.parent.relative_to(self.masks) / f"{stem}{self.image_suffix}"
+            yield Entry(image.stem, image, mask)
+
+
+@dataclass(frozen=True)
 class Layout:
     """What a dataset module knows of its files, in the canonical label.
 
-    classes, palette: background first. table: pixel values of a mask to canonical ids. labels: every mask of the
-    split's folder, where the split is a folder and not a list.
+    classes, palette: background first. table: pixel values of a mask to canonical ids. masks: where the split is a
+    folder and not a list.
     """
 
     classes: Sequence[str]
     palette: Sequence[Colour]
     table: LabelTable
     entries: Sequence[Entry]
-    labels: Sequence[Entry] = ()
+    masks: MaskFolder | None = None
 
 
 class FolderDataset(Dataset):
@@ -68,7 +85,7 @@ class FolderDataset(Dataset):
         self.table = layout.table if background else layout.table.without_background()
         self.entries = tuple(layout.entries)
         self.expected_images = (calibration_images,) if split == CALIBRATION else self.official[split]
-        self._labels = tuple(layout.labels) if split != CALIBRATION else ()
+        self._masks = layout.masks if split != CALIBRATION else None
         if split == CALIBRATION:
             self.entries = evenly_spaced(self.entries, calibration_images)
         if not self.entries:
@@ -86,8 +103,10 @@ class FolderDataset(Dataset):
     @property
     def orphans(self) -> tuple[Entry, ...]:
         """Masks in the split's folder whose image is not there."""
+        if self._masks is None:
+            return ()
         images = {entry.image for entry in self.entries}
-        return tuple(entry for entry in self._labels if entry.image not in images)
+        return tuple(entry for entry in self._masks.entries() if entry.image not in images)
 
     @property
     def repeats(self) -> dict[int, FileError]:
@@ -166,13 +185,3 @@ def mmseg_entries(
     found = [(Path(entry["img_path"]), Path(entry["seg_map_path"])) for entry in source.load_data_list()]
     # A blank line of a list names no image.
     return [Entry(image.stem, image, label) for image, label in found if image.name != source.img_suffix]
-
-
-def folder_labels(images: Path, labels: Path, image_suffix: str, label_suffix: str) -> list[Entry]:
-    """Every mask below ``labels`` and where its image belongs, sorted."""
-    found: list[Entry] = []
-    for label in sorted(labels.rglob(f"*{label_suffix}")):
-        stem = label.name.removesuffix(label_suffix)
-        image = images / label.parent.relative_to(labels) / f"{stem}{image_suffix}"
-        found.append(Entry(image.stem, image, label))
-    return found
