@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from segscale.datasets.pocket import GROUNDS, MIN_VISIBLE, OBJECTS, make_scene
-from segscale.datasets.prompts import entities
+from segscale.datasets.prompts import caption_prompt
 
 from segscale.errors import UserError
 from segscale.registry import build
@@ -18,7 +18,7 @@ def test_a_scene_follows_from_its_numbers_and_its_caption_tells_all(seed: int, s
     assert np.array_equal(scene.image, again.image)
     assert np.array_equal(scene.mask, again.mask)
     assert scene.caption == again.caption
-    assert {phrase for phrase, _ in entities(scene.caption)} == {*scene.objects, scene.ground}
+    assert {word.name for word in caption_prompt(scene.caption, ()).background} == {*scene.objects, scene.ground}
     assert scene.ground in GROUNDS
     visible = {OBJECTS[i - 1] for i, n in enumerate(np.bincount(scene.mask.ravel())) if i and n >= MIN_VISIBLE}
     assert visible == set(scene.objects)
