@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from segscale.registry import build, load_config
 from ..backbones.backbone import Backbone
 from ..backbones.loading import LoadOptions, weights_fingerprint
 from ..backbones.maps import Recommended
-from ..datasets.captions import read_captions
 from ..datasets.dataset import Dataset
 from ..methods.method import Method
 from .identity import Plan, plain
@@ -67,10 +65,9 @@ def build_dataset(name: str, options: RunOptions, rules: Protocol | None = None)
         overrides["data_root"] = options.data_root
     if options.split is not None:
         overrides["split"] = options.split
-    dataset: Dataset = build("dataset", name, **overrides)
     if options.captions is not None:
-        dataset.captions = read_captions(options.captions)
-    return dataset
+        overrides["captions"] = str(options.captions)
+    return build("dataset", name, **overrides)
 
 
 # Parts of a backbone's config that are in a run's identity by what follows from them, if at all.
@@ -108,26 +105,15 @@ def pinned(backbone: str, options: RunOptions) -> LoadOptions:
 
 def make_plan(backbone: str, method: Method, dataset: Dataset, protocol: Protocol, options: RunOptions) -> Plan:
     """Everything that can change a number of this run."""
-    ids = _digest(dataset.ids)
-    captions = _digest(f"{id}\t{text}" for id, text in sorted(dataset.captions.items())) if dataset.captions else None
+    ids = hashlib.sha256("\n".join(dataset.ids).encode()).hexdigest()
     return Plan(
         backbone=plain(_backbone_identity(backbone, options)),
         method=plain(method.parameters),
-        dataset={
-            "name": dataset.name,
-            "split": dataset.split,
-            "images": ids,
-            "background": dataset.background,
-            "captions": captions,
-        },
+        dataset={"name": dataset.name, "split": dataset.split, "images": ids} | plain(dataset.choices),
         protocol=plain(protocol.rules),
         seed=options.seed,
         version=segscale.__version__,
     )
-
-
-def _digest(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def run_folder(results: Path, plan: Plan) -> Path:

@@ -27,9 +27,10 @@ class ADE20K(FolderDataset):
         data_root: str | None = None,
         background: bool = False,
         calibration_images: int = 100,
+        captions: str | None = None,
     ) -> None:
         self.root = Path(data_root or f"data/{name}").expanduser() / "ADEChallengeData2016"
-        super().__init__(name, split, background, calibration_images)
+        super().__init__(name, split, background, calibration_images, captions)
 
     def _layout(self, split: str) -> Layout:
         images, labels = (f"{kind}/{FOLDERS[split]}" for kind in ("images", "annotations"))

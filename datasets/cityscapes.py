@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from segscale.registry import DATASETS
 
@@ -48,11 +48,16 @@ class Cityscapes(FolderDataset):
         data_root: str | None = None,
         background: bool = False,
         calibration_images: int = 100,
+        captions: str | None = None,
         labels: Literal["labelIds", "labelTrainIds"] = "labelIds",
     ) -> None:
         self.root = Path(data_root or f"data/{name}").expanduser()
         self.labels = labels
-        super().__init__(name, split, background, calibration_images)
+        super().__init__(name, split, background, calibration_images, captions)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        return super().choices | {"labels": self.labels}
 
     def _layout(self, split: str) -> Layout:
         images, labels = f"leftImg8bit/{split}", f"gtFine/{split}"

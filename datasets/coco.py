@@ -28,9 +28,17 @@ class CocoFolder(FolderDataset):
     masks: str
     names: tuple[str, ...]
 
-    def __init__(self, name: str, split: str, data_root: str | None, background: bool, calibration_images: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        data_root: str | None,
+        background: bool,
+        calibration_images: int,
+        captions: str | None,
+    ) -> None:
         self.root = Path(data_root or f"data/{name}").expanduser()
-        super().__init__(name, split, background, calibration_images)
+        super().__init__(name, split, background, calibration_images, captions)
 
     def _layout(self, split: str) -> Layout:
         images, masks = self.root / "images" / FOLDERS[split], self.root / self.masks / FOLDERS[split]
@@ -60,10 +68,16 @@ class CocoObject(CocoFolder):
         data_root: str | None = None,
         background: bool = True,
         calibration_images: int = 100,
+        captions: str | None = None,
         labels: Literal["panoptic", "stuffthingmaps"] = "panoptic",
     ) -> None:
+        self.labels = labels
         self.masks = object_folder(labels)
-        super().__init__(name, split, data_root, background, calibration_images)
+        super().__init__(name, split, data_root, background, calibration_images, captions)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        return super().choices | {"labels": self.labels}
 
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:
@@ -89,8 +103,9 @@ class CocoStuff27(CocoFolder):
         data_root: str | None = None,
         background: bool = False,
         calibration_images: int = 100,
+        captions: str | None = None,
     ) -> None:
-        super().__init__(name, split, data_root, background, calibration_images)
+        super().__init__(name, split, data_root, background, calibration_images, captions)
 
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:

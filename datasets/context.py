@@ -54,9 +54,10 @@ class PascalContext(FolderDataset):
         background: bool,
         data_root: str | None = None,
         calibration_images: int = 100,
+        captions: str | None = None,
     ) -> None:
         self.root = Path(data_root or f"data/{name}").expanduser() / "VOCdevkit" / "VOC2010"
-        super().__init__(name, split, background, calibration_images)
+        super().__init__(name, split, background, calibration_images, captions)
 
     def _layout(self, split: str) -> Layout:
         need(self.root / "JPEGImages", UNPACK)

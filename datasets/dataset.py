@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class Dataset(ABC):
     """One split of a dataset.
 
     classes: names in label order; palette: RGB per class; background: the label of "none of them", or None where
-    such pixels are ignored. captions: of a caption file, by image id.
+    such pixels are ignored.
     """
 
     name: str
@@ -49,7 +50,6 @@ class Dataset(ABC):
     classes: tuple[str, ...]
     palette: tuple[Colour, ...]
     background: int | None
-    captions: Mapping[str, str] = MappingProxyType({})
 
     @property
     @abstractmethod
@@ -60,9 +60,14 @@ class Dataset(ABC):
     def __getitem__(self, index: int) -> Sample:
         """The sample of ``ids[index]``. Raises UserError naming a missing or damaged file."""
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What beside name, split and ids decides samples, as plain values: it is in a run's identity."""
+        return {}
+
     def caption_of(self, id: str) -> str | None:
         """The caption of an image, None where there is none."""
-        return self.captions.get(id)
+        return None
 
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:
@@ -75,3 +80,8 @@ class Dataset(ABC):
 
 def unknown_split(dataset: str, split: str, known: tuple[str, ...]) -> UserError:
     return UserError(f"{dataset} has no split {split!r}", f"there are: {', '.join(known)}")
+
+
+def captions_digest(captions: Mapping[str, str]) -> str | None:
+    """SHA-256 of the captions of a split; None where there are none."""
+    return hashlib.sha256(json.dumps(sorted(captions.items())).encode()).hexdigest() if captions else None

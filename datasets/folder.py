@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from segscale.errors import UserError
 
-from .dataset import Colour, Dataset, Sample, unknown_split
+from .captions import read_captions
+from .dataset import Colour, Dataset, Sample, captions_digest, unknown_split
 from .files import FileError, read_ids, read_image
 from .labels import LabelTable
 from .openmmlab import import_mmseg
@@ -64,14 +65,15 @@ class Layout:
 class FolderDataset(Dataset):
     """Images and masks on disk.
 
-    background: True keeps class 0, "background"; False ignores its pixels and lowers all ids by one. The split
-    ``calibration`` is ``calibration_images`` images evenly spaced over the sorted train list.
+    background: True keeps class 0, "background"; False ignores its pixels and lowers all ids by one. captions: path of
+    a file that ``read_captions`` reads. The split ``calibration`` is ``calibration_images`` images evenly spaced over
+    the sorted train list.
     """
 
     official: ClassVar[Counts]
     """Number of images of every official split; several where official sources differ."""
 
-    def __init__(self, name: str, split: str, background: bool, calibration_images: int) -> None:
+    def __init__(self, name: str, split: str, background: bool, calibration_images: int, captions: str | None) -> None:
         self.name = name
         self.split = split
         known = (*self.official, CALIBRATION)
@@ -91,6 +93,8 @@ class FolderDataset(Dataset):
         if not self.entries:
             raise UserError(f"{name} {split} has no image", DOCUMENTATION)
         self._repeated = _repeated(self.ids)
+        found = {} if captions is None else read_captions(Path(captions).expanduser())
+        self._captions = {id: found[id] for id in self.ids if id in found}
 
     def _layout(self, split: str) -> Layout:
         """The files of an official split. Raises UserError naming what is missing."""
@@ -99,6 +103,13 @@ class FolderDataset(Dataset):
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(entry.id for entry in self.entries)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        return {"background": self.background is not None, "captions": captions_digest(self._captions)}
+
+    def caption_of(self, id: str) -> str | None:
+        return self._captions.get(id)
 
     @property
     def orphans(self) -> tuple[Entry, ...]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,8 @@ from PIL import Image
 from segscale.errors import UserError
 from segscale.registry import DATASETS
 
-from .dataset import Colour, Dataset, Sample, unknown_split
+from .captions import read_captions
+from .dataset import Colour, Dataset, Sample, captions_digest, unknown_split
 from .labels import LabelTable
 
 Array = NDArray[np.floating]
@@ -194,11 +197,18 @@ class PocketScenes(Dataset):
     """Scenes as a dataset; the trained twins saw only the split ``train``.
 
     split: any of train, calibration, val. size: number of scenes. seed: of the scenes, 0 for the shipped twins.
-    background: whether grounds are a class or ignored.
+    background: whether grounds are a class or ignored. captions: path of a file whose captions replace the scenes' own.
     """
 
     def __init__(
-        self, name: str, split: str, size: int, seed: int = 0, background: bool = True, data_root: str | None = None
+        self,
+        name: str,
+        split: str,
+        size: int,
+        seed: int = 0,
+        background: bool = True,
+        data_root: str | None = None,
+        captions: str | None = None,
     ) -> None:
         self.name = name
         self.split = split
@@ -213,6 +223,7 @@ class PocketScenes(Dataset):
             raise UserError(f"{name} is generated and reads no folder", "leave out --data-root")
         if split not in SPLITS:
             raise unknown_split(name, split, SPLITS)
+        self._captions = None if captions is None else read_captions(Path(captions).expanduser())
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -221,15 +232,23 @@ class PocketScenes(Dataset):
     def _id(self, index: int) -> str:
         return f"{self.split if self.seed == 0 else f'{self.split}-seed{self.seed}'}-{index:05d}"
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        chosen: dict[str, Any] = {"background": self.background is not None}
+        if self._captions is not None:
+            found = {id: self._captions[id] for id in self.ids if id in self._captions}
+            chosen["captions"] = captions_digest(found)
+        return chosen
+
     def __getitem__(self, index: int) -> Sample:
-        scene = make_scene(self.seed, self.split, index)
-        id = self._id(index)
-        caption = self.captions[id] if id in self.captions else _listing(scene)
+        scene, id = make_scene(self.seed, self.split, index), self._id(index)
+        caption = _listing(scene) if self._captions is None else self._captions.get(id)
         return Sample(id, Image.fromarray(scene.image), self._table.decode(scene.mask), caption)
 
     def caption_of(self, id: str) -> str | None:
-        scene = make_scene(self.seed, self.split, int(id.rpartition("-")[2]))
-        return self.captions[id] if id in self.captions else _listing(scene)
+        if self._captions is not None:
+            return self._captions.get(id)
+        return _listing(make_scene(self.seed, self.split, int(id.rpartition("-")[2])))
 
 
 def _listing(scene: Scene) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from xml.etree import ElementTree
 
 from segscale.registry import DATASETS
@@ -31,13 +31,18 @@ class PascalVOC(FolderDataset):
         data_root: str | None = None,
         background: bool = True,
         calibration_images: int = 100,
+        captions: str | None = None,
         present_from: Literal["label", "annotations"] = "label",
     ) -> None:
         self.root = Path(data_root or f"data/{name}").expanduser() / "VOCdevkit" / "VOC2012"
         self.present_from = present_from
-        super().__init__(name, split, background, calibration_images)
+        super().__init__(name, split, background, calibration_images, captions)
         if present_from == "annotations":
             need(self.root / "Annotations", UNPACK)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        return super().choices | {"present_from": self.present_from}
 
     def _layout(self, split: str) -> Layout:
         lists = self.root / "ImageSets" / "Segmentation" / f"{split}.txt"

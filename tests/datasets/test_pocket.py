@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,3 +49,14 @@ def test_captions_of_samples_list_the_words_of_the_scene_without_articles() -> N
         scene, sample = make_scene(3, "val", index), dataset[index]
         assert sample.caption == dataset.caption_of(sample.id) == ", ".join(scene.words)
         assert sample.caption == scene.caption.replace("a ", "")
+
+
+def test_captions_of_a_file_replace_the_own_ones_and_are_told(tmp_path: Path) -> None:
+    plain, (first, second, *_) = build("dataset", "pocket"), build("dataset", "pocket").ids
+    (tmp_path / "captions.json").write_text(json.dumps({f"{first}.png": {"caption": "a gem"}, "other": "a ball"}))
+    told = build("dataset", "pocket", captions=str(tmp_path / "captions.json"))
+    assert (told[0].caption, told[1].caption) == ("a gem", None)
+    assert (told.caption_of(first), told.caption_of(second)) == ("a gem", None)
+    (tmp_path / "captions.json").write_text(json.dumps({first: "a cone", "other": "a ball"}))
+    changed = build("dataset", "pocket", captions=str(tmp_path / "captions.json"))
+    assert len({str(one.choices) for one in (plain, told, changed)}) == 3

@@ -235,6 +235,22 @@ def test_evaluated_label_ids_of_cityscapes_are_the_published_ones(goca_parity: P
         assert table.known[int(value) % 256]
 
 
+def test_captions_are_read_by_image_and_belong_to_the_choices(voc_mini: Path, tmp_path: Path) -> None:
+    plain = build("dataset", "voc", data_root=str(voc_mini))
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps({f"{plain.ids[1]}.jpg": {"caption": "a cat on a sofa"}, "elsewhere": "a dog"}))
+    told = build("dataset", "voc", data_root=str(voc_mini), captions=str(path))
+    assert [sample.caption for sample in told] == [None, "a cat on a sofa", None, None]
+    assert told.caption_of(told.ids[1]) == "a cat on a sofa"
+    assert [sample.caption for sample in plain] == [None] * 4
+    assert plain.choices == {"background": True, "captions": None, "present_from": "label"}
+    assert told.choices["captions"] is not None
+    path.write_text(json.dumps({plain.ids[1]: "a cat on a sofa", "elsewhere": "a cow"}))
+    assert build("dataset", "voc", data_root=str(voc_mini), captions=str(path)).choices == told.choices
+    path.write_text(json.dumps({plain.ids[1]: "a cat"}))
+    assert build("dataset", "voc", data_root=str(voc_mini), captions=str(path)).choices != told.choices
+
+
 XML = "<annotation><object><name>dog</name><part><name>head</name></part></object>{}</annotation>"
 
 
