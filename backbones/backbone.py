@@ -22,10 +22,10 @@ from .images import pixel_values
 from .loading import TEXT_ENCODERS, LoadOptions, check_device, load_denoiser, load_pipeline, reinitialise
 from .maps import AttentionMaps, CaptureSettings, MapRequest, Recommended
 from .noise import NoiseLevel
-from .probe import AttentionProbe, Observation, Target
 from .reductions import HeadWeighting
 from .similarity import SimilarityStream
 from .sites import Site
+from .targets import Observation, Target, map_probe
 from .tokens import StreamTokens
 
 log = logging.getLogger(__name__)
@@ -167,6 +167,19 @@ class Backbone(ABC):
         config = self.vae.config
         return (latent - (config["shift_factor"] or 0.0)) * config["scaling_factor"]
 
+    def noised(
+        self, image: Image.Image, settings: CaptureSettings, generator: torch.Generator
+    ) -> tuple[Tensor, NoiseLevel]:
+        """Noised latent, float32 ``(1, channels, height, width)``, and its level.
+
+        generator: on the CPU; gives the posterior draw, then the diffusion noise. Raises UserError for an image size
+        that the architecture cannot take.
+        """
+        self.check_size(settings.image_size)
+        latent = self.encode_image(image, settings, generator)
+        level = self.noise_level(settings)
+        return level.mix(latent, torch.randn(latent.shape, generator=generator).to(latent.device)), level
+
     def conditioning(self, text: str) -> Conditioning:
         """Text conditioning of one prompt; the encoders run once per distinct text."""
         if text not in self._conditioning:
@@ -203,17 +216,8 @@ class Backbone(ABC):
         generator: on the CPU; gives the posterior draw, then the diffusion noise.
         Words that lost tokens because the prompt is longer than the text encoder are logged.
         """
-        return self.observe(*self.noised(image, settings, generator), prompt, request, settings.image_size, pixel_dtype)
-
-    @torch.no_grad()
-    def noised(
-        self, image: Image.Image, settings: CaptureSettings, generator: torch.Generator
-    ) -> tuple[Tensor, NoiseLevel]:
-        """The noised latent of ``image``, float32 ``(1, channels, height, width)``, and its noise level."""
-        self.check_size(settings.image_size)
-        latent = self.encode_image(image, settings, generator)
-        level = self.noise_level(settings)
-        return level.mix(latent, torch.randn(latent.shape, generator=generator).to(latent.device)), level
+        noised, level = self.noised(image, settings, generator)
+        return self.observe(noised, level, prompt, request, settings.image_size, pixel_dtype)
 
     @torch.no_grad()
     def observe(
@@ -255,7 +259,7 @@ class Backbone(ABC):
             # Maps are large: from here on only those who asked hold them.
             seen.pixels = seen.feature = None
 
-        with AttentionProbe(self.denoiser, targets, pixel_dtype, observer=gather):
+        with map_probe(self.denoiser, targets, pixel_dtype, observer=gather):
             self.denoise(noised.to(self.dtype), timestep, conditioning)
         maps.similarity.update(similarities.values)
         return maps
@@ -280,7 +284,7 @@ class Backbone(ABC):
             reference = site.name in references
             if site.kind == "joint":
                 assert site.text_module is not None
-                image, words = self._joint_columns(site, text_length)
+                image, words = self.joint_columns(site, text_length)
                 targets[site.text_module] = Target(
                     queries=image,
                     text=words if text else None,
@@ -304,7 +308,7 @@ class Backbone(ABC):
                 targets[site.pixel_module] = Target(queries=slice(None), pixels=slice(None))
         return targets
 
-    def _joint_columns(self, site: Site, text_length: int) -> tuple[slice, slice]:
+    def joint_columns(self, site: Site, text_length: int) -> tuple[slice, slice]:
         """Image rows and text columns of a joint sequence."""
         if self.text_first:
             return slice(text_length, text_length + site.grid.pixels), slice(0, text_length)

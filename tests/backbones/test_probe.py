@@ -7,7 +7,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from segscale.backbones.backbone import Conditioning
-from segscale.backbones.probe import AttentionProbe, Target
+from segscale.backbones.targets import Target, map_probe
 from torch import Tensor, nn
 
 from segscale.errors import UserError
@@ -58,7 +58,7 @@ def test_two_sites_equal_an_eager_softmax_and_leave_the_output_alone(dtype: torc
     plain = model(query, key)
     tolerance = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
     targets = watch("first", row=row) | watch("second", row=row, pixels=slice(None))
-    with AttentionProbe(model, targets, torch.float32, chunk_bytes=500) as probe:
+    with map_probe(model, targets, torch.float32, chunk_bytes=500) as probe:
         probed = model(query, key)
     torch.testing.assert_close(probed, plain, atol=tolerance, rtol=tolerance)
     first, second = probe.observations["first"], probe.observations["second"]
@@ -78,7 +78,7 @@ def test_masks(kind: str, per_query: bool) -> None:
     mask[..., 0] = True
     given_mask = mask if kind == "boolean" else (~mask).float() * -10000.0
     plain = model(query, key, given_mask)
-    with AttentionProbe(model, watch("first"), chunk_bytes=500) as probe:
+    with map_probe(model, watch("first"), chunk_bytes=500) as probe:
         torch.testing.assert_close(model(query, key, given_mask), plain, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(probe.observations["first"].text, eager(query, key, given_mask)[0].mean(0))
 
@@ -92,7 +92,7 @@ def test_joint_attention_is_sliced_after_the_softmax(text: int, image: int, text
         words, pixels = slice(image, image + text), slice(0, image)
     model = TwoSites()
     target = {"first": Target(queries=pixels, text=words, pixels=pixels)}
-    with AttentionProbe(model, target, torch.float32, chunk_bytes=chunk) as probe:
+    with map_probe(model, target, torch.float32, chunk_bytes=chunk) as probe:
         probed = model(joint, joint)
     torch.testing.assert_close(probed, model(joint, joint), atol=1e-5, rtol=1e-5)
     reference = eager(joint, joint)[0].mean(0)[pixels]
@@ -102,7 +102,7 @@ def test_joint_attention_is_sliced_after_the_softmax(text: int, image: int, text
 
 def test_pixel_maps_are_half_precision_unless_asked() -> None:
     model, query = TwoSites(), heads(1, 10)
-    with AttentionProbe(model, {"first": Target(slice(None), pixels=slice(None))}) as probe:
+    with map_probe(model, {"first": Target(slice(None), pixels=slice(None))}) as probe:
         model(query, query)
     pixels = probe.observations["first"].pixels
     assert pixels is not None
@@ -113,7 +113,7 @@ def test_a_module_that_runs_twice_raises_and_is_named() -> None:
     model, query = TwoSites(), heads(1, 4)
 
     def twice() -> None:
-        with AttentionProbe(model, watch("first")):
+        with map_probe(model, watch("first")):
             model(query, query)
             model(query, query)
 
@@ -125,14 +125,14 @@ def test_a_module_that_never_runs_raises_and_is_named() -> None:
     model, query = TwoSites(), heads(1, 4)
     with (
         pytest.raises(UserError, match="second cannot be observed: it never ran"),
-        AttentionProbe(model, watch("first", "second")),
+        map_probe(model, watch("first", "second")),
     ):
         model.first(query, query, query)
 
 
 def test_hooks_are_gone_after_an_error() -> None:
     model, query = TwoSites(), heads(1, 4)
-    with pytest.raises(RuntimeError), AttentionProbe(model, watch("first")):
+    with pytest.raises(RuntimeError), map_probe(model, watch("first")):
         model(query, heads(1, 4)[..., :2])
     model(query, query)
     assert not model.first._forward_hooks
@@ -146,7 +146,7 @@ def test_an_eager_processor_raises_and_is_named() -> None:
     conditioning: Conditioning = backbone.conditioning("a star")
 
     def forward() -> None:
-        with torch.no_grad(), AttentionProbe(backbone.denoiser, watch(site.text_module)):
+        with torch.no_grad(), map_probe(backbone.denoiser, watch(site.text_module)):
             backbone.denoise(torch.zeros(1, 4, 16, 16), torch.tensor([200.0]), conditioning)
 
     with pytest.raises(UserError, match=rf"{site.text_module} .* did not call torch's scaled_dot_product"):

@@ -1,0 +1,92 @@
+"""Attention whose probabilities can be looked at: chunks of queries, one softmax over all keys.
+
+Heads x queries x keys never exists; what looks at a chunk reduces it at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# The probabilities of a chunk should stay in a processor's cache, and keep a GPU busy.
+CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
+
+Look = Callable[[Tensor, Tensor, int], None]
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """Arguments of one ``scaled_dot_product_attention``, as torch names and orders them.
+
+    query ``(batch, heads, queries, width)``; key and value ``(batch, heads, keys, width)``.
+    Raises ValueError for dropout, causal and grouped attention.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    attn_mask: Tensor | None = None
+    dropout_p: float = 0.0
+    is_causal: bool = False
+    scale: float | None = None
+    enable_gqa: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dropout_p or self.is_causal or self.enable_gqa:
+            raise ValueError("dropout, causal and grouped attention are not observed")
+
+    @property
+    def factor(self) -> float:
+        return self.query.shape[-1] ** -0.5 if self.scale is None else self.scale
+
+
+def attend_in_chunks(call: AttentionCall, queries: slice, look: Look, chunk_bytes: int | None = None) -> Tensor:
+    """Attention output ``(batch, heads, queries, width)``; ``look`` is shown the probabilities of ``queries``.
+
+    look: called with float32 probabilities ``(batch, heads, chunk, keys)``, outputs ``(batch, heads, chunk, width)``
+    and the chunk's first row, counted from the first of ``queries``. Its tensors are reused after it returns.
+    chunk_bytes: memory that one chunk's probabilities may take, by default what suits the device.
+    """
+    query, key, value, mask = call.query, call.key, call.value, call.attn_mask
+    batch, heads, length, _ = query.shape
+    keys = key.shape[-2]
+    first, last, _ = queries.indices(length)
+    output = query.new_empty(batch, heads, length, value.shape[-1])
+    for start, end in ((0, first), (last, length)):
+        if start < end:
+            output[:, :, start:end] = F.scaled_dot_product_attention(
+                query[:, :, start:end], key, value, _mask_rows(mask, start, end), scale=call.factor
+            )
+    chunk_bytes = chunk_bytes or CHUNK_BYTES.get(query.device.type, CHUNK_BYTES["cuda"])
+    step = max(1, min(last - first, chunk_bytes // (batch * heads * keys * 4)))
+    rows, columns, values = query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), value.flatten(0, 1)
+    # One buffer for all chunks: fresh memory for each would cost more than the arithmetic.
+    logits = query.new_empty(batch * heads, step, keys)
+    shares = logits if query.dtype == torch.float32 else logits.new_empty(logits.shape, dtype=torch.float32)
+    for start in range(first, last, step):
+        end = min(start + step, last)
+        logit, share = logits[:, : end - start], shares[:, : end - start]
+        torch.baddbmm(logit, rows[:, start:end], columns, beta=0, alpha=call.factor, out=logit)
+        _apply_mask(logit.unflatten(0, (batch, heads)), _mask_rows(mask, start, end))
+        torch.softmax(logit, dim=-1, dtype=torch.float32, out=share)
+        output[:, :, start:end] = torch.bmm(share.to(value.dtype), values).unflatten(0, (batch, heads))
+        look(share.unflatten(0, (batch, heads)), output[:, :, start:end], start - first)
+    return output
+
+
+def _apply_mask(logits: Tensor, mask: Tensor | None) -> None:
+    if mask is None:
+        return
+    if mask.dtype == torch.bool:
+        logits.masked_fill_(~mask, float("-inf"))
+    else:
+        logits.add_(mask)
+
+
+def _mask_rows(mask: Tensor | None, start: int, end: int) -> Tensor | None:
+    """The mask of some queries; a mask that is the same for all queries stays as it is."""
+    return mask if mask is None or mask.shape[-2] == 1 else mask[..., start:end, :]
