@@ -51,6 +51,12 @@ def _temperature(text: str) -> float | None:
     return value
 
 
+def _timestep(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a timestep in 1..1000")
+    return int(text)
+
+
 def _add_loading(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("loading weights")
     group.add_argument("--weights", help="hub id or local diffusers folder, instead of the config's")
@@ -73,18 +79,32 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of runs and tables")
 
 
-def _add_run(parser: argparse.ArgumentParser, backbone: str | None, method: str | None) -> None:
-    default = "all that are carried by the package" if backbone is None else backbone
-    parser.add_argument("--backbone", type=_names, default=backbone and [backbone], help=f"default: {default}")
-    parser.add_argument("--method", type=_names, default=method and [method], help=f"default: {method or 'all'}")
-    parser.add_argument("--dataset", type=_names, default=["pocket"], help="default: pocket")
-    parser.add_argument("--protocol", type=_names, default=["standard"], help="default: standard")
+def _add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="split of the dataset, instead of the config's")
     parser.add_argument("--data-root", help="folder of the dataset")
     parser.add_argument("--captions", type=Path, help="caption file, see: segscale caption --help")
     parser.add_argument("--limit", type=_positive, help="only the first N images")
     parser.add_argument("--skip-bad", action="store_true", help="leave unusable images out, count and list them")
     parser.add_argument("--seed", type=_natural, default=0, help="of the noise (default: 0)")
+
+
+def _add_run(parser: argparse.ArgumentParser, backbone: str | None, method: str | None) -> None:
+    default = "all that are carried by the package" if backbone is None else backbone
+    parser.add_argument("--backbone", type=_names, default=backbone and [backbone], help=f"default: {default}")
+    parser.add_argument("--method", type=_names, default=method and [method], help=f"default: {method or 'all'}")
+    parser.add_argument("--dataset", type=_names, default=["pocket"], help="default: pocket")
+    parser.add_argument("--protocol", type=_names, default=["standard"], help="default: standard")
+    _add_images(parser)
+    _add_results(parser)
+    _add_loading(parser)
+
+
+def _add_analysis(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("backbone")
+    parser.add_argument("--dataset", default="pocket", help="default: pocket")
+    parser.add_argument("--protocol", default="standard", help="whose prompts are used (default: standard)")
+    parser.add_argument("--timestep", type=_timestep, help="t in 1..1000, instead of the backbone's recommended one")
+    _add_images(parser)
     _add_results(parser)
     _add_loading(parser)
 
@@ -176,6 +196,15 @@ def build_parser() -> argparse.ArgumentParser:
     prepare = tasks.add_parser("prepare", help="make masks from the official annotation; originals stay as they are")
     _add_data(prepare)
     prepare.set_defaults(run=commands.data_prepare)
+
+
+    modalities = names.add_parser("modalities", help="share of joint attention per modality and block, with figure")
+    _add_analysis(modalities)
+    modalities.set_defaults(run=commands.analyse, analysis="modalities")
+
+    values = names.add_parser("values", help="norms of image and text values per joint block, with figure")
+    _add_analysis(values)
+    values.set_defaults(run=commands.analyse, analysis="values")
 
     names.add_parser("list", help="backbones, methods, datasets and protocols").set_defaults(run=commands.list_names)
     names.add_parser("doctor", help="what is usable here, and how to get what is not").set_defaults(run=commands.doctor)

@@ -191,6 +191,35 @@ def data_prepare(arguments: argparse.Namespace) -> None:
     print(counts if prepared.folders else f"{arguments.dataset} reads its official files; nothing is prepared")
 
 
+def analyse(arguments: argparse.Namespace) -> None:
+    """Prints the table of ``arguments.analysis``, writes CSV file and figure."""
+    config_file("backbone", arguments.backbone)
+    config_file("dataset", arguments.dataset)
+    config_file("protocol", arguments.protocol)
+    from ..backbones.loading import LoadOptions
+    from ..backbones.modalities import require_joint
+    from .analysis import ANALYSES, averages_on, printable
+    from .figures import analysis_figure
+    from .plan import build_backbone
+    from .writing import explained_writes
+
+    _quiet_libraries()
+    # Before any weights are fetched.
+    shape = build_backbone(arguments.backbone, LoadOptions(source=_source(arguments.backbone, "meta")))
+    require_joint(shape, shape.recommended.image_size)
+    analysis, names = ANALYSES[arguments.analysis], (arguments.backbone, arguments.dataset, arguments.protocol)
+    table = averages_on(analysis, *names, _run_options(arguments), arguments.timestep)
+    print(printable(table, analysis))
+    folder = arguments.results / "analysis"
+    numbers, figure = (folder / f"{arguments.backbone}-{analysis.name}.{ending}" for ending in ("csv", "png"))
+    with explained_writes(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(numbers, index=False)
+        _print_written(numbers)
+        analysis_figure(table, analysis, figure)
+        _print_written(figure)
+
+
 def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> list[RunStore]:
     """All cells of the grid; methods of one backbone, dataset and protocol share their forwards."""
     backbones = arguments.backbone or [name for name in config_files("backbone") if name.startswith("pocket-")]

@@ -76,7 +76,6 @@ DESCRIPTIVE = ("weights", "architecture", "recommended", "presets")
 
 def _backbone_identity(name: str, options: RunOptions) -> dict[str, Any]:
     config = load_config("backbone", name)
-    weights = options.weights or config["weights"]
     if options.weights is not None:
         config.pop("denoiser_weights", None)
     elif "denoiser_weights" in config:
@@ -86,7 +85,7 @@ def _backbone_identity(name: str, options: RunOptions) -> dict[str, Any]:
     rules = {key: value for key, value in config.items() if key not in DESCRIPTIVE}
     return rules | {
         "name": name,
-        "weights": weights_fingerprint(weights, options.load.revision, offline=options.load.offline),
+        "weights": fingerprint(name, options),
         "variant": options.load.variant,
         "dtype": options.load.dtype,
         "text_dtype": options.load.text_dtype or options.load.dtype,
@@ -95,11 +94,16 @@ def _backbone_identity(name: str, options: RunOptions) -> dict[str, Any]:
     }
 
 
+def fingerprint(backbone: str, options: RunOptions) -> str:
+    """Which weights are used, as ``weights_fingerprint`` says it."""
+    weights = options.weights or load_config("backbone", backbone)["weights"]
+    return weights_fingerprint(weights, options.load.revision, offline=options.load.offline)
+
+
 def pinned(backbone: str, options: RunOptions) -> LoadOptions:
     """Loading options at the very commit that the run's identity names."""
     weights = options.weights or load_config("backbone", backbone)["weights"]
-    fingerprint = weights_fingerprint(weights, options.load.revision, offline=options.load.offline)
-    repository, at, commit = fingerprint.partition("@")
+    repository, at, commit = fingerprint(backbone, options).partition("@")
     return replace(options.load, revision=commit) if at and repository == weights else options.load
 
 

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from segscale.backbones.backbone import Backbone
+from segscale.backbones.maps import CaptureSettings, Timestep
+from segscale.backbones.modalities import observe_modalities
+from segscale.backbones.noise import image_generator
+from segscale.bench.analysis import ANALYSES, averages, measure
+from segscale.bench.cli import main
+from segscale.datasets.dataset import Dataset, Sample
+from segscale.datasets.prompts import caption_prompt
+
+from segscale.errors import UserError
+from segscale.prompt import Prompt
+from segscale.registry import build
+
+SETTINGS = CaptureSettings(64, Timestep(t=110))
+
+
+@pytest.fixture(scope="module")
+def model() -> Backbone:
+    return build("backbone", "pocket-sd3")
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return build("dataset", "pocket")
+
+
+def caption(sample: Sample) -> Prompt:
+    assert sample.caption is not None
+    return caption_prompt(sample.caption, [])
+
+
+@pytest.mark.parametrize("backbone", ["pocket-sd3", "pocket-flux"])
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_a_command_prints_its_table_and_writes_the_same_files_again(
+    backbone: str, analysis: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[list[bytes]] = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        main([analysis, backbone, "--limit", "2", "--timestep", "200", "--results", str(folder)])
+        files = [folder / "analysis" / f"{backbone}-{analysis}.{ending}" for ending in ("csv", "png")]
+        written.append([path.read_bytes() for path in files])
+    printed = capsys.readouterr().out
+    assert written[0] == written[1]
+    assert written[0][1].startswith(b"\x89PNG")
+    assert f"{backbone} on pocket val, 2 images, timestep 200: " in printed
+    assert f"wrote {tmp_path}/one/analysis/{backbone}-{analysis}.csv" in printed
+    table = pd.read_csv(tmp_path / "one" / "analysis" / f"{backbone}-{analysis}.csv")
+    blocks = len(build("backbone", backbone).sites(64))
+    assert table["measure"].tolist() == [*ANALYSES[analysis].labels] * blocks
+    assert table["layer"].is_monotonic_increasing
+    low, mean, high = table[["low", "mean", "high"]].to_numpy().T
+    assert (low <= mean).all()
+    assert (mean <= high).all()
+    facts = ["backbone", "dataset", "split", "protocol", "images", "timestep", "seed"]
+    assert table.loc[0, facts].tolist() == [backbone, "pocket", "val", "standard", 2, 200, 0]
+    means = table.pivot(index="site", columns="measure", values="mean")
+    if analysis == "modalities":
+        np.testing.assert_allclose(means["i2i"] + means["i2t"], 1, atol=1e-5)
+        np.testing.assert_allclose(means["t2i"] + means["t2t"], 1, atol=1e-5)
+    else:
+        assert (means > 0).all(axis=None)
+
+
+def test_the_command_averages_what_single_images_give(model: Backbone, data: Dataset) -> None:
+    rows = measure(model, data, range(3), caption, SETTINGS, seed=5).set_index(["image", "site"])
+    for index in range(3):
+        sample = data[index]
+        noised, level = model.noised(sample.image, SETTINGS, image_generator(5, data.name, sample.id))
+        for site, block in observe_modalities(model, noised, level, caption(sample), 64).items():
+            for field, number in asdict(block).items():
+                assert rows.loc[(sample.id, site), field] == number
+    table = averages(rows.reset_index(), ["i2t"]).set_index("site")
+    np.testing.assert_allclose(table["mean"], rows["i2t"].groupby("site").mean()[table.index])
+
+
+def test_the_order_of_the_images_does_not_matter(model: Backbone, data: Dataset) -> None:
+    fields = [*ANALYSES["modalities"].labels]
+    forwards, backwards = (
+        averages(measure(model, data, indices, caption, SETTINGS, 0), fields) for indices in ([0, 1, 2], [2, 1, 0])
+    )
+    pd.testing.assert_frame_equal(forwards, backwards, check_exact=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_the_interval_lies_within_the_images_and_holds_the_mean_of_equal_ones(shares: list[float]) -> None:
+    rows = pd.DataFrame({"image": range(len(shares)), "layer": 0, "site": "a", "i2t": shares, "t2t": 0.25})
+    first, second = averages(rows, ["i2t", "t2t"]).to_dict("records")
+    assert min(shares) - 1e-9 <= first["low"] <= first["high"] <= max(shares) + 1e-9
+    assert first["mean"] == pytest.approx(np.mean(shares))
+    assert (second["low"], second["mean"], second["high"]) == pytest.approx((0.25, 0.25, 0.25))
+
+
+def test_images_without_a_prompt_are_left_out(model: Backbone, data: Dataset) -> None:
+    only = data.ids[1]
+    rows = measure(model, data, range(3), lambda one: caption(one) if one.id == only else None, SETTINGS, 0)
+    assert set(rows["image"]) == {only}
+    with pytest.raises(UserError, match="none of 3 images of pocket shows a class"):
+        measure(model, data, range(3), lambda _: None, SETTINGS, 0)
