@@ -73,7 +73,8 @@ def averages_on(
 
     timestep: ``t`` in 0..1000 instead of the recommended one. Images without any class are left out.
     """
-    data, rules = build_dataset(dataset, options), build("protocol", protocol)
+    data = build_dataset(dataset, options)
+    rules = build("protocol", protocol).resolved(data)
     model = build_backbone(backbone, pinned(backbone, options), options.weights, options.untrained)
     recommended = model.recommended
     t = recommended.timestep if timestep is None else timestep

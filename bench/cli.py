@@ -197,7 +197,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(prepare)
     prepare.set_defaults(run=commands.data_prepare)
 
-
     modalities = names.add_parser("modalities", help="share of joint attention per modality and block, with figure")
     _add_analysis(modalities)
     modalities.set_defaults(run=commands.analyse, analysis="modalities")
