@@ -20,8 +20,10 @@ from ..backbones.maps import CaptureSettings, Timestep
 from ..backbones.modalities import observe_modalities
 from ..backbones.noise import image_generator
 from ..datasets.dataset import Dataset, Sample
+from ..methods.method import PromptReading
 from .metrics import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, INTERVAL
 from .plan import RunOptions, build_backbone, build_dataset, fingerprint, pinned
+from .prompting import image_prompt, names_of
 from .protocol import Protocol
 
 SITE = ["layer", "site"]
@@ -73,8 +75,9 @@ def averages_on(
 
     timestep: ``t`` in 0..1000 instead of the recommended one. Images without any class are left out.
     """
-    data = build_dataset(dataset, options)
-    rules = build("protocol", protocol).resolved(data)
+    rules: Protocol = build("protocol", protocol)
+    data = build_dataset(dataset, options, rules)
+    rules = rules.resolved(data)
     model = build_backbone(backbone, pinned(backbone, options), options.weights, options.untrained)
     recommended = model.recommended
     t = recommended.timestep if timestep is None else timestep
@@ -157,4 +160,5 @@ def printable(table: pd.DataFrame, analysis: Analysis) -> str:
 
 def _prompt_of(rules: Protocol, data: Dataset, sample: Sample) -> Prompt | None:
     class_ids = rules.present_classes(sample, data)
-    return rules.prompt_of(sample, data, class_ids) if class_ids else None
+    asked = image_prompt(rules, PromptReading(), sample.caption, names_of(rules, data), class_ids)
+    return asked.prompt if class_ids else None
