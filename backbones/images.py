@@ -12,6 +12,7 @@ from .maps import CaptureSettings
 
 SHORT_EDGE = 0.625
 LONG_EDGE = 2.5
+PADDED_TO = 32
 
 
 def _unit_range(image: Image.Image) -> Tensor:
@@ -41,7 +42,11 @@ def _square(image: Image.Image, settings: CaptureSettings) -> Tensor:
     size = settings.image_size
     if settings.resize == "bicubic":
         return _unit_range(image.resize((size, size)))
+    padded = settings.resize == "shortest-edge-padded"
     short = image.convert("RGB").resize(
         shortest_edge_size(*image.size, SHORT_EDGE * size, LONG_EDGE * size), Image.Resampling.BILINEAR
     )
-    return F.interpolate(_unit_range(short), size=(size, size), mode="bilinear", align_corners=False)
+    unit = _unit_range(short)
+    if padded:
+        unit = F.pad(unit, (0, -unit.shape[3] % PADDED_TO, 0, -unit.shape[2] % PADDED_TO))
+    return F.interpolate(unit, size=(size, size), mode="bilinear", align_corners=False)

@@ -34,15 +34,15 @@ class CaptureSettings:
     """How an image becomes a noised latent; equal settings can share one forward.
 
     image_size: side of the square the image is resized to, in pixels. resize: ``bicubic`` straight to the
-    square (GoCA), or ``shortest-edge`` first (Seg4Diff). posterior: ``sample`` or ``mean`` of the VAE posterior.
-    pixel_range: what the VAE is given, ``signed`` [-1, 1] as it was trained, or ``unit`` [0, 1] (Seg4Diff's
-    released Flux). shift_by: the count that sets a dynamic resolution shift, ``image-tokens``, or
-    ``latent-channels`` (the same).
+    square (GoCA), or to a ``shortest-edge`` first (Seg4Diff), then ``padded`` with black to multiples of 32.
+    posterior: ``sample`` or ``mean`` of the VAE posterior. pixel_range: what the VAE is given, ``signed`` [-1, 1] as
+    it was trained, or ``unit`` [0, 1] (Seg4Diff's released Flux). shift_by: the count that sets a dynamic resolution
+    shift, ``image-tokens``, or ``latent-channels`` (the same).
     """
 
     image_size: int
     timestep: Timestep
-    resize: Literal["bicubic", "shortest-edge"] = "bicubic"
+    resize: Literal["bicubic", "shortest-edge", "shortest-edge-padded"] = "bicubic"
     posterior: Literal["sample", "mean"] = "sample"
     pixel_range: Literal["signed", "unit"] = "signed"
     shift_by: Literal["image-tokens", "latent-channels"] = "image-tokens"
@@ -55,7 +55,8 @@ class Recommended:
     image_size: in pixels. timestep: ``t`` in 0..1000. feature_size: side of the class scores.
     affinity_sites, affinity_order: self-attention that refines the scores, and how often.
     reference_site: whose features stand for the whole network (GoCA's layer weights). heads: how GoCA weighs heads.
-    grounding_sites: whose text-to-pixel attention segments best by itself (Seg4Diff).
+    attention: ``joint`` over text and pixels, or ``cross`` to text. grounding_sites: whose text-to-pixel attention
+    segments best by itself (Seg4Diff), by default the reference site.
     """
 
     image_size: int
@@ -65,6 +66,7 @@ class Recommended:
     affinity_order: int
     reference_site: str
     heads: str = "dot-product"
+    attention: Literal["joint", "cross"] = "cross"
     grounding_sites: tuple[str, ...] = ()
 
 

@@ -223,20 +223,19 @@ def analyse(arguments: argparse.Namespace) -> None:
 def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> list[RunStore]:
     """All cells of the grid; methods of one backbone, dataset and protocol share their forwards."""
     backbones = arguments.backbone or [name for name in config_files("backbone") if name.startswith("pocket-")]
-    methods = arguments.method or [*config_files("method")]
-    grid = (backbones, methods, arguments.dataset, arguments.protocol)
+    grid = (backbones, arguments.method or [], arguments.dataset, arguments.protocol)
     for kind, names in zip(KINDS, grid, strict=True):
         for name in names:
             config_file(kind, name)
-    from .plan import build_method
+    from .plan import build_methods
     from .run import run_methods
 
     _quiet_libraries()
     stores: list[RunStore] = []
     for backbone, dataset, protocol in product(backbones, arguments.dataset, arguments.protocol):
         for options in variants:
-            built = [build_method(name, backbone) for name in methods]
-            stores += run_methods(backbone, built, dataset, protocol, options)
+            methods = build_methods(arguments.method, backbone, protocol)
+            stores += run_methods(backbone, methods, dataset, protocol, options)
     return stores
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import segscale
+from segscale.catalogue import config_files
+from segscale.errors import UserError
 from segscale.registry import build, load_config
 
 from ..backbones.backbone import Backbone
@@ -56,6 +59,18 @@ def build_method(name: str, backbone: str, image_size: int | None = None) -> Met
     if image_size is not None:
         recommended = replace(recommended, image_size=image_size)
     return build("method", name, recommended=recommended, **preset)
+
+
+def build_methods(names: Sequence[str] | None, backbone: str, protocol: str) -> list[Method]:
+    """Methods by name, or all that the protocol can evaluate. Raises UserError for one that it cannot."""
+    rules: Protocol = build("protocol", protocol)
+    methods = [build_method(name, backbone) for name in names or config_files("method")]
+    fitting = [method for method in methods if method.clusters == (rules.matching is not None)]
+    if names and len(fitting) < len(methods):
+        wrong = next(method.name for method in methods if method not in fitting)
+        kind = "nameless clusters" if rules.matching is None else "classes"
+        raise UserError(f"{wrong} gives {kind}, which protocol {protocol} does not evaluate", "see: segscale list")
+    return fitting
 
 
 def build_dataset(name: str, options: RunOptions, rules: Protocol | None = None) -> Dataset:

@@ -136,12 +136,12 @@ class GoCA(Method):
         return ClassScores(found[0], strongest(found[1]), evidence)
 
     def refine(self, maps: AttentionMaps, scores: ClassScores) -> ClassScores:
-        """Scores spread by self-attention; a background map that is zero everywhere stays as it is."""
+        """Scores spread by self-attention; without background words their map stays zero."""
         if not self.affinity_order:
             return scores
         affinity = spatial_affinity(maps, self.affinity_sites, self.side, self.renormalise_affinity)
         everything = torch.cat([scores.classes, scores.background[None]])
-        if not scores.background.any():
+        if not any(columns for stream in maps.tokens for columns in stream.background):
             refined = propagate(scores.classes, affinity, self.affinity_order, self.guarded)
             return replace(scores, classes=refined)
         refined = propagate(everything, affinity, self.affinity_order, self.guarded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -52,6 +52,8 @@ class Method(ABC):
     """A training-free method. Construction fixes every parameter; nothing is learnt or remembered."""
 
     name: str
+    clusters: ClassVar[bool] = False
+    """Whether scores are maps of nameless clusters instead of the prompt's classes."""
 
     @property
     def parameters(self) -> dict[str, Any]:

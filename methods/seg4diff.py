@@ -31,8 +31,8 @@ class Seg4Diff(Method):
 
     sites: None for the backbone's grounding sites. head: only this head. normalise_words, normalise_classes: each
     token's map before the mean, or each class's map after it, stretched to (x - min) / (max - min + 1e-6).
-    steps: of the schedule, of which the entry 8 from the end is used. attention: ``image-to-text`` where attention is
-    joint, ``cross`` where the same rule reads a cross-attention site; tables name the latter.
+    steps: of the schedule, of which the entry 8 from the end is used; timestep: ``t`` instead. On a backbone without
+    joint attention the same rule reads cross-attention, and tables say so.
     What only the published code does is a switch each, see docs/quirks.md: pixel_range, shift_by (Flux), prompt
     (class names joined by blanks, tokens counted), guarded (a class cut off the prompt has a zero map, not NaN).
     """
@@ -47,18 +47,17 @@ class Seg4Diff(Method):
         normalise_classes: bool = False,
         steps: int = 28,
         timestep: float | None = None,
-        attention: Literal["image-to-text", "cross"] = "image-to-text",
         pixel_range: Literal["signed", "unit"] = "signed",
         shift_by: Literal["image-tokens", "latent-channels"] = "image-tokens",
         reading: Literal["published", "described"] = "published",
         guarded: bool = False,
     ) -> None:
         self.name = name
-        self.sites = tuple(sites or recommended.grounding_sites)
+        self.sites = tuple(sites or recommended.grounding_sites or [recommended.reference_site])
         self.head = head
         self.normalise_words = normalise_words
         self.normalise_classes = normalise_classes
-        self.attention = attention
+        self.attention = recommended.attention
         self.reading: Literal["published", "described"] = reading
         self.guarded = guarded
         level = Timestep(index=-STEPS_FROM_THE_END, steps=steps) if timestep is None else Timestep(t=timestep)

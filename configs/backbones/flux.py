@@ -17,10 +17,18 @@ recommended = dict(
     affinity_order=2,
     # Published; single blocks have no out projection of their own to weigh heads by.
     heads="average",
+    attention="joint",
+    # Seg4Diff publishes no block for Flux; this is the last double block, whose affinity GoCA uses too.
+    grounding_sites=("vit-block18",),
 )
 # The published vanilla has hand-picked sites already, so the baseline is the same.
 _picked = ("vit-block8", "vit-block28", "vit-block47")
+# What Seg4Diff's code does to Flux by mistake is in its published reading alone.
 presets = dict(
+    {
+        "seg4diff": dict(steps=50, pixel_range="unit", shift_by="latent-channels"),
+        "seg4diff-described": dict(steps=50),
+    },
     vanilla=dict(text_sites=_picked, affinity_sites=_picked),
     baseline=dict(text_sites=_picked, affinity_sites=_picked),
 )

@@ -14,6 +14,11 @@ recommended = dict(
     affinity_sites=("vit-block5",),
     affinity_order=1,
     heads="average",
+    attention="joint",
 )
 # The block that localises best alone, on the calibration scenes.
-presets = dict(baseline=dict(text_sites=("vit-block1",)))
+presets = {
+    "baseline": dict(text_sites=("vit-block1",)),
+    "seg4diff": dict(steps=50, pixel_range="unit", shift_by="latent-channels"),
+    "seg4diff-described": dict(steps=50),
+}

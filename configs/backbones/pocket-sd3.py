@@ -14,6 +14,7 @@ recommended = dict(
     affinity_sites=("vit-block3", "vit-block4"),
     affinity_order=1,
     heads="average",
+    attention="joint",
 )
 # The blocks that localise best alone, on the calibration scenes.
 presets = dict(baseline=dict(text_sites=("vit-block4", "vit-block5")))

@@ -18,5 +18,7 @@ recommended = dict(
     affinity_sites=("vit-block8", "vit-block9", "vit-block10"),
     affinity_order=2,
     heads="average",
+    attention="joint",
+    grounding_sites=("vit-block9",),
 )
 presets = dict(baseline=dict(text_sites=("vit-block8", "vit-block9", "vit-block10")))

@@ -170,7 +170,8 @@ def test_list_names_every_config_with_its_line(capsys: pytest.CaptureFixture[str
     printed = capsys.readouterr().out
     for kind in KINDS:
         for name in config_files(kind):
-            (line,) = (line for line in printed.splitlines() if line.split()[:1] == [name])
+            part = printed.split(f"{kind}s\n")[1].split("s\n")[0]
+            (line,) = (line for line in part.splitlines() if line.split()[:1] == [name])
             assert len(line.split()) > 3
 
 
