@@ -209,15 +209,15 @@ def analyse(arguments: argparse.Namespace) -> None:
     require_joint(shape, shape.recommended.image_size)
     analysis, names = ANALYSES[arguments.analysis], (arguments.backbone, arguments.dataset, arguments.protocol)
     table = averages_on(analysis, *names, _run_options(arguments), arguments.timestep)
-    print(printable(table, analysis))
     folder = arguments.results / "analysis"
     numbers, figure = (folder / f"{arguments.backbone}-{analysis.name}.{ending}" for ending in ("csv", "png"))
     with explained_writes(folder):
         folder.mkdir(parents=True, exist_ok=True)
         table.to_csv(numbers, index=False)
-        _print_written(numbers)
         analysis_figure(table, analysis, figure)
-        _print_written(figure)
+    print(printable(table, analysis))
+    for path in (numbers, figure):
+        _print_written(path)
 
 
 def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> list[RunStore]:
