@@ -13,7 +13,7 @@ from segscale.registry import DATASETS
 from .coco_classes import OBJECT_CATEGORIES, STUFF_27, colour_map
 from .dataset import IGNORE_LABEL
 from .derive import Derivation, Panoptic, Relabelled
-from .folder import BACKGROUND, DOCUMENTATION, Counts, Entry, FolderDataset, Layout, MaskFolder, need
+from .folder import BACKGROUND, DOCUMENTATION, Counts, Entry, FolderDataset, Layout, MaskFolder, need, prepare_command
 from .labels import LabelTable
 
 FOLDERS = {"train": "train2017", "val": "val2017"}
@@ -43,7 +43,8 @@ class CocoFolder(FolderDataset):
     def _layout(self, split: str) -> Layout:
         images, masks = self.root / "images" / FOLDERS[split], self.root / self.masks / FOLDERS[split]
         need(images, UNPACK)
-        need(masks, f"make it with: segscale data prepare {self.name} --data-root {self.root}")
+        prepare = prepare_command(self.name, self.root)
+        need(masks, f"make it with: {prepare}")
         entries = [Entry(image.stem, image, masks / f"{image.stem}.png") for image in sorted(images.glob("*.jpg"))]
         classes = (BACKGROUND, *self.names)
         return Layout(
@@ -52,6 +53,7 @@ class CocoFolder(FolderDataset):
             LabelTable.consecutive(len(classes)),
             entries,
             MaskFolder(images, masks, ".jpg", ".png"),
+            prepare,
         )
 
 

@@ -15,7 +15,17 @@ from segscale.errors import UserError
 from segscale.registry import DATASETS
 
 from .derive import Derivation, ListFile, MatFile, RunLengths
-from .folder import DOCUMENTATION, Counts, FolderDataset, Layout, mmseg_entries, mmseg_metainfo, need, need_list
+from .folder import (
+    DOCUMENTATION,
+    Counts,
+    FolderDataset,
+    Layout,
+    mmseg_entries,
+    mmseg_metainfo,
+    need,
+    need_list,
+    prepare_command,
+)
 from .labels import LabelTable
 
 UNPACK = "unpack VOC 2010 and name its folder with --data-root"
@@ -61,12 +71,12 @@ class PascalContext(FolderDataset):
 
     def _layout(self, split: str) -> Layout:
         need(self.root / "JPEGImages", UNPACK)
-        prepare = f"make it with: segscale data prepare {self.name} --data-root {self.root.parents[1]}"
-        need_list(self.root / LISTS / f"{split}.txt", prepare)
-        need(self.root / MASKS, prepare)
+        prepare = prepare_command(self.name, self.root.parents[1])
+        need_list(self.root / LISTS / f"{split}.txt", f"make it with: {prepare}")
+        need(self.root / MASKS, f"make it with: {prepare}")
         classes, palette = mmseg_metainfo("PascalContextDataset")
         entries = mmseg_entries("PascalContextDataset", self.root, "JPEGImages", MASKS, f"{LISTS}/{split}.txt")
-        return Layout(classes, palette, LabelTable.consecutive(len(classes)), entries)
+        return Layout(classes, palette, LabelTable.consecutive(len(classes)), entries, prepare=prepare)
 
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:

@@ -52,7 +52,7 @@ class Layout:
     """What a dataset module knows of its files, in the canonical label.
 
     classes, palette: background first. table: pixel values of a mask to canonical ids. masks: where the split is a
-    folder and not a list.
+    folder and not a list. prepare: the command that makes the masks, where they are not official files.
     """
 
     classes: Sequence[str]
@@ -60,6 +60,7 @@ class Layout:
     table: LabelTable
     entries: Sequence[Entry]
     masks: MaskFolder | None = None
+    prepare: str | None = None
 
 
 class FolderDataset(Dataset):
@@ -86,6 +87,7 @@ class FolderDataset(Dataset):
         self.palette = tuple(layout.palette[first:])
         self.table = layout.table if background else layout.table.without_background()
         self.entries = tuple(layout.entries)
+        self._prepare = layout.prepare
         self.expected_images = (calibration_images,) if split == CALIBRATION else self.official[split]
         self._masks = layout.masks if split != CALIBRATION else None
         if split == CALIBRATION:
@@ -133,7 +135,14 @@ class FolderDataset(Dataset):
         if index in self._repeated:
             raise self._repeat(index)
         image = read_image(entry.image)
-        label = read_ids(entry.label, image.size, self.table)
+        try:
+            label = read_ids(entry.label, image.size, self.table)
+        except FileError as error:
+            if self._prepare is None:
+                raise
+            # A prepared mask is made again, not replaced.
+            first = "" if error.kind == "missing file" else "remove it and "
+            raise FileError(error.kind, error.what, f"{first}make it with: {self._prepare}") from error
         return Sample(entry.id, image, label, self.caption_of(entry.id), self.present_of(entry))
 
     def present_of(self, entry: Entry) -> tuple[int, ...] | None:
@@ -196,3 +205,7 @@ def mmseg_entries(
     found = [(Path(entry["img_path"]), Path(entry["seg_map_path"])) for entry in source.load_data_list()]
     # A blank line of a list names no image.
     return [Entry(image.stem, image, label) for image, label in found if image.name != source.img_suffix]
+
+
+def prepare_command(name: str, root: Path) -> str:
+    return f"segscale data prepare {name} --data-root {root}"

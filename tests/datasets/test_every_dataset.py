@@ -12,15 +12,15 @@ from segscale.catalogue import config_files
 from segscale.errors import UserError
 from segscale.registry import DATASETS, build, load_config
 
-# Classes with background, and whether the dataset's own number keeps it.
-OFFICIAL = {
-    "voc": (21, True),
-    "context59": (60, False),
-    "context60": (60, True),
-    "coco-object": (81, True),
-    "coco-stuff-27": (28, False),
-    "cityscapes": (20, False),
-    "ade20k": (151, False),
+# Whether a dataset's own number counts background as a class.
+WITH_BACKGROUND = {
+    "voc": True,
+    "context59": False,
+    "context60": True,
+    "coco-object": True,
+    "coco-stuff-27": False,
+    "cityscapes": False,
+    "ade20k": False,
 }
 
 
@@ -31,8 +31,19 @@ def folder_class(name: str) -> type[FolderDataset]:
     return found
 
 
-def test_the_five_datasets_are_there() -> None:
-    assert OFFICIAL.keys() <= config_files("dataset").keys()
+@pytest.mark.parametrize("name", WITH_BACKGROUND)
+def test_the_official_view_is_the_default(name: str) -> None:
+    assert load_config("dataset", name)["background"] is WITH_BACKGROUND[name]
+
+
+@pytest.mark.parametrize("name", ["pocket", *WITH_BACKGROUND])
+def test_the_documentation_has_a_row_with_the_counts(name: str) -> None:
+    text = (Path(__file__).parents[2] / "docs/datasets.md").read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+    if name in WITH_BACKGROUND:
+        found = folder_class(name)
+        assert all(f"{split} {counts[0]}" in row for split, counts in found.official.items())
+        assert ("and background" in row) is WITH_BACKGROUND[name]
 
 
 @pytest.mark.parametrize("name", config_files("dataset"))

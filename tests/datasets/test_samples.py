@@ -19,6 +19,15 @@ from segscale.registry import build
 from ..conftest import shared
 
 Label = np.ndarray
+CLASSES = {
+    "voc": 21,
+    "context59": 60,
+    "context60": 60,
+    "coco-object": 81,
+    "coco-stuff-27": 28,
+    "cityscapes": 20,
+    "ade20k": 151,
+}
 
 
 def raw(path: Path) -> Label:
@@ -41,7 +50,7 @@ def assert_decodes(name: str, root: Path, expected: dict[str, Label], **choices:
     assert (whole.background, classes.background) == (0, None)
     assert whole.classes == ("background", *classes.classes)
     assert whole.palette[1:] == classes.palette
-    assert len(whole.palette) == len(whole.classes) == len({*whole.classes})
+    assert len(whole.palette) == len(whole.classes) == len({*whole.classes}) == CLASSES[name]
     for index, id in enumerate(whole.ids):
         sample = whole[index]
         assert sample.id == id
@@ -161,6 +170,17 @@ def test_coco_object_from_the_panoptic_annotation(coco: Path) -> None:
     assert build("dataset", "coco-object", data_root=str(coco)).classes[1:] == tuple(
         object_names(coco)[id] for id in things
     )
+
+
+def test_a_prepared_mask_that_cannot_be_used_is_made_again(coco: Path) -> None:
+    prepare("coco-object", str(coco), workers=1)
+    dataset = build("dataset", "coco-object", data_root=str(coco))
+    command = f"make it with: segscale data prepare coco-object --data-root {coco}$"
+    with pytest.raises(UserError, match=rf"there is no .*000000000785\.png; {command}"):
+        dataset[dataset.ids.index("000000000785")]
+    (coco / "coco-object-panoptic/val2017/000000000139.png").write_bytes(b"")
+    with pytest.raises(UserError, match=rf"000000000139\.png is damaged .*; remove it and {command}"):
+        dataset[dataset.ids.index("000000000139")]
 
 
 def fine_names(root: Path) -> list[str]:
