@@ -167,11 +167,11 @@ def test_only_the_first_process_of_a_launcher_reports(
 
 def test_list_names_every_config_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     main(["list"])
-    printed = capsys.readouterr().out
-    for kind in KINDS:
+    lines = capsys.readouterr().out.splitlines()
+    starts = [lines.index(f"{kind}s") for kind in KINDS]
+    for kind, start, end in zip(KINDS, starts, [*starts[1:], len(lines)], strict=True):
         for name in config_files(kind):
-            part = printed.split(f"{kind}s\n")[1].split("s\n")[0]
-            (line,) = (line for line in part.splitlines() if line.split()[:1] == [name])
+            (line,) = (line for line in lines[start + 1 : end] if line.split()[:1] == [name])
             assert len(line.split()) > 3
 
 
