@@ -174,6 +174,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_caption(caption)
     caption.set_defaults(run=commands.caption)
 
+    quirks = names.add_parser("quirks", help="what each quirk of the papers' published code does to the number")
+    quirks.add_argument("--backbone", type=_names, help="default: all that are carried by the package")
+    quirks.add_argument("--dataset", default="pocket", help="default: pocket")
+    _add_images(quirks)
+    _add_results(quirks)
+    _add_loading(quirks)
+    quirks.set_defaults(run=commands.quirks)
+
     sites = names.add_parser("sites", help="where a backbone's attention can be observed; needs no weights")
     sites.add_argument("backbone")
     sites.add_argument("--size", type=_positive, help="side of the image in pixels")

@@ -220,9 +220,32 @@ def analyse(arguments: argparse.Namespace) -> None:
         _print_written(path)
 
 
+def quirks(arguments: argparse.Namespace) -> None:
+    backbones = arguments.backbone or _carried()
+    config_file("dataset", arguments.dataset)
+    for name in backbones:
+        config_file("backbone", name)
+    from .quirks import effects, table
+    from .writing import explained_writes
+
+    _quiet_libraries()
+    options = _run_options(arguments)
+    rows = effects(backbones, arguments.dataset, replace(options, results=arguments.results / "analysis"))
+    print(table(rows))
+    numbers = arguments.results / "analysis" / "quirks.csv"
+    with explained_writes(numbers.parent):
+        rows.to_csv(numbers, index=False)
+    _print_written(numbers)
+
+
+def _carried() -> list[str]:
+    """Backbones whose weights come with the package."""
+    return [name for name in config_files("backbone") if name.startswith("pocket-")]
+
+
 def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> list[RunStore]:
     """All cells of the grid; methods of one backbone, dataset and protocol share their forwards."""
-    backbones = arguments.backbone or [name for name in config_files("backbone") if name.startswith("pocket-")]
+    backbones = arguments.backbone or _carried()
     grid = (backbones, arguments.method or [], arguments.dataset, arguments.protocol)
     for kind, names in zip(KINDS, grid, strict=True):
         for name in names:

@@ -19,6 +19,13 @@ def evaluate(
     if rules.matching is None or rules.evaluated_edges is None:
         truth = rules.truth(sample.label, dataset)
         return threshold_areas(scores, class_ids, rules.decision(dataset), truth, rules.unscored(dataset))
-    classes = len(dataset.classes)
-    order = rules.label_orders.get(dataset.name, range(classes))
-    return cluster_areas(scores.classes, sample.label, classes, order, rules.matching, rules.evaluated_edges)
+    order = rules.label_orders.get(dataset.name, range(len(dataset.classes)))
+    return cluster_areas(
+        scores.classes,
+        sample.label,
+        len(dataset.classes),
+        order,
+        rules.matching,
+        rules.evaluated_edges,
+        rules.cropped,
+    )

@@ -27,14 +27,16 @@ def cluster_areas(
     order: Sequence[int],
     unit: MatchingUnit,
     edges: tuple[int, int],
+    cropped: bool = True,
 ) -> Areas:
     """Areas ``(1, classes)`` of cluster maps ``(clusters, h, w)`` against a label map of the image's size.
 
     A pixel belongs to its largest map. edges: short and longest edge, in pixels, at which prediction and label are
-    compared. The rest as in ``matched_areas``.
+    compared. cropped: see ``cropped_then_resized``. The rest as in ``matched_areas``.
     """
     width, height = shortest_edge_size(label.shape[1], label.shape[0], *edges)
-    scores = cropped_then_resized(maps, (label.shape[0], label.shape[1]), (height, width))
+    original, size = (label.shape[0], label.shape[1]), (height, width)
+    scores = cropped_then_resized(maps, original, size) if cropped else resize_scores(maps, size)
     return matched_areas(scores.max(0)[1].numpy(), resized_label(label, (height, width)), classes, order, unit)
 
 

@@ -27,6 +27,10 @@ class ImageAreas:
     prediction: NDArray[np.int64]
     label: NDArray[np.int64]
 
+    @property
+    def parts(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        return self.intersection, self.prediction, self.label
+
 
 @dataclass(frozen=True)
 class Score:
@@ -72,13 +76,8 @@ def best_threshold(sweep: Sequence[ImageAreas], averaging: Averaging) -> int:
 
 def score(areas: ImageAreas, averaging: Averaging) -> Score:
     """Metrics over all images; images are resampled with replacement for the interval."""
-    images = len(areas.label)
-    parts = [areas.intersection, areas.prediction, areas.label]
-    intersection, prediction, label = (part.sum(0).astype(np.float64) for part in parts)
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    draws = rng.multinomial(images, np.full(images, 1 / images), size=BOOTSTRAP_SAMPLES).astype(np.float64)
-    resampled = mean_iou(draws @ parts[0], draws @ parts[1], draws @ parts[2], averaging)
-    low, high = np.percentile(resampled, INTERVAL)
+    intersection, prediction, label = (part.sum(0).astype(np.float64) for part in areas.parts)
+    low, high = np.percentile(_resampled(areas, averaging), INTERVAL)
     return Score(
         miou=float(mean_iou(intersection, prediction, label, averaging)),
         low=float(low),
@@ -86,3 +85,34 @@ def score(areas: ImageAreas, averaging: Averaging) -> Score:
         accuracy=float(intersection.sum() / label.sum()) if label.any() else float("nan"),
         class_iou=class_iou(intersection, prediction, label),
     )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """mIoU of one run less that of another on the same images, with its 95 % interval from resampling both alike."""
+
+    miou: float
+    low: float
+    high: float
+
+
+def difference(one: ImageAreas, other: ImageAreas, averagings: tuple[Averaging, Averaging]) -> Difference:
+    """``one`` less ``other``, whose rows are the same images in the same order."""
+    totals = [_total(areas, averaging) for areas, averaging in zip((one, other), averagings, strict=True)]
+    resampled = _resampled(one, averagings[0]) - _resampled(other, averagings[1])
+    low, high = np.percentile(resampled, INTERVAL)
+    return Difference(totals[0] - totals[1], float(low), float(high))
+
+
+def _resampled(areas: ImageAreas, averaging: Averaging) -> Floats:
+    """mIoU of every bootstrap draw; the same draws for the same number of images."""
+    images = len(areas.label)
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    draws = rng.multinomial(images, np.full(images, 1 / images), size=BOOTSTRAP_SAMPLES).astype(np.float64)
+    intersection, prediction, label = (draws @ part for part in areas.parts)
+    return mean_iou(intersection, prediction, label, averaging)
+
+
+def _total(areas: ImageAreas, averaging: Averaging) -> float:
+    intersection, prediction, label = (part.sum(0).astype(np.float64) for part in areas.parts)
+    return float(mean_iou(intersection, prediction, label, averaging))

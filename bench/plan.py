@@ -53,12 +53,16 @@ def build_backbone(
 
 def build_method(name: str, backbone: str, image_size: int | None = None) -> Method:
     """The method with the recommendations and the preset of the backbone's config."""
-    config = load_config("backbone", backbone)
-    preset = config.get("presets", {}).get(name, {})
-    recommended = Recommended(**config["recommended"])
+    arguments = preset(name, backbone)
     if image_size is not None:
-        recommended = replace(recommended, image_size=image_size)
-    return build("method", name, recommended=recommended, **preset)
+        arguments["recommended"] = replace(arguments["recommended"], image_size=image_size)
+    return build("method", name, **arguments)
+
+
+def preset(method: str, backbone: str) -> dict[str, Any]:
+    """What the backbone's config adds to the method's own arguments."""
+    config = load_config("backbone", backbone)
+    return {"recommended": Recommended(**config["recommended"])} | config.get("presets", {}).get(method, {})
 
 
 def build_methods(names: Sequence[str] | None, backbone: str, protocol: str) -> list[Method]:

@@ -44,9 +44,10 @@ class Protocol:
     averaging: classes that enter the mean, see ``metrics.mean_iou``.
 
     matching: for methods whose maps are clusters without names: they are matched to classes per pixel ``row`` or per
-    ``image`` and compared with the label at ``evaluated_edges``, short and longest edge in pixels. label_orders: by
-    dataset, ids in the order of the published label files, which decides between equal matchings; ids that it leaves
-    out do not count; elsewhere they ascend.
+    ``image`` and compared with the label at ``evaluated_edges``, short and longest edge in pixels. cropped: cluster
+    maps at the image's own size are cut to that size first (published). label_orders: by dataset, ids in the order of
+    the published label files, which decides between equal matchings; ids that it leaves out do not count; elsewhere
+    they ascend.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Protocol:
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
     matching: MatchingUnit | None = None
     evaluated_edges: tuple[int, int] | None = None
+    cropped: bool = True
     label_orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

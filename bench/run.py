@@ -76,14 +76,14 @@ class _Tally:
 
 
 def run_methods(
-    backbone: str, methods: Sequence[Method], dataset: str, protocol: str, options: RunOptions
+    backbone: str, methods: Sequence[Method], dataset: str, protocol: str | Protocol, options: RunOptions
 ) -> list[RunStore]:
     """Evaluate methods on one backbone, dataset and protocol, resuming what is stored. One store per method.
 
     Raises UserError at the first unusable image (unless ``options.skip_bad``) or missing thing; what was computed
     stays.
     """
-    rules: Protocol = build("protocol", protocol)
+    rules: Protocol = build("protocol", protocol) if isinstance(protocol, str) else protocol
     data = build_dataset(dataset, options, rules)
     rules = rules.resolved(data)
     rank, world = rank_and_world()

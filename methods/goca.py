@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -31,10 +32,19 @@ class GoCA(Method):
     text_sites: sites that are aggregated, None for all. The rest is what the backbone recommends unless given.
     With ``average``, ``uniform`` and ``min-max`` this is the paper's vanilla.
 
-    What the published code does and the paper does not say is a switch each, see docs/quirks.md:
-    reference_channels, renormalise_layers, renormalise_affinity, guarded (no division by zero), captions (how they
-    become phrases), location (where a phrase is found in the prompt).
+    The last six arguments switch what the published code does and the paper does not say, see ``quirks``.
     """
+
+    quirks = MappingProxyType(
+        {
+            "reference_channels": "the reference affinity is made of channel 0 alone: the batch axis is indexed twice",
+            "renormalise_layers": "rows of resized self-attention are not renormalised, so coarse layers weigh more",
+            "renormalise_affinity": "the same in the affinity that refines scores",
+            "guarded": "no division is guarded: a constant map or a class without token is NaN, which wins every pixel",
+            "captions": "a later group without comma loses phrases; names match letter by letter",
+            "location": "a word is where its text first occurs in the prompt, even inside another word",
+        }
+    )
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -54,6 +54,8 @@ class Method(ABC):
     name: str
     clusters: ClassVar[bool] = False
     """Whether scores are maps of nameless clusters instead of the prompt's classes."""
+    quirks: ClassVar[Mapping[str, str]] = {}
+    """What the published code does and the paper does not say, by the argument that switches it."""
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import torch
 
@@ -25,6 +26,12 @@ class Seg4DiffUnsupervised(Method):
     """
 
     clusters = True
+    quirks = MappingProxyType(
+        {
+            "threshold": "the threshold 0.1 is used; the configuration says 0.035 and is not read",
+            "padded": "the image is padded to multiples of 32 and the padding never cut off again",
+        }
+    )
 
     def __init__(
         self,

@@ -4,3 +4,4 @@ _base_ = ["./seg4diff.py"]
 
 reading = "described"
 guarded = True
+zero_rows = False
