@@ -33,6 +33,8 @@ MASKS = "SegmentationClassContext"
 LISTS = "ImageSets/SegmentationContext"
 ANNOTATIONS = "trainval_merged.json"
 SPLITS = ("train", "val")
+SEGMENTATION_TRAIN = "segmentation-train"
+VOC_TRAIN = "ImageSets/Segmentation/train.txt"
 
 # Ids of the 59 classes among the 459 of the full annotation, in class order, which is alphabetical.
 RAW_IDS = (
@@ -52,10 +54,13 @@ def raw_table() -> NDArray[np.uint8]:
 
 @DATASETS.register_module()
 class PascalContext(FolderDataset):
-    """data_root: the folder that holds ``VOCdevkit``. Masks hold 0 to 59, as mmsegmentation's."""
+    """data_root: the folder that holds ``VOCdevkit``. Masks hold 0 to 59, as mmsegmentation's.
+
+    The split ``segmentation-train`` is the train list of VOC 2010's segmentation task, on which GoCA evaluates.
+    """
 
     # trainval_merged.json and the .mat files differ by three images.
-    official: ClassVar[Counts] = {"train": (4996, 4998), "val": (5104, 5105)}
+    official: ClassVar[Counts] = {"train": (4996, 4998), "val": (5104, 5105), SEGMENTATION_TRAIN: (964,)}
 
     def __init__(
         self,
@@ -72,10 +77,14 @@ class PascalContext(FolderDataset):
     def _layout(self, split: str) -> Layout:
         need(self.root / "JPEGImages", UNPACK)
         prepare = prepare_command(self.name, self.root.parents[1])
-        need_list(self.root / LISTS / f"{split}.txt", f"make it with: {prepare}")
+        if split == SEGMENTATION_TRAIN:
+            listed, hint = VOC_TRAIN, UNPACK
+        else:
+            listed, hint = f"{LISTS}/{split}.txt", f"make it with: {prepare}"
+        need_list(self.root / listed, hint)
         need(self.root / MASKS, f"make it with: {prepare}")
         classes, palette = mmseg_metainfo("PascalContextDataset")
-        entries = mmseg_entries("PascalContextDataset", self.root, "JPEGImages", MASKS, f"{LISTS}/{split}.txt")
+        entries = mmseg_entries("PascalContextDataset", self.root, "JPEGImages", MASKS, listed)
         return Layout(classes, palette, LabelTable.consecutive(len(classes)), entries, prepare=prepare)
 
     @classmethod

@@ -26,7 +26,7 @@ datasets = {
         names_of="context",
         caption_background=False,
         add_missing=True,
-        arguments=dict(split="train", background=True),
+        arguments=dict(split="segmentation-train", background=True),
     ),
     "cityscapes": dict(names_of="cityscapes", caption_background=False, arguments=dict(background=True)),
     "ade20k": dict(names_of="ade20k", arguments=dict(background=True)),

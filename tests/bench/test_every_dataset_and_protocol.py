@@ -1,0 +1,119 @@
+"""Real photographs of every dataset, run end to end under every protocol with a pocket backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from segscale.bench.data_prepare import prepare
+from segscale.bench.plan import RunOptions, build_dataset, build_method
+from segscale.bench.protocol import Protocol
+from segscale.bench.run import run_methods
+from segscale.bench.store import areas_at
+from segscale.bench.tables import evaluate_store
+
+from segscale.catalogue import config_files
+from segscale.registry import build
+
+from ..conftest import shared
+
+BACKBONE = "pocket-sd15"
+METHODS = {
+    "standard": "vanilla",
+    "standard-full": "goca-described",
+    "goca": "goca",
+    "seg4diff": "seg4diff",
+    "seg4diff-unsupervised": "seg4diff-masks",
+}
+DATASETS = [name for name in config_files("dataset") if name != "pocket"]
+
+
+def linked(source: Path, target: Path) -> Path:
+    """A tree of ``source``'s files that may be added to."""
+    for path in source.rglob("*"):
+        if path.is_file():
+            link = target / path.relative_to(source)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    return target
+
+
+def voc(root: Path) -> Path:
+    """With detection annotations, made of the masks."""
+    folder = linked(shared("data", "voc-mini"), root) / "VOCdevkit/VOC2012"
+    classes = build("dataset", "voc", data_root=str(root)).classes
+    (folder / "Annotations").mkdir()
+    for mask in (folder / "SegmentationClass").glob("*.png"):
+        tree = ElementTree.Element("annotation")
+        for id in np.unique(np.array(Image.open(mask))):
+            if 0 < id < len(classes):
+                name = ElementTree.SubElement(ElementTree.SubElement(tree, "object"), "name")
+                name.text = classes[id]
+        ElementTree.ElementTree(tree).write(folder / "Annotations" / f"{mask.stem}.xml")
+    return root
+
+
+def context(root: Path) -> Path:
+    """With the list that GoCA evaluates on."""
+    lists = linked(shared("data", "context-mini"), root) / "VOCdevkit/VOC2010/ImageSets"
+    (lists / "Segmentation").mkdir()
+    (lists / "Segmentation/train.txt").write_text((lists / "SegmentationContext/val.txt").read_text())
+    return root
+
+
+def coco(root: Path, masks: str) -> Path:
+    """The images that have a mask, and the masks that the dataset reads."""
+    source = shared("data", "coco-mini")
+    linked(source, root)
+    ending = ".png"
+    there = {path.name.removesuffix(ending) for path in (source / masks).glob(f"*{ending}")}
+    for image in (root / "images/val2017").iterdir():
+        if image.stem not in there:
+            image.unlink()
+    return root
+
+
+@pytest.fixture(scope="session")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    base = tmp_path_factory.mktemp("data")
+    found = {
+        "voc": voc(base / "voc"),
+        "context59": context(base / "context"),
+        "context60": base / "context",
+        "coco-object": coco(base / "objects", "annotations/panoptic_val2017"),
+        "coco-stuff-27": coco(base / "stuff", "stuffthingmaps/val2017"),
+        "cityscapes": shared("data", "cityscapes-mini-256"),
+        "camvid": shared("data", "camvid-mini", "cityscapes-layout"),
+        "ade20k": shared("data", "ade-mini"),
+    }
+    for name in ("coco-object", "coco-stuff-27"):
+        prepare(name, str(found[name]), workers=1)
+    return found
+
+
+@pytest.mark.parametrize("protocol", config_files("protocol"))
+@pytest.mark.parametrize("name", [*DATASETS, "camvid"])
+def test_it_runs_and_is_evaluated(name: str, protocol: str, roots: dict[str, Path], tmp_path: Path) -> None:
+    dataset = "cityscapes" if name == "camvid" else name
+    limit = 1 if protocol == "standard-full" else 2
+    options = RunOptions(data_root=str(roots[name]), limit=limit, results=tmp_path)
+    (store,) = run_methods(BACKBONE, [build_method(METHODS[protocol], BACKBONE)], dataset, protocol, options)
+    run, frame = store.read(), store.load()
+    rules: Protocol = build("protocol", protocol)
+    data = build_dataset(dataset, options, rules)
+    rules = rules.resolved(data)
+    assert run["status"] == "complete"
+    assert len(frame) == min(limit, len(data))
+    if rules.matching is None:
+        scored = [~np.isin(rules.truth(data[i].label, data), [*rules.unscored(data)]) for i in range(len(frame))]
+        _, _, label = areas_at(frame, 0, len(run["classes"]))
+        assert label.sum() == sum(int(mask.sum()) for mask in scored)
+    one = evaluate_store(store)
+    assert 0 <= one.score.low <= one.score.miou <= one.score.high <= 1
+
+
+def test_every_protocol_has_a_method_here() -> None:
+    assert METHODS.keys() == config_files("protocol").keys()
