@@ -313,6 +313,10 @@ def _print_classes(store: RunStore) -> None:
         print(f"  {name:22} {'-' if np.isnan(iou) else f'{100 * iou:.1f}'}")
     interval = f"[{100 * result.low:.1f}, {100 * result.high:.1f}]"
     print(f"  mIoU {100 * result.miou:.1f} {interval}, aAcc {100 * result.accuracy:.1f}, {len(one.frame)} images")
+    if skipped := store.skipped():
+        print(f"  left out {len(skipped)} bad images")
+        for image, why in sorted(skipped.items()):
+            print(f"    {image}: {why}")
     _print_written(store.folder)
 
 

@@ -100,7 +100,7 @@ def run_methods(
         _loop(model, cells, data, rules, missing, options)
     for cell in cells:
         done = len(cell.store.done())
-        finished = done + len(cell.store.skipped()) >= len(wanted)
+        finished = done + len(cell.store.skipped()) >= len({ids[index] for index in wanted})
         cell.store.update(status="complete" if finished else "running", images=done)
     return [cell.store for cell in cells]
 

@@ -33,7 +33,8 @@ class Seg4Diff(Method):
 
     sites: None for the backbone's grounding sites. head: only this head. normalise_words, normalise_classes: each
     token's map before the mean, or each class's map after it, stretched to (x - min) / (max - min + 1e-6).
-    steps: of the schedule, of which the entry 8 from the end is used; timestep: ``t`` instead. On a backbone without
+    steps: of the schedule, of which the entry 8 from the end is used; timestep: ``t`` instead. resize,
+    posterior: of the image; with ``bicubic`` and ``sample`` a forward can be shared with GoCA. On a backbone without
     joint attention the same rule reads cross-attention, and tables say so.
     The last five arguments switch what the published code does and the paper does not say, see ``quirks``.
     """
@@ -58,6 +59,8 @@ class Seg4Diff(Method):
         normalise_classes: bool = False,
         steps: int = 28,
         timestep: float | None = None,
+        resize: Literal["bicubic", "shortest-edge"] = "shortest-edge",
+        posterior: Literal["sample", "mean"] = "mean",
         pixel_range: Literal["signed", "unit"] = "signed",
         shift_by: Literal["image-tokens", "latent-channels"] = "image-tokens",
         reading: Literal["published", "described"] = "published",
@@ -77,8 +80,8 @@ class Seg4Diff(Method):
         self._settings = CaptureSettings(
             image_size=recommended.image_size,
             timestep=level,
-            resize="shortest-edge",
-            posterior="mean",
+            resize=resize,
+            posterior=posterior,
             pixel_range=pixel_range,
             shift_by=shift_by,
         )
