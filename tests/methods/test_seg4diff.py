@@ -12,13 +12,17 @@ import torch
 from PIL import Image
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.flux import Flux
+from segscale.backbones.images import pixel_values
 from segscale.backbones.maps import AttentionMaps, Recommended
 from segscale.backbones.sd3 import StableDiffusion3
 from segscale.backbones.sites import Grid, Site
 from segscale.backbones.tokens import StreamTokens
 from segscale.datasets.prompts import names_prompt
 from segscale.methods.seg4diff import Seg4Diff
+from segscale.methods.seg4diff_unsupervised import Seg4DiffUnsupervised
 from torch import Tensor
+
+from segscale.prompt import Prompt
 
 CASES = ["voc20", "coco_object", "ade150", "cityscapes", "ade150_long"]
 NORMALISATIONS = [(before, after) for before in (False, True) for after in (False, True)]
@@ -146,3 +150,21 @@ def test_published_prompts_are_names_and_described_ones_are_the_protocols() -> N
     described = Seg4Diff("seg4diff-described", Recommended(**RECOMMENDED), reading="described")
     assert (published.prompt.text, published.prompt.location) == ("names", "counted")
     assert (described.prompt.text, described.prompt.location) == ("described", "span")
+
+
+@pytest.mark.parametrize("case", ["a", "b"])
+def test_unsupervised_masks_from_the_image(case: str, sd3: Backbone, oracle: Path) -> None:
+    stored = np.load(oracle / f"sd3_unsup_{case}.npz")
+    method = Seg4DiffUnsupervised("seg4diff-masks", Recommended(**RECOMMENDED))
+    image = Image.open(oracle.parent / "inputs" / f"image_{case}.png")
+    torch.testing.assert_close(
+        pixel_values(image, method.settings), torch.from_numpy(stored["vae_input"]), atol=0, rtol=0
+    )
+    latent = sd3.encode_image(image, method.settings, torch.Generator())
+    level = sd3.noise_level(method.settings)
+    noised = level.mix(latent, torch.from_numpy(np.load(oracle.parent / "inputs" / "noise.npy")))
+    maps = sd3.observe(noised, level, Prompt("", ()), method.request(sd3.sites(256)), 256)
+    close(maps.text["vit-block9"][:, :77], stored["i2t"])
+    found = method(maps).classes
+    assert len(found) == len(stored["merged_0p1"])
+    close(found, stored["merged_0p1"])
