@@ -28,6 +28,12 @@ def goca_parity() -> Path:
 
 
 @pytest.fixture(scope="session")
+def goca_method_cases() -> Path:
+    """The part of it that is vendored, so that it is checked on every machine."""
+    return Path(__file__).resolve().parent / "parity" / "goca"
+
+
+@pytest.fixture(scope="session")
 def seg4diff_parity() -> Path:
     return shared("parity", "seg4diff")
 

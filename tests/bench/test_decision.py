@@ -178,8 +178,8 @@ def published_case(parity: Path, name: str) -> tuple[dict, dict[str, np.ndarray]
         ("method-unet.vanilla", "vanilla"),
     ],
 )
-def test_goca_label_maps_areas_and_means(goca_parity: Path, name: str, method: str) -> None:
-    evaluation, tensors, scores, ids = published_case(goca_parity, name)
+def test_goca_label_maps_areas_and_means(goca_method_cases: Path, name: str, method: str) -> None:
+    evaluation, tensors, scores, ids = published_case(goca_method_cases, name)
     published, label = evaluation["methods"][method], tensors["eval/label"]
     decision = Decision(PUBLISHED_CLASSES, 0, PUBLISHED_RULES[method], tuple(published["thresholds"]), "zero")
     labels = label_maps(scores, ids, decision, label.shape)
@@ -192,12 +192,12 @@ def test_goca_label_maps_areas_and_means(goca_parity: Path, name: str, method: s
     assert np.allclose(means, published["miou"], rtol=0, atol=1e-12)
 
 
-def test_goca_areas_add_up_over_images(goca_parity: Path) -> None:
-    published = json.loads((goca_parity / "method-eval-accumulated.json").read_text())
+def test_goca_areas_add_up_over_images(goca_method_cases: Path) -> None:
+    published = json.loads((goca_method_cases / "method-eval-accumulated.json").read_text())
     decision = Decision(PUBLISHED_CLASSES, 0, "offset", tuple(published["thresholds"]), "zero")
     total = np.zeros((3, len(decision.thresholds), PUBLISHED_CLASSES), np.int64)
     for name in published["images"]:
-        _, tensors, scores, ids = published_case(goca_parity, name)
+        _, tensors, scores, ids = published_case(goca_method_cases, name)
         areas = threshold_areas(scores, ids, decision, tensors["eval/label"], ())
         total += np.stack([areas.intersection, areas.prediction, np.broadcast_to(areas.label, total.shape[1:])])
     intersection, prediction, label = total
@@ -221,9 +221,9 @@ def test_goca_end_to_end(goca_parity: Path) -> None:
     assert np.allclose(means, published["miou"], rtol=0, atol=1e-12)
 
 
-def test_goca_degenerate_prompts(goca_parity: Path) -> None:
-    cases = json.loads((goca_parity / "method-edge.json").read_text())["cases"]
-    tensors = load_file(goca_parity / "method-edge.safetensors")
+def test_goca_degenerate_prompts(goca_method_cases: Path) -> None:
+    cases = json.loads((goca_method_cases / "method-edge.json").read_text())["cases"]
+    tensors = load_file(goca_method_cases / "method-edge.safetensors")
     evaluated = [case for case in cases if f"{case['name']}/label_map_offset" in tensors]
     assert {"empty-class", "reversed-order", "nothing"} <= {case["name"] for case in evaluated}
     for case in evaluated:
