@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
@@ -14,10 +14,10 @@ from segscale.prompt import Prompt
 
 from ..backbones.backbone import Backbone
 from ..backbones.maps import CaptureSettings
-from ..datasets.dataset import Sample
+from ..datasets.dataset import Dataset, Sample
 from ..datasets.names import Names
 from ..methods.method import ClassScores, Method
-from .prompting import ClassPrompt, image_prompt
+from .prompting import ClassPrompt, image_prompt, names_of
 from .protocol import Protocol
 
 
@@ -42,6 +42,9 @@ class Question:
         return bool(self.prompts) and all(one.captioned for one in self.prompts)
 
 
+Asker = Callable[[Method, Sample], Question]
+
+
 def ask(rules: Protocol, method: Method, sample: Sample, names: Names, class_ids: Sequence[int]) -> Question:
     """The question of ``method`` about present classes. Without classes and without a prompt no forward is needed."""
     whole = image_prompt(rules, method.prompt, sample.caption, names, class_ids)
@@ -64,6 +67,15 @@ def ask_everything(
         groups.append(image_prompt(rules, method.prompt, None, names, rest[:low]))
         rest = rest[low:]
     return Question(tuple(groups), full=True)
+
+
+def asker(model: Backbone, rules: Protocol, methods: Sequence[Method], data: Dataset) -> Asker:
+    """What each of ``methods`` asks about a sample under ``rules``, which must be resolved for ``data``."""
+    names = names_of(rules, data)
+    if rules.class_oracle == "present":
+        return lambda method, sample: ask(rules, method, sample, names, rules.present_classes(sample, data))
+    fixed = {method: ask_everything(model, rules, method, names, rules.vocabulary(data)) for method in methods}
+    return lambda method, sample: fixed[method]
 
 
 def answer(

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -24,14 +24,11 @@ from ..methods.method import Method
 from .evaluation import evaluate
 from .memory import PeakMemory
 from .plan import RunOptions, build_backbone, build_dataset, make_plan, pinned, run_folder
-from .prompting import names_of
 from .protocol import Protocol
-from .question import Question, answer, ask, ask_everything
+from .question import Asker, answer, asker
 from .store import Record, RunStore
 
 log = logging.getLogger(__name__)
-
-Asker = Callable[[Method, Sample], Question]
 
 FLUSH_SECONDS = 5.0
 PACKAGES = ("torch", "diffusers", "transformers", "mmsegmentation", "numpy")
@@ -138,7 +135,7 @@ def _loop(
     memory.reset()
     last_flush = time.monotonic()
     tally = _Tally()
-    asker = _asker(model, cells, data, rules)
+    ask = asker(model, rules, [cell.method for cell in cells], data)
     skipped: dict[str, str] = {}
     ids = data.ids
     progress = tqdm(indices, desc=title, unit="image")
@@ -152,7 +149,7 @@ def _loop(
                 skipped[ids[index]] = error.what
                 continue
             waiting = [cell for cell in cells if sample.id in cell.todo]
-            _evaluate(model, waiting, asker, data, rules, sample, options.seed, memory, tally)
+            _evaluate(model, waiting, ask, data, rules, sample, options.seed, memory, tally)
             progress.set_postfix_str(f"{tally.forwards / tally.images:.3g} forwards per image", refresh=False)
             if time.monotonic() - last_flush > FLUSH_SECONDS:
                 for cell in cells:
@@ -170,19 +167,10 @@ def _loop(
                 )
 
 
-def _asker(model: Backbone, cells: list[_Cell], data: Dataset, rules: Protocol) -> Asker:
-    """What each method asks about a sample."""
-    names = names_of(rules, data)
-    if rules.class_oracle == "present":
-        return lambda method, sample: ask(rules, method, sample, names, rules.present_classes(sample, data))
-    fixed = {cell.method: ask_everything(model, rules, cell.method, names, rules.vocabulary(data)) for cell in cells}
-    return lambda method, sample: fixed[method]
-
-
 def _evaluate(
     model: Backbone,
     cells: list[_Cell],
-    asker: Asker,
+    ask: Asker,
     data: Dataset,
     rules: Protocol,
     sample: Sample,
@@ -191,7 +179,7 @@ def _evaluate(
     tally: _Tally,
 ) -> None:
     """One image through every cell; cells whose noised image and prompt are the same share a forward."""
-    asked = [asker(cell.method, sample) for cell in cells]
+    asked = [ask(cell.method, sample) for cell in cells]
     tally.images += 1
     tally.captioned += all(one.captioned for one in asked)
     groups: dict[tuple[CaptureSettings, tuple[str, ...]], list[int]] = defaultdict(list)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -37,5 +38,8 @@ class _MissingOperators(ModuleType):
 def import_mmseg(module: str) -> ModuleType:
     """``mmseg.<module>``, with or without mmcv's compiled operators."""
     if EXTENSION not in sys.modules and importlib.util.find_spec(EXTENSION) is None:
-        sys.modules[EXTENSION] = _MissingOperators(EXTENSION, "Stands in for mmcv's compiled operators.")
+        missing = _MissingOperators(EXTENSION, "Stands in for mmcv's compiled operators.")
+        # mmengine's Runner asks whether the extension has a loader.
+        missing.__spec__ = ModuleSpec(EXTENSION, loader=None)
+        sys.modules[EXTENSION] = missing
     return importlib.import_module(f"mmseg.{module}")

@@ -43,4 +43,5 @@ def load_config(kind: Kind, name: str, imports: bool = False) -> dict[str, Any]:
 def build(kind: Kind, name: str, **overrides: Any) -> Any:
     """Build the object called ``name``; ``overrides`` win over its config."""
     config = load_config(kind, name, imports=True) | overrides
-    return REGISTRIES[kind].build({"name": name} | config)
+    # The scope is named for callers inside mmengine's Runner, whose default is another.
+    return REGISTRIES[kind].build({"name": name, "_scope_": REGISTRIES[kind].scope} | config)

@@ -1,0 +1,201 @@
+"""A segmentor for mmsegmentation: its Runner and its IoUMetric evaluate a backbone and a method.
+
+Importing this module registers ``SegscaleSegmentor`` in mmsegmentation's MODELS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from mmengine.device import get_device
+from mmengine.model import BaseModel
+from mmengine.structures import PixelData
+from numpy.typing import NDArray
+
+from segscale.errors import UserError
+from segscale.registry import build
+
+from ..backbones.loading import LoadOptions
+from ..backbones.noise import image_generator
+from ..datasets.captions import read_captions
+from ..datasets.dataset import IGNORE_LABEL, Dataset, Sample
+from ..datasets.files import read_image
+from ..datasets.folder import BACKGROUND, mmseg_metainfo
+from ..datasets.openmmlab import import_mmseg
+from .decision import label_maps
+from .plan import build_backbone, build_methods
+from .protocol import BEST, Protocol
+from .question import answer, asker
+
+MODELS = import_mmseg("registry").MODELS
+DOCUMENTATION = "see docs/mmsegmentation.md"
+
+
+@dataclass(frozen=True)
+class Counterpart:
+    """mmsegmentation's dataset class with a dataset's classes; reduce_zero_label: whether it must drop label 0."""
+
+    dataset_class: str
+    reduce_zero_label: bool
+
+
+COUNTERPARTS = {
+    "voc": Counterpart("PascalVOCDataset", False),
+    "context59": Counterpart("PascalContextDataset59", True),
+    "context60": Counterpart("PascalContextDataset", False),
+    "cityscapes": Counterpart("CityscapesDataset", False),
+    "ade20k": Counterpart("ADE20KDataset", True),
+}
+
+
+class ForeignDataset(Dataset):
+    """Names and classes of a dataset whose files mmsegmentation reads; it holds no sample itself."""
+
+    split = "mmsegmentation"
+
+    def __init__(self, name: str) -> None:
+        if name not in COUNTERPARTS:
+            raise UserError(
+                f"mmsegmentation has no dataset class for {name!r}", f"there are: {', '.join(COUNTERPARTS)}"
+            )
+        self.name = name
+        self.counterpart = COUNTERPARTS[name]
+        self.classes, self.palette = mmseg_metainfo(self.counterpart.dataset_class)
+        self.background = 0 if self.classes[0] == BACKGROUND else None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return ()
+
+    def __getitem__(self, index: int) -> Sample:
+        raise IndexError(index)
+
+
+@MODELS.register_module()
+class SegscaleSegmentor(BaseModel):
+    """Predicts ``pred_sem_seg`` of mmsegmentation's data samples as ``segscale run`` does, one by one.
+
+    dataset: Segscale's name of it, a key of ``COUNTERPARTS``. seed: of the noise, which like the image follows from
+    the file that ``img_path`` names, so transforms of the test pipeline change nothing. threshold: instead of the
+    protocol's. weights: instead of the config's. load: fields of ``LoadOptions``; the device is the Runner's unless
+    given. captions: a caption file.
+
+    Where the protocol's class oracle is ``present``, the classes are those of ``gt_sem_seg``. Raises UserError for a
+    protocol whose areas IoUMetric cannot reproduce, and for labels or images that are not the dataset's.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "pocket-sd15",
+        method: str = "vanilla",
+        protocol: str = "standard",
+        dataset: str = "voc",
+        seed: int = 0,
+        threshold: float | None = None,
+        weights: str | None = None,
+        load: Mapping[str, Any] | None = None,
+        captions: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.dataset = ForeignDataset(dataset)
+        self.rules = rules_for(protocol, self.dataset, threshold)
+        self.seed = seed
+        self.captions = {} if captions is None else read_captions(Path(captions).expanduser())
+        (self.method,) = build_methods([method], backbone, protocol)
+        self.backbone = build_backbone(backbone, LoadOptions(**{"device": get_device(), **(load or {})}), weights)
+        self.ask = asker(self.backbone, self.rules, [self.method], self.dataset)
+
+    def forward(
+        self,
+        inputs: object = None,
+        data_samples: Sequence[Any] | None = None,
+        mode: str = "tensor",
+    ) -> list[Any]:
+        """The data samples with ``pred_sem_seg``, int64 ``(1, height, width)``. inputs are not looked at."""
+        if mode != "predict":
+            raise UserError(f"SegscaleSegmentor has no mode {mode!r}, nothing is trained", "use Runner.test")
+        if data_samples is None:
+            raise UserError("SegscaleSegmentor needs data samples", "end the test pipeline with PackSegInputs")
+        for one in data_samples:
+            labels = self.labels(self.sample(one))
+            one.set_data({"pred_sem_seg": PixelData(data=torch.from_numpy(labels.astype(np.int64))[None])})
+        return list(data_samples)
+
+    def sample(self, data_sample: Any) -> Sample:
+        """The sample as Segscale's own dataset has it. Raises UserError where the pipeline made another of it."""
+        meta: dict[str, Any] = data_sample.metainfo
+        if "img_path" not in meta:
+            raise UserError("the data sample has no img_path", "keep it in meta_keys of PackSegInputs")
+        path = Path(meta["img_path"])
+        image = read_image(path)
+        return Sample(path.stem, image, self._label(data_sample, path, image.size), self.captions.get(path.stem))
+
+    def labels(self, sample: Sample) -> NDArray[np.int16]:
+        """Class id of every pixel, 255 where no class competes."""
+        question = self.ask(self.method, sample)
+        noise = image_generator(self.seed, self.dataset.name, sample.id)
+        try:
+            (scores,) = answer(self.backbone, [(self.method, question)], sample, self.method.settings, noise)
+        except UserError as error:
+            raise UserError(f"{self.dataset.name} image {sample.id}: {error}") from error
+        size = (sample.image.height, sample.image.width)
+        return label_maps(scores, question.class_ids, self.rules.decision(self.dataset), size)[0]
+
+    def _label(self, data_sample: Any, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+        if "gt_sem_seg" not in data_sample:
+            if self.rules.class_oracle == "present":
+                what = f"protocol {self.rules.name} reads the classes of {path.name} from its label, which is not there"
+                raise UserError(what, "put LoadAnnotations into the test pipeline, or name standard-full")
+            return np.full(size[::-1], IGNORE_LABEL, np.uint8)
+        label: NDArray[np.int64] = data_sample.gt_sem_seg.data[0].cpu().numpy()
+        if label.shape != size[::-1] or data_sample.metainfo.get("flip"):
+            raise UserError(f"the test pipeline changes the label of {path.name}", "put LoadAnnotations after Resize")
+        reduced = self.dataset.counterpart.reduce_zero_label
+        if data_sample.metainfo.get("reduce_zero_label", reduced) != reduced:
+            self._other_labels(path, f"reduce_zero_label is not {reduced}")
+        strange = label[(label >= len(self.dataset.classes)) & (label != IGNORE_LABEL)]
+        if strange.size:
+            self._other_labels(path, f"id {strange[0]} is none of {len(self.dataset.classes)} classes")
+        return label.astype(np.uint8)
+
+    def _other_labels(self, path: Path, why: str) -> NoReturn:
+        expected = self.dataset.counterpart.dataset_class
+        raise UserError(f"the label of {path.name} is not of {self.dataset.name}: {why}", f"test with {expected}")
+
+
+def rules_for(protocol: str, dataset: ForeignDataset, threshold: float | None = None) -> Protocol:
+    """The protocol as it applies to ``dataset``, at ``threshold`` alone, or at its own.
+
+    Raises UserError where it has none or IoUMetric would count other pixels.
+    """
+    rules: Protocol = build("protocol", protocol)
+    background = dataset.background is not None
+    wanted = rules.arguments_of(dataset.name).get("background", background)
+    rules = _at_threshold(rules.resolved(dataset), threshold)
+    refused = {
+        "matches nameless clusters to classes": rules.matching is not None,
+        "counts ignored pixels as background": rules.void == "background",
+        "merges labels": bool(rules.merged_labels),
+        "reads what is present from annotations": rules.present_from == "annotations",
+        f"{'has' if wanted else 'leaves out'} the background of {dataset.name}": wanted != background,
+        "does not score background": not rules.background_scored and background,
+    }
+    for why, applies in refused.items():
+        if applies:
+            what = f"protocol {protocol} {why}, which mmsegmentation's {dataset.counterpart.dataset_class} does not"
+            raise UserError(what, DOCUMENTATION)
+    return rules
+
+
+def _at_threshold(rules: Protocol, threshold: float | None) -> Protocol:
+    if threshold is not None and rules.background_rule in ("none", "exact"):
+        raise UserError(f"protocol {rules.name} uses no threshold here", "leave it out")
+    chosen = rules.threshold if threshold is None else threshold
+    if chosen == BEST:
+        raise UserError(f"protocol {rules.name} chooses its threshold with the labels", "name standard instead")
+    return replace(rules, thresholds=(chosen,), threshold=chosen)
