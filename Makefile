@@ -39,4 +39,4 @@ $(VENV)/ready-lint: $(VENV)/ready-test
 	@touch $@
 
 clean:
-	rm -rf $(VENV) results/runs
+	rm -rf $(VENV) results/runs results/calibration/runs

@@ -13,7 +13,7 @@ from pathlib import Path
 import segscale
 from segscale.errors import UserError
 
-from . import commands
+from . import calibration_commands, commands
 
 FAILURE = 2
 
@@ -79,8 +79,9 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of runs and tables")
 
 
-def _add_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--split", help="split of the dataset, instead of the config's")
+def _add_images(parser: argparse.ArgumentParser, split: bool = True) -> None:
+    if split:
+        parser.add_argument("--split", help="split of the dataset, instead of the config's")
     parser.add_argument("--data-root", help="folder of the dataset")
     parser.add_argument("--captions", type=Path, help="caption file, see: segscale caption --help")
     parser.add_argument("--limit", type=_positive, help="only the first N images")
@@ -97,6 +98,17 @@ def _add_run(parser: argparse.ArgumentParser, backbone: str | None, method: str 
     _add_images(parser)
     _add_results(parser)
     _add_loading(parser)
+
+
+def _add_calibration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backbone", type=_names, help="default: all that are carried by the package")
+    parser.add_argument("--method", type=_names, help="default: all that the protocol can evaluate")
+    parser.add_argument("--dataset", default="pocket", help="default: pocket")
+    parser.add_argument("--protocol", default="standard", help="default: standard")
+    _add_images(parser, split=False)
+    _add_results(parser)
+    _add_loading(parser)
+    parser.set_defaults(split=None)
 
 
 def _add_analysis(parser: argparse.ArgumentParser) -> None:
@@ -153,11 +165,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     table = names.add_parser("table", help="print the scaling table of all stored runs; write CSV files and figure")
     _add_results(table)
+    paper = Path("results/paper.csv")
+    text = f"set published numbers beside the runs; FILE holds them (default: {paper})"
+    table.add_argument("--paper", nargs="?", type=Path, const=paper, metavar="FILE", help=text)
     table.set_defaults(run=commands.table)
 
     leaderboard = names.add_parser("leaderboard", help="write leaderboard.md from all stored runs")
     _add_results(leaderboard)
     leaderboard.set_defaults(run=commands.leaderboard)
+
+    calibrate = names.add_parser("calibrate", help="choose a protocol's threshold on the calibration split; store it")
+    _add_calibration(calibrate)
+    calibrate.set_defaults(run=calibration_commands.calibrate)
 
     predict = names.add_parser("predict", help="masks for one's own picture")
     predict.add_argument("image", type=Path)
@@ -229,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
-        resumes = arguments[:1] in (["run"], ["bench"], ["caption"])
+        resumes = arguments[:1] in (["run"], ["bench"], ["calibrate"], ["caption"])
         stored = "what was computed is stored, resume with: " if resumes else "again: "
         sys.exit(_fail(f"interrupted; {stored}{again}"))
     except BrokenPipeError:

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     stores = _run_cells(arguments, [options])
     if _reports():
         for store in stores:
-            _print_classes(store)
+            _print_classes(store, arguments.results)
 
 
 def bench(arguments: argparse.Namespace) -> None:
@@ -53,7 +53,11 @@ def bench(arguments: argparse.Namespace) -> None:
 
 
 def table(arguments: argparse.Namespace) -> None:
-    _write_tables(arguments.results)
+    rows = _write_tables(arguments.results)
+    if arguments.paper is not None:
+        from .published import beside_published, read_published
+
+        print(f"\n{beside_published(rows, read_published(arguments.paper))}")
 
 
 def leaderboard(arguments: argparse.Namespace) -> None:
@@ -301,12 +305,12 @@ def _write_leaderboard(results: Path, rows: pd.DataFrame) -> None:
     _print_written(path)
 
 
-def _print_classes(store: RunStore) -> None:
+def _print_classes(store: RunStore, results: Path) -> None:
     import numpy as np
 
     from .tables import backbone_label, evaluate_store
 
-    one = evaluate_store(store)
+    one = evaluate_store(store, results)
     plan, result = one.plan, one.score
     print(f"\n{backbone_label(plan.backbone)} x {plan.method['name']} on {plan.dataset['name']} ({one.protocol.name})")
     for name, iou in zip(one.run["classes"], result.class_iou, strict=True):

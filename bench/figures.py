@@ -46,7 +46,7 @@ def scaling_figure(table: pd.DataFrame, path: Path) -> None:
         axes.set_xlabel("denoiser parameters (M)")
         axes.set_ylabel("mIoU (%)")
         axes.set_ylim(bottom=0)
-        chosen = ", best threshold" if group["best_threshold"].any() else ""
+        chosen = ", best threshold" if (group["threshold_from"] == "best").any() else ""
         axes.set_title(f"{dataset} {split}, protocol {protocol}{chosen}")
         axes.grid(alpha=0.3)
         axes.legend()

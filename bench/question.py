@@ -110,6 +110,10 @@ def combined(groups: Sequence[ClassScores]) -> ClassScores:
 
     Maps that a method stretches per word say nothing of whether the word is there. So every class is scaled by its
     evidence over the largest evidence of all groups (``ClassScores.evidence``); background is the groups' mean.
+
+    GoCA's evidence is how far the word's share of attention rises above its mean, see ``rescaling.prominence``; raw
+    attention needs none. On the twins' calibration scenes this was 4 points of mIoU better than the map's maximum, and
+    powers of it, or the maximum of background over groups, were no better.
     """
     evidence = torch.cat([group.evidence for group in groups])
     classes = torch.cat([group.classes for group in groups])

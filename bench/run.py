@@ -50,12 +50,17 @@ def rank_and_world() -> tuple[int, int]:
 
 @dataclass
 class _Cell:
-    """One method's share of the loop: its store, what is left to do, and records not written yet."""
+    """One method's share of the loop: its store, what is left to do, records not written yet, forwards of its images.
+
+    partners: methods that shared a forward with it, and itself.
+    """
 
     method: Method
     store: RunStore
     todo: frozenset[str]
     pending: list[Record] = field(default_factory=list)
+    forwards: list[int] = field(default_factory=list)
+    partners: set[str] = field(default_factory=set)
 
     def flush(self) -> None:
         if self.pending:
@@ -159,10 +164,10 @@ def _loop(
         for cell in cells:
             cell.flush()
             cell.store.skip(skipped)
-            if tally.images:
+            if cell.forwards:
                 cell.store.update(
-                    forwards_per_image=tally.forwards / tally.images,
-                    forwards_shared_by=[other.method.name for other in cells],
+                    forwards_per_image=sum(cell.forwards) / len(cell.forwards),
+                    forwards_shared_by=sorted(cell.partners),
                     prompts_from_captions=tally.captioned / tally.images,
                 )
 
@@ -199,3 +204,5 @@ def _evaluate(
             areas = evaluate(one, asked[number].class_ids, sample, rules, data)
             seconds = shared + time.perf_counter() - start
             cells[number].pending.append(Record(sample.id, seconds, memory.read(), areas))
+            cells[number].forwards.append(len(texts))
+            cells[number].partners.update(method.name for method, _ in group)

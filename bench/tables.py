@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from tabulate import tabulate
@@ -14,6 +14,7 @@ from tabulate import tabulate
 from segscale.errors import UserError
 from segscale.registry import build
 
+from .calibration import SPLIT, calibrated_threshold
 from .identity import Plan
 from .metrics import ImageAreas, Score, best_threshold, score
 from .protocol import BEST, Protocol
@@ -27,6 +28,12 @@ POCKET_NOTE = (
 )
 BEST_MARK = "*"
 BEST_NOTE = f"{BEST_MARK} Best threshold of the sweep, chosen on the very images evaluated."
+DEFAULT_MARK = "†"
+DEFAULT_NOTE = f"{DEFAULT_MARK} The protocol's default threshold, not calibrated for this dataset and method."
+# A protocol without oracle is called like the one whose classes are known, and this.
+FULL = "-full"
+
+ThresholdSource = Literal["best", "calibrated", "default", "none"]
 
 
 def find_runs(results: Path) -> list[RunStore]:
@@ -39,7 +46,11 @@ def find_runs(results: Path) -> list[RunStore]:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A stored run with its images and its score at ``threshold``, which the protocol chooses."""
+    """A stored run with its images and its score at ``threshold``.
+
+    threshold_from: ``best`` on the images evaluated, ``calibrated`` on others, the protocol's ``default``, or
+    ``none``, where the rule uses none.
+    """
 
     run: dict[str, Any]
     plan: Plan
@@ -47,10 +58,14 @@ class Evaluated:
     score: Score
     protocol: Protocol
     threshold: float
+    threshold_from: ThresholdSource
 
 
-def evaluate_store(store: RunStore) -> Evaluated:
-    """Score of one run. Raises UserError for a run without images or that is not what its folder says."""
+def evaluate_store(store: RunStore, results: Path | None = None) -> Evaluated:
+    """Score of one run, at the threshold calibrated in ``results`` where there is one.
+
+    Raises UserError for a run without images or that is not what its folder says.
+    """
     run = store.read()
     plan = Plan(**run["plan"])
     if plan.identity != store.folder.name:
@@ -59,8 +74,9 @@ def evaluate_store(store: RunStore) -> Evaluated:
     if plan.protocol.get("background_rule") == "none":
         protocol = protocol.without_background()
     thresholds = plan.protocol["thresholds"]
-    if protocol.threshold not in (*thresholds, BEST):
-        raise UserError(f"{store.folder} has no areas at threshold {protocol.threshold}", "run it again")
+    threshold, source = _threshold(plan, protocol, results)
+    if threshold not in (*thresholds, BEST):
+        raise UserError(f"{store.folder} has no areas at threshold {threshold}", "run it again")
     frame = store.load()
     if frame.empty:
         raise UserError(f"{store.folder} holds no image yet", "run it first")
@@ -68,16 +84,29 @@ def evaluate_store(store: RunStore) -> Evaluated:
     def areas(index: int) -> ImageAreas:
         return ImageAreas(*areas_at(frame, index, len(run["classes"])))
 
-    if protocol.threshold == BEST:
+    if threshold == BEST:
         index = best_threshold([areas(index) for index in range(len(thresholds))], protocol.averaging)
     else:
-        index = thresholds.index(protocol.threshold)
-    return Evaluated(run, plan, frame, score(areas(index), protocol.averaging), protocol, thresholds[index])
+        index = thresholds.index(threshold)
+    return Evaluated(run, plan, frame, score(areas(index), protocol.averaging), protocol, thresholds[index], source)
+
+
+def _threshold(plan: Plan, protocol: Protocol, results: Path | None) -> tuple[float | str, ThresholdSource]:
+    if protocol.threshold == BEST:
+        return BEST, "best"
+    if len(plan.protocol["thresholds"]) == 1:
+        return protocol.threshold, "none"
+    # On the images it was chosen on, the calibrated threshold would be another best one.
+    if results is not None and plan.dataset["split"] != SPLIT:
+        stored = calibrated_threshold(results, protocol.name, plan.dataset["name"], plan.method["name"])
+        if stored is not None:
+            return stored, "calibrated"
+    return protocol.threshold, "default"
 
 
 def evaluate_runs(results: Path) -> list[Evaluated]:
     """All runs below ``results`` that hold an image."""
-    evaluated = [evaluate_store(store) for store in find_runs(results) if store.done()]
+    evaluated = [evaluate_store(store, results) for store in find_runs(results) if store.done()]
     if not evaluated:
         raise UserError("no run holds an image yet", "make some with: segscale bench")
     return evaluated
@@ -90,7 +119,7 @@ def backbone_label(backbone: dict[str, object]) -> str:
 def long_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
     """One row per run; mIoU, its interval and accuracy in percent, seconds per image, peak memory in MiB.
 
-    best_threshold: whether ``threshold`` was chosen on the images evaluated.
+    threshold_from: as of ``Evaluated``. forwards: of the denoiser per image, that other methods may share.
     """
     rows = []
     for one in evaluated:
@@ -104,7 +133,7 @@ def long_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
                 "split": plan.dataset["split"],
                 "protocol": one.protocol.name,
                 "threshold": one.threshold,
-                "best_threshold": one.protocol.threshold == BEST,
+                "threshold_from": one.threshold_from,
                 "miou": 100 * result.miou,
                 "low": 100 * result.low,
                 "high": 100 * result.high,
@@ -115,6 +144,7 @@ def long_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
                 "dtype": plan.backbone["dtype"],
                 "quantize": plan.backbone["quantize"],
                 "weights": plan.backbone["weights"],
+                "forwards": one.run.get("forwards_per_image"),
                 "seconds_per_image": frame["seconds"].mean(),
                 "peak_mib": frame["peak_bytes"].max() / 2**20,
                 "version": plan.version,
@@ -157,12 +187,16 @@ def class_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
 
 def notes(table: pd.DataFrame) -> list[str]:
     """What a reader of tables with these rows must know."""
-    applies = {POCKET_NOTE: table["backbone"].str.startswith("pocket-"), BEST_NOTE: table["best_threshold"]}
+    applies = {
+        POCKET_NOTE: table["backbone"].str.startswith("pocket-"),
+        BEST_NOTE: table["threshold_from"] == "best",
+        DEFAULT_NOTE: table["threshold_from"] == "default",
+    }
     return [note for note, rows in applies.items() if rows.any()]
 
 
 def interval_text(row: Any) -> str:
-    mark = BEST_MARK if row["best_threshold"] else ""
+    mark = {"best": BEST_MARK, "default": DEFAULT_MARK}.get(row["threshold_from"], "")
     return f"{row['miou']:.1f}{mark} [{row['low']:.1f}, {row['high']:.1f}]"
 
 
@@ -172,15 +206,38 @@ def cell_text(row: Any) -> str:
 
 
 def scaling_table(table: pd.DataFrame) -> str:
-    """Markdown: rows method x backbone by size, columns dataset, split and protocol; mIoU with 95 % interval."""
+    """Markdown: rows method x backbone by size, columns dataset, split and protocol; mIoU with 95 % interval.
+
+    Beside a protocol and the same with the full vocabulary stands their difference in points.
+    """
     column = table["dataset"] + " " + table["split"] + " (" + table["protocol"] + ")"
     shown = table.assign(column=column, cell=table.apply(cell_text, axis=1), size=table["parameters"].map(millions))
     cells = shown.groupby(["method", "label", "column"], sort=False)["cell"].agg("; ".join).unstack("column")
     order = shown.sort_values(["method", "parameters", "label"]).drop_duplicates(["method", "label"])
     rows = pd.MultiIndex.from_arrays([order["method"], order["label"]], names=["method", "backbone"])
+    for full, gap in oracle_gaps(shown).items():
+        cells.insert(list(cells.columns).index(full) + 1, gap.name, gap)
     cells = cells.reindex(rows).fillna("-").reset_index()
     cells.insert(2, "parameters", order["size"].to_numpy())
     return tabulate(cells, headers="keys", tablefmt="github", showindex=False, disable_numparse=True)
+
+
+def oracle_gaps(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """What knowing the classes of an image is worth, in points: oracle - full, where both saw as many images.
+
+    By the column of the full vocabulary; a series over method and label.
+    """
+    gaps: dict[str, pd.Series] = {}
+    by_row = ["method", "label"]
+    groups: Any = table[table["protocol"].str.endswith(FULL)].groupby(["dataset", "split", "protocol", "column"])
+    for (dataset, split, protocol, column), full in groups:
+        known = table["protocol"] == protocol.removesuffix(FULL)
+        oracle = table[(table["dataset"] == dataset) & (table["split"] == split) & known]
+        both = oracle.merge(full, on=[*by_row, "images"], suffixes=("", "_full")).set_index(by_row)
+        if len(both):
+            points: Any = (both["miou"] - both["miou_full"]).map("{:+.1f}".format).groupby(level=by_row).agg("; ".join)
+            gaps[column] = points.rename(f"{dataset} {split} (oracle - full)")
+    return gaps
 
 
 def millions(parameters: float | None) -> str:
@@ -204,6 +261,7 @@ def leaderboard(table: pd.DataFrame) -> str:
                 "seed": ranked["seed"],
                 "weights": ranked["weights"],
                 "dtype": ranked["dtype"],
+                "forwards": ranked["forwards"].map("{:.3g}".format),
                 "s / image": ranked["seconds_per_image"].map("{:.3f}".format),
                 "peak MiB": ranked["peak_mib"].map("{:.0f}".format),
                 "version": ranked["version"],

@@ -19,7 +19,7 @@ from .division import shares
 from .head_weights import HEAD_WEIGHTINGS, OutputShare
 from .layer_weights import LayerMeasure, ReferenceAffinity, layer_weights, uniform_weights
 from .method import ClassScores, Method, PromptReading
-from .rescaling import Rescaling, merged_columns, rescale, rescaling_columns, strongest, word_maps
+from .rescaling import Rescaling, merged_columns, prominence, rescale, rescaling_columns, strongest, word_maps
 from .resizing import resized_tokens
 
 
@@ -142,7 +142,7 @@ class GoCA(Method):
             rescale(word_maps(tokens, words, self.guarded), factor, self.rescaling, self.guarded)
             for words in (classes, background)
         ]
-        evidence = word_maps(tokens, classes, guarded=True).amax((1, 2)) if classes else tokens.new_empty(0)
+        evidence = prominence(word_maps(tokens, classes, guarded=True))
         return ClassScores(found[0], strongest(found[1]), evidence)
 
     def refine(self, maps: AttentionMaps, scores: ClassScores) -> ClassScores:

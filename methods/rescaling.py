@@ -25,6 +25,8 @@ Rescaling = Literal[
 ]
 RESCALINGS: tuple[Rescaling, ...] = get_args(Rescaling)
 BLUR_SIZE = 5
+# Share of a map's pixels that speak for its word being there at all.
+STRONG_SHARE = 0.1
 BLUR_SIGMA = 0.3 * ((BLUR_SIZE - 1) / 2 - 1) + 0.8
 
 
@@ -98,6 +100,15 @@ def min_max(maps: Tensor, guarded: bool = False) -> Tensor:
     if guarded:
         return ratio(maps - low, (high - low).expand_as(maps))
     return (maps - low) / (high - low)
+
+
+def prominence(words: Tensor) -> Tensor:
+    """How far each map ``(n, h, w)`` rises above itself, ``(n,)``: mean of its strongest tenth minus mean of all.
+
+    A word that is not there has an even map, which can be high all over where the prompt has few other words.
+    """
+    count = max(1, round(STRONG_SHARE * words.shape[1] * words.shape[2]))
+    return words.flatten(1).topk(count, dim=1).values.mean(1) - words.mean((1, 2))
 
 
 def strongest(maps: Tensor) -> Tensor:

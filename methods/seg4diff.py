@@ -17,7 +17,7 @@ from ..backbones.sites import Site
 from ..backbones.tokens import StreamTokens
 from .head_weights import OneHead
 from .method import ClassScores, Method, PromptReading
-from .rescaling import merged_columns, strongest, word_maps
+from .rescaling import merged_columns, prominence, strongest, word_maps
 
 NORMALISATION_EPSILON = 1e-6
 STEPS_FROM_THE_END = 8
@@ -118,7 +118,7 @@ class Seg4Diff(Method):
         """Attention itself is comparable between prompts; stretched maps are not."""
         if not (classes and (self.normalise_words or self.normalise_classes)):
             return tokens.new_ones(len(classes))
-        return word_maps(tokens, classes, guarded=True).amax((1, 2))
+        return prominence(word_maps(tokens, classes, guarded=True))
 
     @property
     def _rule(self) -> HeadWeighting | None:

@@ -116,7 +116,7 @@ def test_background_takes_part_where_it_is_a_class_like_others() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"threshold": 0.05},
+        {"threshold": 0.07},
         {"thresholds": (0.1, 0.0), "threshold": 0.0},
         {"background_rule": "exact"},
         {"matching": "row"},
@@ -152,7 +152,7 @@ def test_goca_tables_read_the_best_threshold_and_mark_it(tmp_path: Path) -> None
     assert one.threshold == one.protocol.thresholds[int(curve.argmax())]
     assert one.score.miou == pytest.approx(curve.max())
     rows = long_table(evaluate_runs(tmp_path))
-    assert rows["best_threshold"].tolist() == [True]
+    assert rows["threshold_from"].tolist() == ["best"]
     assert BEST_NOTE in notes(rows)
     assert f"{100 * curve.max():.1f}* [" in scaling_table(rows)
     assert BEST_NOTE in leaderboard(rows)

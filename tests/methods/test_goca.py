@@ -14,7 +14,7 @@ from segscale.methods.goca import GoCA
 from segscale.methods.head_weights import HEAD_WEIGHTINGS, OutputShare
 from segscale.methods.layer_weights import ReferenceAffinity, layer_weights
 from segscale.methods.method import ClassScores
-from segscale.methods.rescaling import RESCALINGS, rescale
+from segscale.methods.rescaling import RESCALINGS, prominence, rescale
 from torch import Tensor
 
 SIDE, TOKENS = 8, 9
@@ -281,3 +281,11 @@ def test_ablations_differ_from_vanilla_in_one_part(name: str) -> None:
     differing = [part for part in parts if getattr(method, part) != getattr(vanilla, part)]
     expected = {"vanilla": 0, "goca": 3}.get(name, 1)
     assert len(differing) == expected
+
+
+def test_a_word_stands_out_by_its_strongest_tenth_above_its_mean() -> None:
+    even, spot = torch.full((10, 10), 0.7), torch.full((10, 10), 0.1)
+    spot[2, :] = 0.6
+    found = prominence(torch.stack([even, spot, 3 * spot]))
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.6 - 0.15, 3 * 0.45]))
+    assert prominence(torch.empty(0, 10, 10)).shape == (0,)

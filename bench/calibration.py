@@ -1,0 +1,169 @@
+"""The threshold of a protocol: chosen once on images that no test sees, and stored with where it comes from.
+
+There is one per protocol, dataset and method, whatever the backbone, so that a scaling table tunes none of its rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import numpy as np
+
+from segscale.errors import UserError
+from segscale.registry import build
+
+from ..datasets.dataset import Dataset
+from .identity import Plan
+from .metrics import mean_iou
+from .plan import RunOptions, build_dataset, build_methods
+from .protocol import BEST, Protocol
+from .run import run_methods
+from .store import RunStore, areas_at
+from .writing import explained_writes
+
+SPLIT = "calibration"
+RULE = "highest mean over backbones of mIoU on the calibration split; of equals the nearest to 0, then the lowest"
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One backbone on the calibration images. miou: in percent, at every threshold.
+
+    weights: their fingerprint; run: identity of the stored run.
+    """
+
+    weights: str
+    dtype: str
+    run: str
+    miou: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold and everything that it follows from. mean: of the backbones' curves."""
+
+    threshold: float
+    thresholds: tuple[float, ...]
+    mean: tuple[float, ...]
+    images: int
+    seed: int
+    version: str
+    backbones: dict[str, Curve]
+
+
+def calibration_file(results: Path, protocol: str, dataset: str) -> Path:
+    return results / "calibration" / f"{protocol}-{dataset}.json"
+
+
+def calibrate(
+    backbones: Sequence[str], methods: Sequence[str] | None, dataset: str, protocol: str, options: RunOptions
+) -> list[RunStore]:
+    """Runs on the calibration split, stored below ``<results>/calibration`` and resumed there; no table reads them.
+
+    methods: by name, or all that the protocol can evaluate. Raises UserError where there is no threshold to choose.
+    """
+    _, options = _calibration_images(dataset, protocol, options)
+    grid = [(backbone, build_methods(methods, backbone, protocol)) for backbone in dict.fromkeys(backbones)]
+    return [store for backbone, built in grid for store in run_methods(backbone, built, dataset, protocol, options)]
+
+
+def store_thresholds(
+    stores: Iterable[RunStore], dataset: str, protocol: str, options: RunOptions
+) -> tuple[Path, dict[str, float]]:
+    """Chooses the threshold of every method from its runs and writes it, with those of other methods; all are returned.
+
+    Raises UserError for a run that lacks an image.
+    """
+    data, _ = _calibration_images(dataset, protocol, options)
+    wanted = data.ids[: options.limit]
+    found: dict[str, list[tuple[Plan, int, Curve]]] = {}
+    for store in stores:
+        plan, images, curve = _curve(store, wanted, build("protocol", protocol))
+        found.setdefault(plan.method["name"], []).append((plan, images, curve))
+    path = calibration_file(options.results, protocol, dataset)
+    kept = _read(path)["methods"] if path.exists() else {}
+    chosen = {name: asdict(choose(runs)) for name, runs in found.items()}
+    methods = dict(sorted((kept | chosen).items()))
+    content = {"protocol": protocol, "dataset": dataset, "split": SPLIT, "rule": RULE}
+    with explained_writes(path.parent):
+        _write(path, content | {"methods": methods})
+    return path, {name: one["threshold"] for name, one in methods.items()}
+
+
+def choose(runs: Sequence[tuple[Plan, int, Curve]]) -> Calibration:
+    """One method's threshold from plan, number of images and curve of its runs, one per backbone."""
+    plan, images, _ = runs[0]
+    thresholds = tuple(plan.protocol["thresholds"])
+    mean = np.mean([curve.miou for *_, curve in runs], axis=0).round(DIGITS)
+    best = max(range(len(thresholds)), key=lambda i: (mean[i], -abs(thresholds[i]), -thresholds[i]))
+    curves = dict(sorted((one.backbone["name"], curve) for one, _, curve in runs))
+    return Calibration(thresholds[best], thresholds, tuple(mean.tolist()), images, plan.seed, plan.version, curves)
+
+
+def calibrated_threshold(results: Path, protocol: str, dataset: str, method: str) -> float | None:
+    """The stored threshold, None where nothing was calibrated."""
+    path = calibration_file(results, protocol, dataset)
+    if not path.exists():
+        return None
+    stored = _read(path)["methods"].get(method)
+    return None if stored is None else stored["threshold"]
+
+
+def _calibration_images(dataset: str, protocol: str, options: RunOptions) -> tuple[Dataset, RunOptions]:
+    """The split and how it is run. Raises UserError where the protocol leaves no threshold to choose."""
+    options = replace(options, split=SPLIT, results=options.results / "calibration")
+    rules: Protocol = build("protocol", protocol)
+    if rules.threshold == BEST:
+        raise UserError(f"protocol {protocol} chooses its threshold on the images evaluated", "calibrate standard")
+    data = build_dataset(dataset, options, rules)
+    if len(rules.resolved(data).thresholds) == 1:
+        raise UserError(f"protocol {protocol} has no threshold to choose on {dataset}", "nothing needs calibration")
+    return data, options
+
+
+def _curve(store: RunStore, wanted: Sequence[str], rules: Protocol) -> tuple[Plan, int, Curve]:
+    run = store.read()
+    plan = Plan(**run["plan"])
+    frame = store.load()
+    frame = frame[frame["image"].isin(wanted)]
+    missing = len(wanted) - len(frame) - len(store.skipped().keys() & set(wanted))
+    if missing or frame.empty:
+        what = f"{store.folder} lacks {missing or 'all'} of {len(wanted)} images"
+        raise UserError(what, "run the same command again when all processes are done")
+    areas = (areas_at(frame, index, len(run["classes"])) for index in range(len(plan.protocol["thresholds"])))
+    curve = (100 * mean_iou(*(part.sum(0).astype(np.float64) for part in one), rules.averaging) for one in areas)
+    miou = tuple(round(float(value), DIGITS) for value in curve)
+    return plan, len(frame), Curve(plan.backbone["weights"], plan.backbone["dtype"], plan.identity, miou)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+        _ = {name: float(one["threshold"]) for name, one in content["methods"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not what calibrate wrote", "remove it and run: segscale calibrate") from error
+    return content
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all; a list of numbers stays on its line."""
+    indented = json.dumps(content, indent=2)
+    text = re.sub(r"\[([^][{}\"]*)\]", lambda found: f"[{' '.join(found[1].split())}]", indented)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.stem}-{token_hex(8)}.tmp"
+    try:
+        with temporary.open("w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

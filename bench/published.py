@@ -1,0 +1,101 @@
+"""Published numbers beside stored runs of the same backbone, method, dataset and protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from tabulate import tabulate
+
+from segscale.errors import UserError
+
+from .tables import cell_text
+
+COLUMNS = ("paper", "arxiv", "method", "backbone", "training", "dataset", "protocol", "miou")
+UNTRAINED = "none"
+NOTE = "Published numbers are copied from the papers and were not measured here."
+
+# By the paper: what its names mean here.
+PROTOCOLS = {"goca": "goca", "ovss": "seg4diff", "unsupervised": "seg4diff-unsupervised"}
+BACKBONES = {
+    "GoCA": {"SD v1.5": "sd15", "SDXL": "sdxl", "PixArt-Sigma": "pixart-sigma", "Flux": "flux"},
+    "Seg4Diff": {"SD3": "sd3", "SD3.5": "sd35", "Flux.1-dev": "flux-seg4diff"},
+}
+METHODS = {
+    "goca": {"Vanilla": "vanilla", "Baseline": "baseline", "GoCA": "goca"},
+    "seg4diff": {"Seg4Diff": "seg4diff"},
+    "seg4diff-unsupervised": {"Seg4Diff": "seg4diff-masks"},
+}
+DATASETS = {
+    "goca": {
+        "VOC": "voc",
+        "Context": "context60",
+        "COCO-Object": "coco-object",
+        "Cityscapes": "cityscapes",
+        "ADE20K": "ade20k",
+    },
+    "seg4diff": {
+        "VOC20": "voc",
+        "PC59": "context59",
+        "COCO-Object": "coco-object",
+        "Cityscapes": "cityscapes",
+        "ADE20K": "ade20k",
+    },
+    "seg4diff-unsupervised": {
+        "VOC21": "voc",
+        "PC59": "context60",
+        "COCO-Object": "coco-object",
+        "COCO-Stuff-27": "coco-stuff-27",
+        "Cityscapes": "cityscapes",
+        "ADE20K": "ade20k",
+    },
+}
+
+
+def read_published(path: Path) -> pd.DataFrame:
+    """The table of facts: ``COLUMNS``, in the papers' own names; mIoU in percent. Empty cells were not given."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False).astype({"miou": float})
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"there are no published numbers in {path}", "name their file: --paper FILE") from error
+    if tuple(table.columns) != COLUMNS:
+        raise UserError(f"{path} does not have the columns {', '.join(COLUMNS)}", "name another: --paper FILE")
+    return table
+
+
+def comparable(published: pd.DataFrame) -> pd.DataFrame:
+    """Rows that a run here can be set beside, ``backbone``, ``method``, ``dataset`` and ``protocol`` by our names.
+
+    What was trained on masks or has no counterpart here is left out.
+    """
+    rows = []
+    for row in published[published["training"] == UNTRAINED].to_dict("records"):
+        protocol = PROTOCOLS.get(row["protocol"], "")
+        names = {
+            "backbone": BACKBONES.get(row["paper"], {}).get(row["backbone"]),
+            "method": METHODS.get(protocol, {}).get(row["method"]),
+            "dataset": DATASETS.get(protocol, {}).get(row["dataset"]),
+            "protocol": protocol,
+        }
+        if all(names.values()):
+            rows.append({"arxiv": row["arxiv"], "published": row["miou"], **names})
+    return pd.DataFrame(rows, columns=["arxiv", "published", "backbone", "method", "dataset", "protocol"])
+
+
+def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> str:
+    """Markdown: every stored run of ``table`` with a published counterpart, and their difference in points."""
+    both = table.merge(comparable(published), on=["backbone", "method", "dataset", "protocol"])
+    if both.empty:
+        return "No stored run has a published counterpart."
+    shown = pd.DataFrame(
+        {
+            "method": both["method"],
+            "backbone": both["label"],
+            "dataset": both["dataset"] + " " + both["split"],
+            "protocol": both["protocol"],
+            "published (not measured here)": both["published"].map("{:.1f}".format) + ", arXiv " + both["arxiv"],
+            "measured here": both.apply(cell_text, axis=1),
+            "difference": (both["miou"] - both["published"]).map("{:+.1f}".format),
+        }
+    )
+    return f"{tabulate(shown, headers='keys', tablefmt='github', showindex=False, disable_numparse=True)}\n\n{NOTE}"

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from segscale.bench.calibration import Curve, calibrate, choose, store_thresholds
+from segscale.bench.cli import main
+from segscale.bench.identity import Plan
+from segscale.bench.plan import RunOptions, build_method, build_methods, fingerprint
+from segscale.bench.run import run_methods
+from segscale.bench.tables import DEFAULT_NOTE, evaluate_runs, leaderboard, long_table, notes, scaling_table
+
+from segscale.errors import UserError
+from segscale.registry import build
+
+BACKBONES = ("pocket-sd15", "pocket-pixart-sigma")
+CELL = ("pocket", "standard")
+SHIPPED = Path(__file__).parents[2] / "results" / "calibration" / "standard-pocket.json"
+
+
+def calibrated(results: Path, *methods: str, backbones: tuple[str, ...] = BACKBONES, limit: int = 3) -> dict[str, Any]:
+    options = RunOptions(limit=limit, results=results)
+    path, _ = store_thresholds(calibrate(backbones, methods, *CELL, options), *CELL, options)
+    return json.loads(path.read_text())
+
+
+def with_threshold(results: Path, threshold: float) -> None:
+    """Replaces what was chosen for vanilla."""
+    path = results / "calibration" / "standard-pocket.json"
+    content = json.loads(path.read_text())
+    content["methods"]["vanilla"]["threshold"] = threshold
+    path.write_text(json.dumps(content))
+
+
+def choice(*curves: tuple[float, ...]) -> float:
+    plans = [
+        Plan({"name": str(number)}, {"name": "m"}, {}, {"thresholds": [-0.2, -0.1, 0.0, 0.1]}, 0, "1")
+        for number in range(len(curves))
+    ]
+    runs = [(plan, 3, Curve("w", "float32", "r", curve)) for plan, curve in zip(plans, curves, strict=True)]
+    return choose(runs).threshold
+
+
+def test_one_threshold_serves_all_backbones() -> None:
+    assert choice((90.0, 50.0, 10.0, 0.0), (0.0, 50.0, 60.0, 10.0)) == -0.1
+    assert choice((90.0, 50.0, 10.0, 0.0)) == -0.2
+
+
+def test_of_equal_thresholds_the_nearest_to_zero_is_chosen_then_the_lowest() -> None:
+    assert choice((5.0, 5.0, 5.0, 1.0)) == 0.0
+    assert choice((5.0, 5.0, 1.0, 5.0)) == -0.1
+
+
+def test_the_stored_threshold_follows_from_the_runs_that_it_names(tmp_path: Path) -> None:
+    stored = calibrated(tmp_path, "vanilla")["methods"]["vanilla"]
+    thresholds = build("protocol", "standard").thresholds
+    curves = []
+    for backbone in BACKBONES:
+        options = RunOptions(limit=3, results=tmp_path / backbone, split="calibration")
+        (store,) = run_methods(backbone, [build_method("vanilla", backbone)], *CELL, options)
+        frame = store.load()
+        parts = [np.stack(frame[name].tolist()).sum(0) for name in ("intersection", "prediction", "label")]
+        intersection, prediction = (part.reshape(len(thresholds), 13) for part in parts[:2])
+        union = prediction + parts[2] - intersection
+        iou = np.divide(intersection, union, out=np.full(union.shape, np.nan), where=union > 0)
+        curves.append(100 * np.nanmean(iou, axis=1))
+        one = stored["backbones"][backbone]
+        assert one["miou"] == pytest.approx(curves[-1], abs=1e-4)
+        assert (one["run"], one["weights"]) == (store.folder.name, fingerprint(backbone, RunOptions()))
+    mean = np.mean(curves, axis=0)
+    assert stored["threshold"] == thresholds[int(mean.argmax())]
+    assert stored["mean"] == pytest.approx(mean, abs=1e-4)
+    assert (stored["images"], stored["seed"], sorted(stored["backbones"])) == (3, 0, sorted(BACKBONES))
+
+
+def test_only_the_first_images_count_even_where_more_are_stored(tmp_path: Path) -> None:
+    few = calibrated(tmp_path / "few", "vanilla", backbones=BACKBONES[:1], limit=2)
+    calibrated(tmp_path / "more", "vanilla", backbones=BACKBONES[:1], limit=4)
+    assert calibrated(tmp_path / "more", "vanilla", backbones=BACKBONES[:1], limit=2) == few
+
+
+def test_calibrating_one_method_keeps_the_others(tmp_path: Path) -> None:
+    first = calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1])
+    second = calibrated(tmp_path, "goca-described", backbones=BACKBONES[:1])
+    assert list(second["methods"]) == ["goca-described", "vanilla"]
+    assert second["methods"]["vanilla"] == first["methods"]["vanilla"]
+
+
+def test_tables_read_the_calibrated_threshold_and_mark_what_has_none(tmp_path: Path) -> None:
+    calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1])
+    with_threshold(tmp_path, 0.15)
+    methods = build_methods(["vanilla", "goca-described"], "pocket-sd15", "standard")
+    run_methods("pocket-sd15", methods, *CELL, RunOptions(limit=3, results=tmp_path))
+    rows = long_table(evaluate_runs(tmp_path))
+    found = {row["method"]: (row["threshold"], row["threshold_from"]) for row in rows.to_dict("records")}
+    # The runs of the calibration itself are no rows.
+    assert len(rows) == 2
+    assert found == {"vanilla": (0.15, "calibrated"), "goca-described": (0.0, "default")}
+    assert DEFAULT_NOTE in notes(rows)
+    for text in (scaling_table(rows), leaderboard(rows)):
+        marked = [line.split()[1] for line in text.splitlines() if "† [" in line]
+        assert marked == ["goca-described"]
+    calibrated_rows = rows[rows["method"] == "vanilla"]
+    assert DEFAULT_NOTE not in notes(calibrated_rows)
+
+
+def test_a_calibrated_threshold_changes_the_number(tmp_path: Path) -> None:
+    calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1])
+    run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], *CELL, RunOptions(limit=3, results=tmp_path))
+    scores = []
+    for threshold in (-0.4, 0.4):
+        with_threshold(tmp_path, threshold)
+        (one,) = evaluate_runs(tmp_path)
+        scores.append(one.score.miou)
+    assert scores[0] != scores[1]
+
+
+def test_on_its_own_images_the_threshold_is_not_used(tmp_path: Path) -> None:
+    calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1])
+    with_threshold(tmp_path, 0.15)
+    options = RunOptions(limit=2, split="calibration", results=tmp_path)
+    run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], *CELL, options)
+    (one,) = evaluate_runs(tmp_path)
+    assert (one.threshold, one.threshold_from) == (0.0, "default")
+
+
+def test_a_rule_without_threshold_is_not_marked(tmp_path: Path) -> None:
+    method = build_method("seg4diff", "pocket-sd3")
+    run_methods("pocket-sd3", [method], "pocket", "seg4diff", RunOptions(limit=1, results=tmp_path))
+    rows = long_table(evaluate_runs(tmp_path))
+    assert rows["threshold_from"].tolist() == ["none"]
+    assert DEFAULT_NOTE not in notes(rows)
+
+
+@pytest.mark.parametrize("protocol", ["goca", "seg4diff"])
+def test_a_protocol_without_a_choice_is_not_calibrated(protocol: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"protocol {protocol} "):
+        calibrate(BACKBONES, ["vanilla"], "pocket", protocol, RunOptions(limit=1, results=tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_that_lack_images_choose_nothing(tmp_path: Path) -> None:
+    stores = calibrate(BACKBONES[:1], ["vanilla"], *CELL, RunOptions(limit=2, results=tmp_path))
+    with pytest.raises(UserError, match="lacks 1 of 3 images"):
+        store_thresholds(stores, *CELL, RunOptions(limit=3, results=tmp_path))
+    assert not (tmp_path / "calibration" / "standard-pocket.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"methods": {"vanilla": {}}}', '{"methods": {"vanilla": 0}}'])
+def test_a_damaged_file_is_one_line(content: str, tmp_path: Path) -> None:
+    run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], *CELL, RunOptions(limit=1, results=tmp_path))
+    path = tmp_path / "calibration" / "standard-pocket.json"
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"standard-pocket\.json is not what calibrate wrote"):
+        evaluate_runs(tmp_path)
+
+
+def test_only_the_first_process_of_a_launcher_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["calibrate", "--backbone", "pocket-sd15", "--method", "vanilla", "--limit", "2"]
+    path = tmp_path / "calibration" / "standard-pocket.json"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    main([*command, "--results", str(tmp_path)])
+    assert not path.exists()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("RANK", "0")
+    main([*command, "--results", str(tmp_path)])
+    assert json.loads(path.read_text())["methods"]["vanilla"]["images"] == 2
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split()[0] == "vanilla"
+    assert printed[-1] == f"wrote {path}"
+
+
+def test_the_shipped_thresholds_follow_from_their_curves_and_from_the_shipped_twins() -> None:
+    content = json.loads(SHIPPED.read_text())
+    expected = {method.name for method in build_methods(None, "pocket-sd15", "standard")}
+    assert set(content["methods"]) == expected
+    for stored in content["methods"].values():
+        assert len(stored["backbones"]) == 5
+        assert tuple(stored["thresholds"]) == build("protocol", "standard").thresholds
+        curves = [one["miou"] for one in stored["backbones"].values()]
+        assert stored["mean"] == pytest.approx(np.mean(curves, axis=0), abs=1e-3)
+        chosen = stored["thresholds"].index(stored["threshold"])
+        assert stored["mean"][chosen] == max(stored["mean"])
+        for backbone, one in stored["backbones"].items():
+            assert one["weights"] == fingerprint(backbone, RunOptions())

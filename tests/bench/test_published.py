@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from segscale.bench.cli import main
+from segscale.bench.plan import RunOptions, build_methods
+from segscale.bench.published import NOTE, beside_published, comparable, read_published
+from segscale.bench.run import run_methods
+from segscale.bench.tables import evaluate_runs, long_table
+
+from segscale.catalogue import KINDS, Kind, config_file
+from segscale.errors import UserError
+from segscale.registry import build
+
+PAPER = Path(__file__).parents[2] / "results" / "paper.csv"
+ARXIV = {"GoCA": "2603.06178", "Seg4Diff": "2509.18096"}
+
+
+def test_the_table_of_facts_is_what_was_handed_over(seg4diff_parity: Path) -> None:
+    with (seg4diff_parity / "paper-results.csv").open() as file:
+        given = list(csv.DictReader(file))
+    ours = read_published(PAPER).to_dict("records")
+    assert len(ours) == len(given)
+    for here, there in zip(ours, given, strict=True):
+        assert here["arxiv"] == ARXIV[there["paper"]]
+        assert here["miou"] == float(there["mIoU"])
+        for column in ("paper", "method", "backbone", "training", "dataset", "protocol"):
+            assert here[column] == there[column]
+
+
+def test_every_name_that_is_compared_exists_here() -> None:
+    rows = comparable(read_published(PAPER))
+    for kind in KINDS:
+        for name in rows[kind].unique():
+            config_file(kind, name)
+    for row in rows.to_dict("records"):
+        methods = [method.name for method in build_methods([row["method"]], row["backbone"], row["protocol"])]
+        assert methods == [row["method"]]
+        assert row["dataset"] in build("protocol", row["protocol"]).datasets
+
+
+def test_what_was_trained_or_has_no_counterpart_is_not_compared() -> None:
+    rows = comparable(read_published(PAPER))
+    assert not rows.duplicated(["backbone", "method", "dataset", "protocol"]).any()
+    goca = rows[rows["protocol"] == "goca"]
+    # Vanilla and GoCA on four backbones, baseline on one, five datasets each.
+    assert len(goca) == 45
+    assert set(rows[rows["protocol"] == "seg4diff"]["published"]) == {
+        *(89.2, 62.0, 49.0, 34.2, 26.5),
+        *(86.1, 57.8, 43.4, 30.7, 23.8),
+        *(83.1, 50.6, 38.2, 23.9, 17.1),
+    }
+
+
+def renamed(path: Path, names: dict[Kind, str]) -> pd.DataFrame:
+    """The one stored run, as if it were of other names."""
+    return long_table(evaluate_runs(path)).assign(**names)
+
+
+def test_a_run_stands_beside_its_published_number(tmp_path: Path) -> None:
+    methods = build_methods(["goca"], "pocket-sd15", "goca")
+    run_methods("pocket-sd15", methods, "pocket", "goca", RunOptions(limit=2, results=tmp_path))
+    published = read_published(PAPER)
+    rows = renamed(tmp_path, {"backbone": "sd15", "dataset": "voc"})
+    text = beside_published(rows, published)
+    (line,) = (line for line in text.splitlines() if line.startswith("| goca"))
+    assert "| 60.7, arXiv 2603.06178" in line
+    assert "(2 images)" in line
+    assert f"{rows['miou'].iloc[0] - 60.7:+.1f}" in line
+    assert NOTE in text
+    for other in ({"backbone": "sd15 (untrained)"}, {"protocol": "standard"}, {"dataset": "context59"}):
+        assert "|" not in beside_published(rows.assign(**other), published)
+
+
+def test_the_command_says_where_nothing_is_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "--limit", "1", "--results", str(tmp_path)])
+    main(["table", "--paper", str(PAPER), "--results", str(tmp_path)])
+    assert capsys.readouterr().out.endswith("No stored run has a published counterpart.\n")
+
+
+@pytest.mark.parametrize("content", [None, "", "paper,miou\nx,1\n", "paper,miou\nx,high\n"])
+def test_another_file_is_one_line(content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "paper.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=r"paper\.csv"):
+        read_published(path)
