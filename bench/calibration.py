@@ -133,14 +133,15 @@ def _curve(store: RunStore, wanted: Sequence[str], rules: Protocol) -> tuple[Pla
     run = store.read()
     plan = Plan(**run["plan"])
     frame = store.load()
-    frame = frame[frame["image"].isin(wanted)]
+    frame = frame.loc[frame["image"].isin(wanted), :]
     missing = len(wanted) - len(frame) - len(store.skipped().keys() & set(wanted))
     if missing or frame.empty:
         what = f"{store.folder} lacks {missing or 'all'} of {len(wanted)} images"
         raise UserError(what, "run the same command again when all processes are done")
     areas = (areas_at(frame, index, len(run["classes"])) for index in range(len(plan.protocol["thresholds"])))
-    curve = (100 * mean_iou(*(part.sum(0).astype(np.float64) for part in one), rules.averaging) for one in areas)
-    miou = tuple(round(float(value), DIGITS) for value in curve)
+    totals = (tuple(part.sum(0).astype(np.float64) for part in one) for one in areas)
+    shares = (mean_iou(intersection, prediction, label, rules.averaging) for intersection, prediction, label in totals)
+    miou = tuple(round(100 * float(share), DIGITS) for share in shares)
     return plan, len(frame), Curve(plan.backbone["weights"], plan.backbone["dtype"], plan.identity, miou)
 
 

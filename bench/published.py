@@ -69,7 +69,7 @@ def comparable(published: pd.DataFrame) -> pd.DataFrame:
     What was trained on masks or has no counterpart here is left out.
     """
     rows = []
-    for row in published[published["training"] == UNTRAINED].to_dict("records"):
+    for row in published.to_dict("records"):
         protocol = PROTOCOLS.get(row["protocol"], "")
         names = {
             "backbone": BACKBONES.get(row["paper"], {}).get(row["backbone"]),
@@ -77,7 +77,7 @@ def comparable(published: pd.DataFrame) -> pd.DataFrame:
             "dataset": DATASETS.get(protocol, {}).get(row["dataset"]),
             "protocol": protocol,
         }
-        if all(names.values()):
+        if row["training"] == UNTRAINED and all(names.values()):
             rows.append({"arxiv": row["arxiv"], "published": row["miou"], **names})
     return pd.DataFrame(rows, columns=["arxiv", "published", "backbone", "method", "dataset", "protocol"])
 
