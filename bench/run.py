@@ -50,17 +50,13 @@ def rank_and_world() -> tuple[int, int]:
 
 @dataclass
 class _Cell:
-    """One method's share of the loop: its store, what is left to do, records not written yet, forwards of its images.
-
-    partners: methods that shared a forward with it, and itself.
-    """
+    """One method's share of the loop: its store, what is left to do, records not written, forwards of each image."""
 
     method: Method
     store: RunStore
     todo: frozenset[str]
     pending: list[Record] = field(default_factory=list)
     forwards: list[int] = field(default_factory=list)
-    partners: set[str] = field(default_factory=set)
 
     def flush(self) -> None:
         if self.pending:
@@ -166,8 +162,9 @@ def _loop(
             cell.store.skip(skipped)
             if cell.forwards:
                 cell.store.update(
-                    forwards_per_image=sum(cell.forwards) / len(cell.forwards),
-                    forwards_shared_by=sorted(cell.partners),
+                    forwards_alone=sum(cell.forwards) / len(cell.forwards),
+                    forwards_per_image=tally.forwards / tally.images,
+                    forwards_shared_by=[other.method.name for other in cells],
                     prompts_from_captions=tally.captioned / tally.images,
                 )
 
@@ -205,4 +202,3 @@ def _evaluate(
             seconds = shared + time.perf_counter() - start
             cells[number].pending.append(Record(sample.id, seconds, memory.read(), areas))
             cells[number].forwards.append(len(texts))
-            cells[number].partners.update(method.name for method, _ in group)

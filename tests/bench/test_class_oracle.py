@@ -5,19 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from segscale.bench.plan import RunOptions, build_backbone, build_dataset, build_methods
-from segscale.bench.prompting import names_of
-from segscale.bench.question import ask_everything, combined
+from segscale.bench.plan import RunOptions, build_methods
+from segscale.bench.question import combined
 from segscale.bench.run import run_methods
 from segscale.bench.tables import evaluate_runs, leaderboard, long_table, scaling_table
 from segscale.methods.method import ClassScores
 
-from segscale.catalogue import config_files
-from segscale.registry import build
-
 METHODS = ("vanilla", "goca-described")
 GAP = "pocket val (oracle - full)"
-TWINS = [name for name in config_files("backbone") if name.startswith("pocket-")]
 
 
 @pytest.fixture(scope="module")
@@ -63,28 +58,10 @@ def test_forwards_are_shown(results: Path) -> None:
     assert [cells(line)[at] for line in found] == ["forwards", "1", "1", "forwards", "3", "3"]
 
 
-def test_forwards_are_counted_per_method(tmp_path: Path) -> None:
-    methods = build_methods(["vanilla", "goca", "seg4diff-described"], "pocket-sd15", "standard")
-    stores = run_methods("pocket-sd15", methods, "pocket", "standard", RunOptions(limit=2, results=tmp_path))
-    found = {store.read()["plan"]["method"]["name"]: store.read() for store in stores}
-    assert {run["forwards_per_image"] for run in found.values()} == {1}
-    assert found["seg4diff-described"]["forwards_shared_by"] == ["seg4diff-described"]
-    assert "vanilla" in found["vanilla"]["forwards_shared_by"]
-
-
-@pytest.mark.parametrize("twin", TWINS)
-def test_groups_hold_every_class_once_and_whole(twin: str) -> None:
-    model = build_backbone(twin)
-    rules = build("protocol", "standard-full")
-    data = build_dataset("pocket", RunOptions(), rules)
-    rules = rules.resolved(data)
-    for method in build_methods(None, twin, "standard-full"):
-        asked = ask_everything(model, rules, method, names_of(rules, data), rules.vocabulary(data))
-        assert asked.class_ids == tuple(range(1, 13))
-        # Twelve names without anything between them fit some encoders.
-        assert len(asked.texts) > 1 or method.prompt.text == "names"
-        for one in asked.prompts:
-            assert not any(stream.cut for stream in model.tokenize(one.prompt))
+def test_forwards_of_other_methods_in_the_same_run_do_not_count(tmp_path: Path) -> None:
+    methods = build_methods(["vanilla", "seg4diff-described"], "pocket-sd15", "standard")
+    run_methods("pocket-sd15", methods, "pocket", "standard", RunOptions(limit=2, results=tmp_path))
+    assert long_table(evaluate_runs(tmp_path))["forwards"].tolist() == [1, 1]
 
 
 def test_a_class_that_stands_out_beats_one_that_is_only_stretched() -> None:
