@@ -274,18 +274,22 @@ def _reports() -> bool:
 
 
 def _write_tables(results: Path) -> pd.DataFrame:
-    """Prints the scaling table, writes CSV files and figure; returns the long table."""
+    """Prints methods x backbones, writes the scaling table, CSV files and figure; returns the long table."""
     from .figures import scaling_figure
+    from .matrix import method_matrix
     from .tables import class_table, evaluate_runs, long_table, notes, scaling_table
     from .writing import explained_writes
 
     evaluated = evaluate_runs(results)
     rows = long_table(evaluated)
-    print(scaling_table(rows))
+    print(method_matrix(rows))
     for note in notes(rows):
         print(f"\n{note}")
     print()
     with explained_writes(results):
+        long = results / "scaling.md"
+        long.write_text("\n\n".join([scaling_table(rows), *notes(rows)]) + "\n")
+        _print_written(long)
         for name, frame in (("scaling.csv", rows), ("classes.csv", class_table(evaluated))):
             frame.to_csv(results / name, index=False)
             _print_written(results / name)

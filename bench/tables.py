@@ -112,6 +112,11 @@ def evaluate_runs(results: Path) -> list[Evaluated]:
     return evaluated
 
 
+def method_label(method: dict[str, Any]) -> str:
+    """The method's name, and the attention that it reads where that is not what its paper reads."""
+    return f"{method['name']} (cross-attention)" if method.get("attention") == "cross" else method["name"]
+
+
 def backbone_label(backbone: dict[str, object]) -> str:
     return f"{backbone['name']} (untrained)" if backbone["untrained"] else str(backbone["name"])
 
@@ -129,7 +134,7 @@ def long_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
             {
                 "backbone": backbone_label(plan.backbone),
                 "parameters": one.run.get("parameters"),
-                "method": plan.method["name"],
+                "method": method_label(plan.method),
                 "dataset": plan.dataset["name"],
                 "split": plan.dataset["split"],
                 "protocol": one.protocol.name,
@@ -174,7 +179,7 @@ def class_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
         rows += [
             {
                 "backbone": backbone_label(one.plan.backbone),
-                "method": one.plan.method["name"],
+                "method": method_label(one.plan.method),
                 "dataset": one.plan.dataset["name"],
                 "protocol": one.protocol.name,
                 "class": name,
