@@ -11,10 +11,7 @@ from .tables import cell_text, millions
 
 
 def method_matrix(table: pd.DataFrame) -> str:
-    """Markdown of the long table: per dataset, split and protocol, mIoU with 95 % interval of every method and backbone.
-
-    Backbones go by size.
-    """
+    """Markdown of the long table: mIoU with 95 % interval per dataset, split and protocol; backbones go by size."""
     parts: list[str] = []
     groups: Any = table.groupby(["dataset", "split", "protocol"])
     for (dataset, split, protocol), group in groups:

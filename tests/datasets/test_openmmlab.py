@@ -14,6 +14,13 @@ def test_datasets_and_metrics_import_without_compiled_operators() -> None:
     assert import_mmseg("evaluation").IoUMetric
 
 
+def test_mmengine_sees_that_compiled_operators_are_missing() -> None:
+    import_mmseg("datasets")
+    from mmengine.utils.dl_utils.misc import mmcv_full_available
+
+    assert not mmcv_full_available()
+
+
 def test_a_compiled_operator_raises_only_when_it_is_called() -> None:
     import_mmseg("datasets")
     import torch
