@@ -47,6 +47,16 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A stored run on the calibration images. packages: versions of what it ran on."""
+
+    plan: Plan
+    packages: dict[str, str]
+    images: int
+    curve: Curve
+
+
+@dataclass(frozen=True)
 class Calibration:
     """A threshold and everything that it follows from. mean: of the backbones' curves."""
 
@@ -56,6 +66,7 @@ class Calibration:
     images: int
     seed: int
     version: str
+    packages: dict[str, str]
     backbones: dict[str, Curve]
 
 
@@ -84,10 +95,10 @@ def store_thresholds(
     """
     data, _ = _calibration_images(dataset, protocol, options)
     wanted = data.ids[: options.limit]
-    found: dict[str, list[tuple[Plan, int, Curve]]] = {}
+    found: dict[str, list[Measured]] = {}
     for store in stores:
-        plan, images, curve = _curve(store, wanted, build("protocol", protocol))
-        found.setdefault(plan.method["name"], []).append((plan, images, curve))
+        run = _measured(store, wanted, build("protocol", protocol))
+        found.setdefault(run.plan.method["name"], []).append(run)
     path = calibration_file(options.results, protocol, dataset)
     kept = _read(path)["methods"] if path.exists() else {}
     chosen = {name: asdict(choose(runs)) for name, runs in found.items()}
@@ -98,14 +109,22 @@ def store_thresholds(
     return path, {name: one["threshold"] for name, one in methods.items()}
 
 
-def choose(runs: Sequence[tuple[Plan, int, Curve]]) -> Calibration:
-    """One method's threshold from plan, number of images and curve of its runs, one per backbone."""
-    plan, images, _ = runs[0]
+def choose(runs: Sequence[Measured]) -> Calibration:
+    """One method's threshold from its runs, one per backbone."""
+    first, plan = runs[0], runs[0].plan
     thresholds = tuple(plan.protocol["thresholds"])
-    mean = np.mean([curve.miou for *_, curve in runs], axis=0).round(DIGITS)
+    mean = np.mean([run.curve.miou for run in runs], axis=0).round(DIGITS)
     best = max(range(len(thresholds)), key=lambda i: (mean[i], -abs(thresholds[i]), -thresholds[i]))
-    curves = dict(sorted((one.backbone["name"], curve) for one, _, curve in runs))
-    return Calibration(thresholds[best], thresholds, tuple(mean.tolist()), images, plan.seed, plan.version, curves)
+    return Calibration(
+        threshold=thresholds[best],
+        thresholds=thresholds,
+        mean=tuple(mean.tolist()),
+        images=first.images,
+        seed=plan.seed,
+        version=plan.version,
+        packages=first.packages,
+        backbones=dict(sorted((run.plan.backbone["name"], run.curve) for run in runs)),
+    )
 
 
 def calibrated_threshold(results: Path, protocol: str, dataset: str, method: str) -> float | None:
@@ -129,7 +148,7 @@ def _calibration_images(dataset: str, protocol: str, options: RunOptions) -> tup
     return data, options
 
 
-def _curve(store: RunStore, wanted: Sequence[str], rules: Protocol) -> tuple[Plan, int, Curve]:
+def _measured(store: RunStore, wanted: Sequence[str], rules: Protocol) -> Measured:
     run = store.read()
     plan = Plan(**run["plan"])
     frame = store.load()
@@ -142,7 +161,8 @@ def _curve(store: RunStore, wanted: Sequence[str], rules: Protocol) -> tuple[Pla
     totals = (tuple(part.sum(0).astype(np.float64) for part in one) for one in areas)
     shares = (mean_iou(intersection, prediction, label, rules.averaging) for intersection, prediction, label in totals)
     miou = tuple(round(100 * float(share), DIGITS) for share in shares)
-    return plan, len(frame), Curve(plan.backbone["weights"], plan.backbone["dtype"], plan.identity, miou)
+    curve = Curve(plan.backbone["weights"], plan.backbone["dtype"], plan.identity, miou)
+    return Measured(plan, run["packages"], len(frame), curve)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from segscale.bench.calibration import Curve, calibrate, choose, store_thresholds
+from segscale.bench.calibration import Curve, Measured, calibrate, choose, store_thresholds
 from segscale.bench.cli import main
 from segscale.bench.identity import Plan
 from segscale.bench.plan import RunOptions, build_method, build_methods, fingerprint
@@ -40,7 +40,7 @@ def choice(*curves: tuple[float, ...]) -> float:
         Plan({"name": str(number)}, {"name": "m"}, {}, {"thresholds": [-0.2, -0.1, 0.0, 0.1]}, 0, "1")
         for number in range(len(curves))
     ]
-    runs = [(plan, 3, Curve("w", "float32", "r", curve)) for plan, curve in zip(plans, curves, strict=True)]
+    runs = [Measured(plan, {}, 3, Curve("w", "float32", "r", curve)) for plan, curve in zip(plans, curves, strict=True)]
     return choose(runs).threshold
 
 
