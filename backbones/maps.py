@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -109,7 +110,7 @@ class AttentionMaps:
     text: site -> float32 ``(pixels, tokens)``, tokens of all text streams side by side, averaged over heads.
     pixels: site -> ``(query pixels, key pixels)`` in the precision asked for, averaged over heads.
     weighted: (site, rule) -> as ``text``, heads weighed by the rule (averaged where a site has no out projection).
-    similarity: (site, measure) -> float32 scalar.
+    similarity: (site, measure) -> float32 scalar. derived: what methods made of these maps and others may use again.
     Probabilities come from one softmax over all keys of the module, so a joint site's rows do not sum to one.
     """
 
@@ -119,6 +120,7 @@ class AttentionMaps:
     pixels: dict[str, Tensor] = field(default_factory=dict)
     weighted: dict[tuple[str, HeadWeighting], Tensor] = field(default_factory=dict)
     similarity: dict[tuple[str, LayerSimilarity], Tensor] = field(default_factory=dict)
+    derived: dict[Hashable, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def only(self, request: MapRequest) -> AttentionMaps:
         """The part that ``request`` asks for, so that a method never sees what others asked for."""

@@ -15,8 +15,16 @@ from .resizing import resized_pixels
 def spatial_affinity(maps: AttentionMaps, sites: Sequence[str], side: int, renormalised: bool = False) -> Tensor:
     """Mean over sites of the resized self-attention, ``(side^2, side^2)``, query x key.
 
-    Rows of a g x g site sum to about ``(side / g)^2`` (published), or to one if ``renormalised``.
+    Rows of a g x g site sum to about ``(side / g)^2`` (published), or to one if ``renormalised``. Methods of one image
+    share the result.
     """
+    key = ("spatial affinity", tuple(sites), side, renormalised)
+    if key not in maps.derived:
+        maps.derived[key] = _spatial_affinity(maps, sites, side, renormalised)
+    return maps.derived[key]
+
+
+def _spatial_affinity(maps: AttentionMaps, sites: Sequence[str], side: int, renormalised: bool) -> Tensor:
     grid = Grid(side, side)
     total = resized_pixels(maps.pixels[sites[0]], maps.sites[sites[0]].grid, grid, renormalised)
     # A map that needed no resize may be the capture's own.
