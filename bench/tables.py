@@ -124,7 +124,8 @@ def backbone_label(backbone: dict[str, object]) -> str:
 def long_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
     """One row per run; mIoU, its interval and accuracy in percent, seconds per image, peak memory in MiB.
 
-    threshold_from: as of ``Evaluated``. forwards: of the denoiser that the method alone needs per image;
+    threshold_from: as of ``Evaluated``. forwards: of the denoiser that the method alone needs per image, unknown
+    of a run that was killed;
     in seconds_per_image those that it shared are divided.
     """
     rows = []
@@ -267,7 +268,7 @@ def leaderboard(table: pd.DataFrame) -> str:
                 "seed": ranked["seed"],
                 "weights": ranked["weights"],
                 "dtype": ranked["dtype"],
-                "forwards": ranked["forwards"].map("{:.3g}".format),
+                "forwards": ["-" if pd.isna(count) else f"{count:.3g}" for count in ranked["forwards"]],
                 "s / image": ranked["seconds_per_image"].map("{:.3f}".format),
                 "peak MiB": ranked["peak_mib"].map("{:.0f}".format),
                 "version": ranked["version"],

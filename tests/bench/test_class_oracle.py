@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -62,6 +63,17 @@ def test_forwards_of_other_methods_in_the_same_run_do_not_count(tmp_path: Path) 
     methods = build_methods(["vanilla", "seg4diff-described"], "pocket-sd15", "standard")
     run_methods("pocket-sd15", methods, "pocket", "standard", RunOptions(limit=2, results=tmp_path))
     assert long_table(evaluate_runs(tmp_path))["forwards"].tolist() == [1, 1]
+
+
+def test_forwards_of_a_killed_run_are_unknown(tmp_path: Path) -> None:
+    options = RunOptions(limit=1, results=tmp_path)
+    (store,) = run_methods(
+        "pocket-sd15", build_methods(["vanilla"], "pocket-sd15", "standard"), "pocket", "standard", options
+    )
+    path = store.folder / "run.json"
+    path.write_text(json.dumps({key: value for key, value in store.read().items() if "forwards" not in key}))
+    header, _, row = (line for line in leaderboard(long_table(evaluate_runs(tmp_path))).splitlines() if "|" in line)
+    assert cells(row)[cells(header).index("forwards")] == "-"
 
 
 def test_a_class_that_stands_out_beats_one_that_is_only_stretched() -> None:
