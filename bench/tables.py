@@ -124,9 +124,8 @@ def backbone_label(backbone: dict[str, object]) -> str:
 def long_table(evaluated: Iterable[Evaluated]) -> pd.DataFrame:
     """One row per run; mIoU, its interval and accuracy in percent, seconds per image, peak memory in MiB.
 
-    threshold_from: as of ``Evaluated``. forwards: of the denoiser that the method alone needs per image, unknown
-    of a run that was killed;
-    in seconds_per_image those that it shared are divided.
+    threshold_from: as of ``Evaluated``. forwards: of the denoiser that the method alone needs per image, unknown of a
+    run that was killed; in seconds_per_image those that it shared are divided.
     """
     rows = []
     for one in evaluated:
