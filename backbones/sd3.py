@@ -21,8 +21,9 @@ from .tokens import StreamTokens, stream_tokens
 class StableDiffusion3(Backbone):
     """Text columns: both CLIP encoders (same tokens, same columns), then ``t5_tokens`` of T5.
 
-    with_t5: without it those columns are zero rows, ordinary unmasked keys of every softmax (as in the
-    released pipeline). SD3.5's second, image-only attention is a site of its own, ``vit-block<i>-dual``.
+    with_t5: without it those columns are zero rows, ordinary unmasked keys of every softmax (as in the released
+    pipeline), unless ``zero_rows`` is False: then the denoiser gets the CLIP rows alone. SD3.5's second, image-only
+    attention is a site of its own, ``vit-block<i>-dual``.
     """
 
     pipeline_class = StableDiffusion3Pipeline
@@ -30,11 +31,12 @@ class StableDiffusion3(Backbone):
     denoiser_part = "transformer"
     dropped_parts = ("feature_extractor", "image_encoder")
 
-    def __init__(self, t5_tokens: int, with_t5: bool, **arguments: Any) -> None:
+    def __init__(self, t5_tokens: int, with_t5: bool, zero_rows: bool = True, **arguments: Any) -> None:
         if not with_t5:
             arguments |= {"text_encoder_3": None, "tokenizer_3": None}
         super().__init__(**arguments)
         self.t5_tokens = t5_tokens
+        self.zero_rows = zero_rows
 
     @property
     def patch(self) -> int:
@@ -71,6 +73,8 @@ class StableDiffusion3(Backbone):
             do_classifier_free_guidance=False,
             max_sequence_length=self.t5_tokens,
         )
+        if self.pipeline.tokenizer_3 is None and not self.zero_rows:
+            states = states[:, : self.pipeline.tokenizer.model_max_length]
         return Conditioning({"encoder_hidden_states": states, "pooled_projections": pooled}, states.shape[1])
 
     def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:

@@ -105,7 +105,10 @@ def _answers(
         Thread(target=work, daemon=True).start()
     try:
         for count, index in enumerate(indices):
-            tasks.put(data[index])
+            try:
+                tasks.put(data[index])
+            except UserError as error:
+                answers.put((data.ids[index], NoCaptionError(error.what, refused=True)))
             if count >= workers:
                 yield _taken(answers)
         for _ in range(min(workers, len(indices))):

@@ -258,12 +258,12 @@ def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> lis
     from .run import run_methods
 
     _quiet_libraries()
-    stores: list[RunStore] = []
-    for backbone, dataset, protocol in product(backbones, arguments.dataset, arguments.protocol):
-        for options in variants:
-            methods = build_methods(arguments.method, backbone, protocol)
-            stores += run_methods(backbone, methods, dataset, protocol, options)
-    return stores
+    cells = [
+        (backbone, build_methods(arguments.method, backbone, protocol), dataset, protocol, options)
+        for backbone, dataset, protocol in product(backbones, arguments.dataset, arguments.protocol)
+        for options in variants
+    ]
+    return [store for cell in cells for store in run_methods(*cell)]
 
 
 def _reports() -> bool:

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from segscale.errors import UserError
+
 from ..backbones.backbone import Backbone
 from ..datasets.prompts import class_prompt
 from ..methods.method import Method
@@ -83,6 +85,9 @@ def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> 
     Plain and observed forwards alternate, after one of each that does not count.
     """
     settings = methods[0].settings
+    apart = [one.name for one in methods if (one.settings, one.prompt.text) != (settings, methods[0].prompt.text)]
+    if apart:
+        raise UserError(f"{apart[0]} cannot share a forward with {methods[0].name}", "measure them one by one")
     backbone.check_size(settings.image_size)
     requests = [method.request(backbone.sites(settings.image_size)) for method in methods]
     merged = reduce(or_, requests)
@@ -112,8 +117,8 @@ def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> 
         image=encode,
         plain=_middle([first for first, _ in pairs]),
         observed=_middle([second for _, second in pairs]),
-        text_maps=len(merged.text),
-        pixel_maps=len(merged.pixels),
+        text_maps=len(merged.text | {site for site, _ in merged.weighted}),
+        pixel_maps=len(merged.pixels | {site for site, _ in merged.similar}),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..backbones.maps import Recommended
 from ..datasets.dataset import Dataset
 from ..methods.method import Method
 from .identity import Plan, plain
+from .prompting import names_of
 from .protocol import Protocol
 
 
@@ -27,8 +29,8 @@ class RunOptions:
     """Choices of a run beside the four names.
 
     weights, split, data_root: instead of the configs' own. captions: a caption file. limit: only the first images.
-    skip_bad: leave unusable images out and list them. seed: of the noise. untrained: random denoiser weights.
-    results: folder that holds ``runs/``.
+    skip_bad: leave unusable images out and list them. backbone_arguments: instead of the config's. seed: of the
+    noise. untrained: random denoiser weights. results: folder that holds ``runs/``.
     """
 
     weights: str | None = None
@@ -37,6 +39,7 @@ class RunOptions:
     captions: Path | None = None
     limit: int | None = None
     skip_bad: bool = False
+    backbone_arguments: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     untrained: bool = False
     results: Path = Path("results")
@@ -44,11 +47,11 @@ class RunOptions:
 
 
 def build_backbone(
-    name: str, load: LoadOptions | None = None, weights: str | None = None, untrained: bool = False
+    name: str, load: LoadOptions | None = None, weights: str | None = None, untrained: bool = False, **arguments: Any
 ) -> Backbone:
-    """The loaded backbone; ``weights`` replace the config's."""
-    overrides = {} if weights is None else {"weights": weights, "denoiser_weights": None}
-    return build("backbone", name, load=load or LoadOptions(), untrained=untrained, **overrides)
+    """The loaded backbone; ``weights`` and ``arguments`` replace the config's."""
+    overrides: dict[str, Any] = {} if weights is None else {"weights": weights, "denoiser_weights": None}
+    return build("backbone", name, load=load or LoadOptions(), untrained=untrained, **overrides, **arguments)
 
 
 def build_method(name: str, backbone: str, image_size: int | None = None) -> Method:
@@ -66,10 +69,13 @@ def preset(method: str, backbone: str) -> dict[str, Any]:
 
 
 def build_methods(names: Sequence[str] | None, backbone: str, protocol: str) -> list[Method]:
-    """Methods by name, or all that the protocol can evaluate. Raises UserError for one that it cannot."""
+    """Methods by name, or all that suit the protocol. Raises UserError for one that it cannot evaluate."""
     rules: Protocol = build("protocol", protocol)
     methods = [build_method(name, backbone) for name in names or config_files("method")]
     fitting = [method for method in methods if method.clusters == (rules.matching is not None)]
+    if not names and rules.background_rule != "none":
+        # A prompt of class names alone has no word for the background that competes.
+        fitting = [method for method in fitting if method.prompt.text != "names"]
     if names and len(fitting) < len(methods):
         wrong = next(method.name for method in methods if method not in fitting)
         kind = "nameless clusters" if rules.matching is None else "classes"
@@ -102,15 +108,19 @@ def _backbone_identity(name: str, options: RunOptions) -> dict[str, Any]:
         apart = weights_fingerprint(config["denoiser_weights"], None, f"{part}/config.json", options.load.offline)
         config["denoiser_weights"] = apart
     rules = {key: value for key, value in config.items() if key not in DESCRIPTIVE}
-    return rules | {
-        "name": name,
-        "weights": fingerprint(name, options),
-        "variant": options.load.variant,
-        "dtype": options.load.dtype,
-        "text_dtype": options.load.text_dtype or options.load.dtype,
-        "quantize": options.load.quantize,
-        "untrained": options.untrained,
-    }
+    return (
+        rules
+        | dict(options.backbone_arguments)
+        | {
+            "name": name,
+            "weights": fingerprint(name, options),
+            "variant": options.load.variant,
+            "dtype": options.load.dtype,
+            "text_dtype": options.load.text_dtype or options.load.dtype,
+            "quantize": options.load.quantize,
+            "untrained": options.untrained,
+        }
+    )
 
 
 def fingerprint(backbone: str, options: RunOptions) -> str:
@@ -133,10 +143,16 @@ def make_plan(backbone: str, method: Method, dataset: Dataset, protocol: Protoco
         backbone=plain(_backbone_identity(backbone, options)),
         method=plain(method.parameters),
         dataset={"name": dataset.name, "split": dataset.split, "images": ids} | plain(dataset.choices),
-        protocol=plain(protocol.rules),
+        protocol=plain(protocol.rules | _names_and_order(protocol, dataset)),
         seed=options.seed,
         version=segscale.__version__,
     )
+
+
+def _names_and_order(protocol: Protocol, dataset: Dataset) -> dict[str, Any]:
+    """What the protocol's tables say of this dataset."""
+    names = hashlib.sha256(json.dumps(names_of(protocol, dataset)).encode()).hexdigest()
+    return {"class_names": names, "label_order": protocol.label_orders.get(dataset.name)}
 
 
 def run_folder(results: Path, plan: Plan) -> Path:

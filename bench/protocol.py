@@ -21,6 +21,8 @@ BACKGROUND_WORD = "background"
 
 Averaging = Literal["all", "in-ground-truth", "every-class"]
 BEST = "best"
+# Rules that change no stored area, and those of other datasets.
+NOT_STORED = ("threshold", "averaging", "datasets", "listed_only", "label_orders")
 
 
 @PROTOCOLS.register_module()
@@ -36,6 +38,7 @@ class Protocol:
     merged_labels: pairs of an id and the id that it becomes in every label.
     caption_background: append "background" to captions. add_missing: append classes that a caption leaves out.
     datasets: by dataset name, fields that differ there; its ``arguments`` go to the dataset's constructor.
+    listed_only: other datasets are refused, because the paper says nothing of them.
 
     background_rule, thresholds, absent: as of ``Decision``; areas at all thresholds are stored. threshold: the one
     that a table reads, or ``best``: the best of the sweep on the very images evaluated, which tables mark.
@@ -68,6 +71,7 @@ class Protocol:
     prompted_edges: tuple[int, int] | None = None
     merged_labels: tuple[tuple[int, int], ...] = ()
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    listed_only: bool = False
     matching: MatchingUnit | None = None
     evaluated_edges: tuple[int, int] | None = None
     cropped: bool = True
@@ -87,7 +91,7 @@ class Protocol:
     @property
     def rules(self) -> dict[str, Any]:
         """What changes stored areas; threshold and averaging are chosen when a table is made."""
-        return {key: value for key, value in asdict(self).items() if key not in ("threshold", "averaging", "datasets")}
+        return {key: value for key, value in asdict(self).items() if key not in NOT_STORED}
 
     def without_background(self) -> Protocol:
         """These rules for a dataset that has no background class: only classes compete."""
@@ -101,6 +105,9 @@ class Protocol:
 
     def arguments_of(self, dataset: str) -> dict[str, Any]:
         """What these rules want of a dataset's constructor: its split, its view of the background."""
+        if self.listed_only and dataset not in self.datasets:
+            there = ", ".join(self.datasets)
+            raise UserError(f"protocol {self.name} says nothing of {dataset}", f"it knows: {there}; or use standard")
         return dict(self.datasets.get(dataset, {}).get("arguments", {}))
 
     def background_id(self, dataset: Dataset) -> int | None:

@@ -98,10 +98,24 @@ def effects(backbones: Sequence[str], dataset: str, options: RunOptions) -> pd.D
     """One row per quirk and backbone: mIoU as published and what mending it adds, in points, with its interval."""
     rows: list[dict[str, Any]] = []
     for backbone in backbones:
+        rows += _zero_rows(backbone, dataset, options)
         for kind, names, cells_of in (("method", METHODS, method_cells), ("protocol", PROTOCOLS, protocol_cells)):
             for name in names:
                 rows += _measured(kind, name, backbone, [*cells_of(name, backbone)], dataset, options)
     return pd.DataFrame(rows)
+
+
+def _zero_rows(backbone: str, dataset: str, options: RunOptions) -> list[dict[str, Any]]:
+    """The zero rows of a dropped T5, where the backbone has them."""
+    if load_config("backbone", backbone).get("with_t5", True):
+        return []
+    rules: Protocol = build("protocol", METHODS["seg4diff"])
+    method: Method = build("method", "seg4diff", **preset("seg4diff", backbone))
+    without = replace(options, backbone_arguments={"zero_rows": False})
+    scored = [_areas(run_methods(backbone, [method], dataset, rules, one)[0], rules) for one in (options, without)]
+    effect = difference(scored[1], scored[0], (rules.averaging, rules.averaging))
+    cell = Cell(method, rules, "zero_rows", "zero rows of the dropped T5 are keys of every softmax")
+    return [_row("backbone", "seg4diff", cell, backbone, effect, len(scored[0].label))]
 
 
 def _measured(

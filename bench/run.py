@@ -50,13 +50,18 @@ def rank_and_world() -> tuple[int, int]:
 
 @dataclass
 class _Cell:
-    """One method's share of the loop: its store, what is left to do, records not written, forwards of each image."""
+    """One method's share of the loop.
+
+    todo: ids left to do. pending: records not written yet. forwards: of each image, if the method were alone.
+    captioned: images whose prompt a caption made.
+    """
 
     method: Method
     store: RunStore
     todo: frozenset[str]
     pending: list[Record] = field(default_factory=list)
     forwards: list[int] = field(default_factory=list)
+    captioned: int = 0
 
     def flush(self) -> None:
         if self.pending:
@@ -66,11 +71,10 @@ class _Cell:
 
 @dataclass
 class _Tally:
-    """What the loop did: images, forwards, and prompts made of captions."""
+    """What the loop did."""
 
     images: int = 0
     forwards: int = 0
-    captioned: int = 0
 
 
 def run_methods(
@@ -92,13 +96,14 @@ def run_methods(
     cells = [_open_cell(method, backbone, data, rules, options, rank, my_ids) for method in methods]
     missing = [index for index in mine if any(ids[index] in cell.todo for cell in cells)]
     if missing:
-        model = build_backbone(backbone, pinned(backbone, options), options.weights, options.untrained)
+        load, arguments = pinned(backbone, options), options.backbone_arguments
+        model = build_backbone(backbone, load, options.weights, options.untrained, **arguments)
         for cell in cells:
             cell.store.update(parameters=sum(p.numel() for p in model.denoiser.parameters()), device=str(model.device))
         _loop(model, cells, data, rules, missing, options)
     for cell in cells:
         done = len(cell.store.done())
-        finished = done + len(cell.store.skipped()) >= len({ids[index] for index in wanted})
+        finished = done + len(cell.store.skipped()) >= len(wanted)
         cell.store.update(status="complete" if finished else "running", images=done)
     return [cell.store for cell in cells]
 
@@ -147,7 +152,8 @@ def _loop(
             except UserError as error:
                 if not options.skip_bad:
                     raise
-                skipped[ids[index]] = error.what
+                again = ids[index] in ids[:index]
+                skipped[f"{ids[index]} (again)" if again else ids[index]] = error.what
                 continue
             waiting = [cell for cell in cells if sample.id in cell.todo]
             _evaluate(model, waiting, ask, data, rules, sample, options.seed, memory, tally)
@@ -161,11 +167,13 @@ def _loop(
             cell.flush()
             cell.store.skip(skipped)
             if cell.forwards:
+                stored = cell.store.read()
                 cell.store.update(
+                    asked=stored.get("asked", 0) + len(cell.forwards),
+                    captioned=stored.get("captioned", 0) + cell.captioned,
                     forwards_alone=sum(cell.forwards) / len(cell.forwards),
                     forwards_per_image=tally.forwards / tally.images,
                     forwards_shared_by=[other.method.name for other in cells],
-                    prompts_from_captions=tally.captioned / tally.images,
                 )
 
 
@@ -183,7 +191,6 @@ def _evaluate(
     """One image through every cell; cells whose noised image and prompt are the same share a forward."""
     asked = [ask(cell.method, sample) for cell in cells]
     tally.images += 1
-    tally.captioned += all(one.captioned for one in asked)
     groups: dict[tuple[CaptureSettings, tuple[str, ...]], list[int]] = defaultdict(list)
     for number, one in enumerate(asked):
         groups[cells[number].method.settings, one.texts].append(number)
@@ -202,3 +209,4 @@ def _evaluate(
             seconds = shared + time.perf_counter() - start
             cells[number].pending.append(Record(sample.id, seconds, memory.read(), areas))
             cells[number].forwards.append(len(texts))
+            cells[number].captioned += asked[number].captioned

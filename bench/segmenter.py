@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from segscale.errors import UserError
 from segscale.prompt import Prompt
@@ -119,9 +121,11 @@ class Segmenter:
 
         Raises UserError for an empty class list, a repeated name, or names too long for the text encoder.
         """
-        prompt = _prompt(classes, caption)
+        prompt = _prompt(classes, caption, self.method.stretched)
         _check_length(prompt, self.backbone.tokenize(prompt))
         threshold = self.threshold if prompt.background else ALONE_THRESHOLD
+        if not self.method.stretched:
+            threshold = 0.0
         sites = self.backbone.sites(self.method.settings.image_size)
         maps = self.backbone.capture(
             image, prompt, self.method.request(sites), self.method.settings, image_generator(seed, NOISE_NAME, "")
@@ -134,16 +138,24 @@ class Segmenter:
             image,
             tuple(classes),
             label_maps(scores, ids, decision, size)[0].astype(np.uint8),
-            resize_scores(scores.classes, size).numpy(),
+            resize_scores(_visible(scores.classes, self.method.stretched), size).numpy(),
         )
 
 
-def _prompt(classes: Sequence[str], caption: str | None) -> Prompt:
+def _visible(maps: Tensor, stretched: bool) -> Tensor:
+    """Raw attention is shown relative to its largest value."""
+    return maps if stretched or not len(maps) else maps / maps.max().clamp(min=torch.finfo(maps.dtype).tiny)
+
+
+def _prompt(classes: Sequence[str], caption: str | None, stretched: bool) -> Prompt:
+    """Raw attention has no natural threshold, so a background word competes there."""
     if len(set(classes)) < len(classes):
         raise UserError("a class is named twice", "name each once")
     if BACKGROUND in classes:
         raise UserError(f"{BACKGROUND!r} is what is left over, not a class", "leave it out")
-    return class_prompt(classes) if caption is None else caption_prompt(caption, classes)
+    if caption is not None:
+        return caption_prompt(caption, classes)
+    return class_prompt(classes, () if stretched else (BACKGROUND,))
 
 
 def _check_length(prompt: Prompt, tokens: tuple[StreamTokens, ...]) -> None:
@@ -167,5 +179,7 @@ def load(
     threshold = build("protocol", protocol).threshold
     if threshold == BEST:
         raise UserError(f"protocol {protocol} chooses its threshold with the labels", "name standard instead")
-    model = build_backbone(backbone, load_options, weights)
-    return Segmenter(model, build_method(method, backbone), threshold)
+    built = build_method(method, backbone)
+    if built.clusters:
+        raise UserError(f"{method} gives masks without names", "name another method, see: segscale list")
+    return Segmenter(build_backbone(backbone, load_options, weights), built, threshold)

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from segscale.errors import UserError
 from segscale.registry import DATASETS
 
+from .dataset import IGNORE_LABEL
 from .derive import Derivation, ListFile, MatFile, RunLengths
 from .folder import (
     DOCUMENTATION,
@@ -27,6 +28,7 @@ from .folder import (
     prepare_command,
 )
 from .labels import LabelTable
+from .names import class_names
 
 UNPACK = "unpack VOC 2010 and name its folder with --data-root"
 MASKS = "SegmentationClassContext"
@@ -56,7 +58,8 @@ def raw_table() -> NDArray[np.uint8]:
 class PascalContext(FolderDataset):
     """data_root: the folder that holds ``VOCdevkit``. Masks hold 0 to 59, as mmsegmentation's.
 
-    The split ``segmentation-train`` is the train list of VOC 2010's segmentation task, on which GoCA evaluates.
+    order: of the classes; ``goca`` is that of its published code. The split ``segmentation-train`` is the train list
+    of VOC 2010's segmentation task, on which GoCA evaluates.
     """
 
     # trainval_merged.json and the .mat files differ by three images.
@@ -70,7 +73,9 @@ class PascalContext(FolderDataset):
         data_root: str | None = None,
         calibration_images: int = 100,
         captions: str | None = None,
+        order: Literal["alphabetical", "goca"] = "alphabetical",
     ) -> None:
+        self.order = order
         self.root = Path(data_root or f"data/{name}").expanduser() / "VOCdevkit" / "VOC2010"
         super().__init__(name, split, background, calibration_images, captions)
 
@@ -85,7 +90,19 @@ class PascalContext(FolderDataset):
         need(self.root / MASKS, f"make it with: {prepare}")
         classes, palette = mmseg_metainfo("PascalContextDataset")
         entries = mmseg_entries("PascalContextDataset", self.root, "JPEGImages", MASKS, listed)
-        return Layout(classes, palette, LabelTable.consecutive(len(classes)), entries, prepare=prepare)
+        wanted = self._order(classes)
+        table = LabelTable.of({value: id for id, value in enumerate(wanted)} | {IGNORE_LABEL: IGNORE_LABEL})
+        return Layout([classes[i] for i in wanted], [palette[i] for i in wanted], table, entries, prepare=prepare)
+
+    def _order(self, classes: Sequence[str]) -> list[int]:
+        """The value that each class id has in a mask; GoCA counts classes in an order of its own."""
+        if self.order == "alphabetical":
+            return [*range(len(classes))]
+        return [0, *(classes.index(row[0]) for row in class_names("goca", "context") if row)]
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        return super().choices | ({} if self.order == "alphabetical" else {"order": self.order})
 
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:

@@ -54,6 +54,8 @@ class Method(ABC):
     name: str
     clusters: ClassVar[bool] = False
     """Whether scores are maps of nameless clusters instead of the prompt's classes."""
+    stretched: bool = True
+    """Whether scores are stretched to [0, 1], rather than raw attention."""
     quirks: ClassVar[Mapping[str, str]] = {}
     """What the published code does and the paper does not say, by the argument that switches it."""
 

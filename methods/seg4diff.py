@@ -14,7 +14,6 @@ from segscale.registry import METHODS
 from ..backbones.maps import AttentionMaps, CaptureSettings, MapRequest, Recommended, Timestep
 from ..backbones.reductions import HeadWeighting
 from ..backbones.sites import Site
-from ..backbones.tokens import StreamTokens
 from .head_weights import OneHead
 from .method import ClassScores, Method, PromptReading
 from .rescaling import merged_columns, prominence, strongest, word_maps
@@ -36,7 +35,7 @@ class Seg4Diff(Method):
     steps: of the schedule, of which the entry 8 from the end is used; timestep: ``t`` instead. resize,
     posterior: of the image; with ``bicubic`` and ``sample`` a forward can be shared with GoCA. On a backbone without
     joint attention the same rule reads cross-attention, and tables say so.
-    The last five arguments switch what the published code does and the paper does not say, see ``quirks``.
+    The last four arguments switch what the published code does and the paper does not say, see ``quirks``.
     """
 
     quirks = MappingProxyType(
@@ -45,7 +44,6 @@ class Seg4Diff(Method):
             "shift_by": "Flux's resolution shift is made of the channel count, not of the number of image tokens",
             "reading": "names are tokenised alone and counted one after the other, whatever the prompt's tokens are",
             "guarded": "a class beyond the text encoder's end is the mean of nothing, NaN, which wins every pixel",
-            "zero_rows": "zero rows of the dropped T5 take part in the softmax",
         }
     )
 
@@ -65,7 +63,6 @@ class Seg4Diff(Method):
         shift_by: Literal["image-tokens", "latent-channels"] = "image-tokens",
         reading: Literal["published", "described"] = "published",
         guarded: bool = False,
-        zero_rows: bool = True,
     ) -> None:
         self.name = name
         self.sites = tuple(sites or recommended.grounding_sites or [recommended.reference_site])
@@ -75,7 +72,7 @@ class Seg4Diff(Method):
         self.attention = recommended.attention
         self.reading: Literal["published", "described"] = reading
         self.guarded = guarded
-        self.zero_rows = zero_rows
+        self.stretched = normalise_classes
         level = Timestep(index=-STEPS_FROM_THE_END, steps=steps) if timestep is None else Timestep(t=timestep)
         self._settings = CaptureSettings(
             image_size=recommended.image_size,
@@ -102,8 +99,6 @@ class Seg4Diff(Method):
     def __call__(self, maps: AttentionMaps) -> ClassScores:
         grid = maps.sites[self.sites[0]].grid
         text = [maps.text[site] if self._rule is None else maps.weighted[site, self._rule] for site in self.sites]
-        if not self.zero_rows:
-            text = [_without_zero_rows(one, maps.tokens) for one in text]
         tokens = torch.stack(text).mean(0).T.unflatten(1, (grid.height, grid.width))
         classes, background = merged_columns(maps.tokens)
         evidence = self._evidence(tokens, classes)
@@ -123,12 +118,6 @@ class Seg4Diff(Method):
     @property
     def _rule(self) -> HeadWeighting | None:
         return None if self.head is None else OneHead(self.head)
-
-
-def _without_zero_rows(text: Tensor, streams: Sequence[StreamTokens]) -> Tensor:
-    """``(pixels, tokens)`` as if the softmax had left out the columns that no text stream fills."""
-    filled = max(stream.offset + stream.length for stream in streams)
-    return text / (1 - text[:, filled:].sum(1, keepdim=True))
 
 
 def _stretched(maps: Tensor) -> Tensor:

@@ -4,4 +4,3 @@ _base_ = ["./seg4diff.py"]
 
 reading = "described"
 guarded = True
-zero_rows = False

@@ -15,7 +15,9 @@ averaging = "every-class"
 names = "goca"
 caption_background = True
 add_missing = False
+listed_only = True
 datasets = {
+    "pocket": dict(),
     "voc": dict(
         names_of="voc",
         present_from="annotations",
@@ -26,7 +28,7 @@ datasets = {
         names_of="context",
         caption_background=False,
         add_missing=True,
-        arguments=dict(split="segmentation-train", background=True),
+        arguments=dict(split="segmentation-train", background=True, order="goca"),
     ),
     "cityscapes": dict(names_of="cityscapes", caption_background=False, arguments=dict(background=True)),
     "ade20k": dict(names_of="ade20k", arguments=dict(background=True)),

@@ -14,6 +14,7 @@ absent = "zero"
 void = "ignored"
 background_scored = False
 averaging = "in-ground-truth"
+listed_only = True
 datasets = {
     "voc": dict(names_of="voc20", arguments=dict(background=False)),
     "context59": dict(names_of="context59", arguments=dict(background=False)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,12 +11,16 @@ import pytest
 from PIL import Image
 from segscale.bench.data_prepare import prepare
 from segscale.bench.plan import RunOptions, build_dataset, build_method
+from segscale.bench.prompting import image_prompt, names_of
 from segscale.bench.protocol import Protocol
 from segscale.bench.run import run_methods
 from segscale.bench.store import areas_at
 from segscale.bench.tables import evaluate_store
+from segscale.datasets.context import raw_table
+from segscale.methods.method import PromptReading
 
 from segscale.catalogue import config_files
+from segscale.errors import UserError
 from segscale.registry import build
 
 from ..conftest import shared
@@ -100,9 +105,13 @@ def test_it_runs_and_is_evaluated(name: str, protocol: str, roots: dict[str, Pat
     dataset = "cityscapes" if name == "camvid" else name
     limit = 1 if protocol == "standard-full" else 2
     options = RunOptions(data_root=str(roots[name]), limit=limit, results=tmp_path)
+    rules: Protocol = build("protocol", protocol)
+    if rules.listed_only and dataset not in rules.datasets:
+        with pytest.raises(UserError, match=f"protocol {protocol} says nothing of {dataset}"):
+            run_methods(BACKBONE, [build_method(METHODS[protocol], BACKBONE)], dataset, protocol, options)
+        return
     (store,) = run_methods(BACKBONE, [build_method(METHODS[protocol], BACKBONE)], dataset, protocol, options)
     run, frame = store.read(), store.load()
-    rules: Protocol = build("protocol", protocol)
     data = build_dataset(dataset, options, rules)
     rules = rules.resolved(data)
     assert run["status"] == "complete"
@@ -117,3 +126,24 @@ def test_it_runs_and_is_evaluated(name: str, protocol: str, roots: dict[str, Pat
 
 def test_every_protocol_has_a_method_here() -> None:
     assert METHODS.keys() == config_files("protocol").keys()
+
+
+def test_goca_counts_and_prompts_context_in_its_published_order(roots: dict[str, Path], goca_parity: Path) -> None:
+    published = json.loads((goca_parity / "classes-context.json").read_text())
+    rules: Protocol = build("protocol", "goca")
+    data = build_dataset("context60", RunOptions(data_root=str(roots["context60"])), rules)
+    rules = rules.resolved(data)
+    assert [[*names] for names in names_of(rules, data)][1:] == published["match_list"][1:]
+    raw = {id: int(raw_table()[id]) for id in range(1, 460)}
+    plain = build("dataset", "context60", data_root=str(roots["context60"]), split="segmentation-train")
+    for index in range(len(data)):
+        ours, alphabetical = data[index].label, plain[index].label
+        for raw_id, id in raw.items():
+            if id and (alphabetical == id).any():
+                assert (ours[alphabetical == id] == published["raw_459_id_to_class"][str(raw_id)]).all()
+    present = (2, 3, 4, 12)
+    prompt = image_prompt(
+        rules, PromptReading("published", "first-substring"), "a thing", names_of(rules, data), present
+    )
+    appended = [published["match_list"][id][0] for id in set(present)]
+    assert prompt.prompt.text == ", ".join(["a thing", *appended])

@@ -134,6 +134,11 @@ def test_a_run_says_how_many_forwards_an_image_needs(tmp_path: Path, monkeypatch
 
 def test_a_run_says_whether_captions_made_its_prompts(tmp_path: Path) -> None:
     options = RunOptions(limit=2, results=tmp_path)
-    for protocol, share in (("standard", 1.0), ("standard-full", 0.0)):
+    for protocol, captioned in (("standard", 2), ("standard-full", 0)):
         (store,) = run_methods(BACKBONE, [build_method("goca", BACKBONE)], "pocket", protocol, options)
-        assert store.read()["prompts_from_captions"] == share
+        assert (store.read()["captioned"], store.read()["asked"]) == (captioned, 2)
+    methods = [build_method(name, BACKBONE) for name in ("goca", "seg4diff")]
+    longer = RunOptions(limit=3, results=tmp_path)
+    resumed, names = run_methods(BACKBONE, methods, "pocket", "standard", longer)
+    assert (resumed.read()["captioned"], resumed.read()["asked"]) == (3, 3)
+    assert (names.read()["captioned"], names.read()["asked"]) == (0, 3)

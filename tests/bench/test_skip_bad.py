@@ -37,11 +37,12 @@ def test_a_run_completes_without_the_bad_images_and_lists_them(
     main(command(root, "--skip-bad"))
     printed = capsys.readouterr().out
     assert f"{IMAGES - len(bad)} images" in printed
-    assert f"left out {len(bad)} bad images" in printed
+    assert f"left out {len(bad) + 1} bad images" in printed
+    assert "img_00000 (again): " in printed
     assert all(f"    {id}: " in printed for id in bad)
     (store,) = find_runs(root / "results")
     assert store.read()["status"] == "complete"
-    assert store.skipped().keys() == bad
+    assert store.skipped().keys() == bad | {"img_00000 (again)"}
     assert not bad & store.done()
 
 
