@@ -111,11 +111,11 @@ def _add_calibration(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(split=None)
 
 
-def _add_analysis(parser: argparse.ArgumentParser) -> None:
+def _add_analysis(parser: argparse.ArgumentParser, timestep: str = "the backbone's recommended one") -> None:
     parser.add_argument("backbone")
     parser.add_argument("--dataset", default="pocket", help="default: pocket")
     parser.add_argument("--protocol", default="standard", help="whose prompts are used (default: standard)")
-    parser.add_argument("--timestep", type=_timestep, help="t in 1..1000, instead of the backbone's recommended one")
+    parser.add_argument("--timestep", type=_timestep, help=f"t in 1..1000, instead of {timestep}")
     _add_images(parser)
     _add_results(parser)
     _add_loading(parser)
@@ -232,6 +232,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add_analysis(values)
     values.set_defaults(run=commands.analyse, analysis="values")
 
+    layers = names.add_parser("layers", help="mIoU of every block or head alone in one pass, with figure")
+    _add_analysis(layers, timestep="the method's own noise level")
+    seg4diff = ("seg4diff", "seg4diff-described")
+    layers.add_argument("--method", choices=seg4diff, default=seg4diff[1], help=f"default: {seg4diff[1]}")
+    layers.add_argument("--heads", action="store_true", help="every head of every block alone")
+    layers.add_argument("--sites", type=_names, help="only these blocks, see: segscale sites BACKBONE")
+    layers.add_argument("--with", type=_names, default=[], dest="compared", help="methods to compare, such as goca")
+    layers.set_defaults(run=commands.layers)
+
     names.add_parser("list", help="backbones, methods, datasets and protocols").set_defaults(run=commands.list_names)
     names.add_parser("doctor", help="what is usable here, and how to get what is not").set_defaults(run=commands.doctor)
     return parser
@@ -248,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
-        resumes = arguments[:1] in (["run"], ["bench"], ["calibrate"], ["caption"])
+        resumes = arguments[:1] in (["run"], ["bench"], ["calibrate"], ["caption"], ["layers"], ["quirks"])
         stored = "what was computed is stored, resume with: " if resumes else "again: "
         sys.exit(_fail(f"interrupted; {stored}{again}"))
     except BrokenPipeError:

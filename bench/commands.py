@@ -247,6 +247,43 @@ def _carried() -> list[str]:
     return [name for name in config_files("backbone") if name.startswith("pocket-")]
 
 
+def layers(arguments: argparse.Namespace) -> None:
+    """Prints the mIoU of every block or head alone, writes CSV file and figure."""
+    config_file("backbone", arguments.backbone)
+    for name in arguments.compared:
+        config_file("method", name)
+    config_file("dataset", arguments.dataset)
+    config_file("protocol", arguments.protocol)
+    from ..backbones.loading import LoadOptions
+    from .figures import heads_figure, layers_figure
+    from .layers import FOLDER, LayerAnalysis, best_text, evaluate_parts, parts_of, printable
+    from .plan import build_backbone
+    from .tables import notes
+    from .writing import explained_writes
+
+    _quiet_libraries()
+    # Before any weights are fetched.
+    shape = build_backbone(arguments.backbone, LoadOptions(source=_source(arguments.backbone, "meta")))
+    sites = shape.sites(shape.recommended.image_size)
+    parts = parts_of(arguments.backbone, sites, arguments.sites, arguments.heads)
+    analysis = LayerAnalysis(arguments.method, parts, tuple(arguments.compared), arguments.timestep)
+    names = (arguments.backbone, arguments.dataset, arguments.protocol)
+    table = evaluate_parts(analysis, *names, _run_options(arguments))
+    if not _reports():
+        return
+    kind, draw = ("heads", heads_figure) if arguments.heads else ("layers", layers_figure)
+    folder = arguments.results / FOLDER
+    numbers, figure = (folder / f"{arguments.backbone}-{kind}.{ending}" for ending in ("csv", "png"))
+    with explained_writes(folder):
+        table.to_csv(numbers, index=False)
+        draw(table, figure)
+    print(f"{printable(table)}\n{best_text(table)}")
+    for note in notes(table):
+        print(f"\n{note}")
+    for path in (numbers, figure):
+        _print_written(path)
+
+
 def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> list[RunStore]:
     """All cells of the grid; methods of one backbone, dataset and protocol share their forwards."""
     backbones = arguments.backbone or _carried()

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 if TYPE_CHECKING:
@@ -73,6 +74,67 @@ def analysis_figure(table: pd.DataFrame, analysis: Analysis, path: Path) -> None
         axes.grid(alpha=0.3)
         axes.legend()
     _save(figure, path)
+
+
+def layers_figure(table: pd.DataFrame, path: Path) -> None:
+    """mIoU with 95 % interval of every block alone, the best one marked; methods compared as horizontal lines."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    parts: Any = table[table["layer"].notna()]
+    compared: Any = table[table["layer"].isna()]
+    layers = parts["layer"].astype(int)
+    axes.plot(layers, parts["miou"], marker="o", markersize=4, label=_read_by(table))
+    axes.fill_between(layers, parts["low"], parts["high"], alpha=0.2)
+    best = parts.loc[parts["miou"].idxmax()]
+    axes.annotate(best["site"], (best["layer"], best["miou"]), xytext=(0, 7), textcoords="offset points", ha="center")
+    for number, (_, row) in enumerate(compared.iterrows(), 1):
+        colour = mpl.color_sequences["tab10"][number % 10]
+        axes.axhline(row["miou"], linestyle="--", color=colour, label=row["method"])
+        axes.axhspan(row["low"], row["high"], alpha=0.1, color=colour)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("layer")
+    axes.set_ylabel("mIoU (%)")
+    axes.set_ylim(bottom=0)
+    axes.margins(y=0.12)
+    axes.set_title(_measured_on(table))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
+def heads_figure(table: pd.DataFrame, path: Path) -> None:
+    """Heat map of the mIoU of every head alone, one row per block, the best one framed."""
+    parts: Any = table[table["layer"].notna()].astype({"head": int})
+    sites = parts.drop_duplicates("site")["site"].tolist()
+    wide = parts.pivot(index="site", columns="head", values="miou").loc[sites]
+    numbers = wide.to_numpy()
+    figure = Figure(figsize=(2.8 + 0.5 * wide.shape[1], 1.4 + 0.36 * len(sites)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    image = axes.imshow(numbers, cmap="viridis", vmin=0, aspect="auto")
+    middle = parts["miou"].max() / 2
+    for _, part in parts.iterrows():
+        colour = "black" if part["miou"] > middle else "white"
+        place = (part["head"], sites.index(part["site"]))
+        axes.text(*place, f"{part['miou']:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    best = parts.loc[parts["miou"].idxmax()]
+    corner = (best["head"] - 0.5, sites.index(best["site"]) - 0.5)
+    axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2))
+    axes.set_xticks(range(wide.shape[1]))
+    axes.set_yticks(range(len(sites)), sites, fontsize=7)
+    axes.set_xlabel("head")
+    figure.colorbar(image, label="mIoU (%)")
+    axes.set_title(f"{_measured_on(table)}\n{_read_by(table)}, one head each", fontsize=10)
+    _save(figure, path)
+
+
+def _measured_on(table: pd.DataFrame) -> str:
+    return "{backbone} on {dataset} {split} ({protocol})".format(**table.iloc[0])
+
+
+def _read_by(table: pd.DataFrame) -> str:
+    return str(table.iloc[0]["method"]).partition("@")[0]
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -54,9 +54,9 @@ def build_backbone(
     return build("backbone", name, load=load or LoadOptions(), untrained=untrained, **overrides, **arguments)
 
 
-def build_method(name: str, backbone: str, image_size: int | None = None) -> Method:
-    """The method with the recommendations and the preset of the backbone's config."""
-    arguments = preset(name, backbone)
+def build_method(name: str, backbone: str, image_size: int | None = None, /, **choices: Any) -> Method:
+    """The method with the recommendations and the preset of the backbone's config; ``choices`` win over the preset."""
+    arguments = preset(name, backbone) | choices
     if image_size is not None:
         arguments["recommended"] = replace(arguments["recommended"], image_size=image_size)
     return build("method", name, **arguments)

@@ -31,6 +31,8 @@ from .store import Record, RunStore
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 5.0
+# More methods than these make a title too long to read.
+NAMED = 6
 PACKAGES = ("torch", "diffusers", "transformers", "mmsegmentation", "numpy")
 # Of torchrun, srun (not of sbatch, which starts one process whatever the number of tasks) and Open MPI.
 RANK_VARIABLES = (
@@ -136,7 +138,8 @@ def _loop(
 ) -> None:
     rank, world = rank_and_world()
     share = f", share {rank + 1} of {world}" if world > 1 else ""
-    title = f"{model.name} x {', '.join(cell.method.name for cell in cells)} on {data.name}{share}"
+    names = ", ".join(cell.method.name for cell in cells) if len(cells) <= NAMED else f"{len(cells)} methods"
+    title = f"{model.name} x {names} on {data.name}{share}"
     memory = PeakMemory(model.device)
     memory.reset()
     last_flush = time.monotonic()

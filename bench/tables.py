@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -61,8 +61,8 @@ class Evaluated:
     threshold_from: ThresholdSource
 
 
-def evaluate_store(store: RunStore, results: Path | None = None) -> Evaluated:
-    """Score of one run, at the threshold calibrated in ``results`` where there is one.
+def evaluate_store(store: RunStore, results: Path | None = None, images: Collection[str] | None = None) -> Evaluated:
+    """Score of one run, or of its part on ``images``, at the threshold calibrated in ``results`` where there is one.
 
     Raises UserError for a run without images or that is not what its folder says.
     """
@@ -77,7 +77,9 @@ def evaluate_store(store: RunStore, results: Path | None = None) -> Evaluated:
     threshold, source = _threshold(plan, protocol, results)
     if threshold not in (*thresholds, BEST):
         raise UserError(f"{store.folder} has no areas at threshold {threshold}", "run it again")
-    frame = store.load()
+    frame: Any = store.load()
+    if images is not None:
+        frame = frame[frame["image"].isin([*images])]
     if frame.empty:
         raise UserError(f"{store.folder} holds no image yet", "run it first")
 

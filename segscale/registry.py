@@ -40,7 +40,7 @@ def load_config(kind: Kind, name: str, imports: bool = False) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "custom_imports" and not key.startswith("_")}
 
 
-def build(kind: Kind, name: str, **overrides: Any) -> Any:
+def build(kind: Kind, name: str, /, **overrides: Any) -> Any:
     """Build the object called ``name``; ``overrides`` win over its config."""
     config = load_config(kind, name, imports=True) | overrides
     # The scope is named for callers inside mmengine's Runner, whose default is another.

@@ -15,6 +15,8 @@ recommended = dict(
     affinity_order=1,
     heads="average",
     attention="joint",
+    # The block that segments best alone, on the calibration scenes.
+    grounding_sites=("vit-block1",),
 )
 # The block that localises best alone, on the calibration scenes.
 presets = {

@@ -51,6 +51,9 @@ BAD_INPUT = {
     "values sdxl": "sdxl has no joint attention over image and text; use a backbone that has one, such as pocket-sd3",
     "values pocket-sd3 --timestep 0": "'0' is not a timestep in 1..1000",
     "modalities pocket-sd3 --dataset vco": "unknown dataset 'vco'; did you mean voc?",
+    "layers pocket-sd3 --sites vit-block6": "pocket-sd3 has no site 'vit-block6' that reads text; see: segscale sites",
+    "layers pocket-sd3 --with vanila": "unknown method 'vanila'; did you mean vanilla?",
+    "layers pocket-sd3 --protocol seg4diff-unsupervised": "does not evaluate; see: segscale list",
     "predict {photo} --classes star,background": "'background' is what is left over",
     "run --limit 0": "'0' is not a positive number; see: segscale run --help",
     "run --device quantum": "there is no device 'quantum' here; there are: cpu",
@@ -102,9 +105,15 @@ def test_bench_writes_the_tables_and_says_so(tmp_path: Path, capsys: pytest.Capt
     names = ["--backbone", "pocket-sd15", "--method", "vanilla"]
     main(["bench", *names, "--limit", "4", "--with-untrained", "--results", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert "| vanilla  | pocket-sd15             | 1.1 M" in printed
-    assert "| vanilla  | pocket-sd15 (untrained) | 1.1 M" in printed
-    for name in ("leaderboard.md", "scaling.csv", "classes.csv", "figures/scaling.png"):
+    header, _, line = (line for line in printed.splitlines() if line.startswith("|"))
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == [
+        "method",
+        "pocket-sd15, 1.1 M",
+        "pocket-sd15 (untrained), 1.1 M",
+    ]
+    assert line.startswith("| vanilla ")
+    assert "| vanilla  | pocket-sd15 (untrained) | 1.1 M" in (tmp_path / "scaling.md").read_text()
+    for name in ("leaderboard.md", "scaling.md", "scaling.csv", "classes.csv", "figures/scaling.png"):
         assert (tmp_path / name).stat().st_size
         assert f"wrote {tmp_path / name}" in printed
     board = (tmp_path / "leaderboard.md").read_text()
@@ -152,7 +161,8 @@ def test_runs_that_would_share_a_cell_are_told_apart(tmp_path: Path, capsys: pyt
         main(["run", "--limit", "2", "--results", str(tmp_path), *choice])
     capsys.readouterr()
     main(["table", "--results", str(tmp_path)])
-    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    table = [line for line in (tmp_path / "scaling.md").read_text().splitlines() if line.startswith("|")]
+    assert "pocket-sd15, seed 3, 1.1 M" in capsys.readouterr().out
     assert "pocket calibration (standard)" in table[0]
     assert "pocket val (standard)" in table[0]
     assert ["seed 0" in table[3], "seed 3" in table[4]] == [True, True]

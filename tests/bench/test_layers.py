@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from segscale.backbones.backbone import Backbone
+from segscale.backbones.maps import CaptureSettings, MapRequest, Timestep
+from segscale.backbones.noise import image_generator
+from segscale.backbones.sites import Grid, Site
+from segscale.bench.cli import main
+from segscale.bench.layers import LayerAnalysis, Part, best_text, evaluate_parts, part_method, parts_of
+from segscale.bench.plan import RunOptions, build_method
+from segscale.bench.run import run_methods
+from segscale.bench.tables import evaluate_store
+from segscale.datasets.prompts import class_prompt
+from segscale.methods.head_weights import OneHead
+
+from segscale.errors import UserError
+from segscale.prompt import Prompt
+from segscale.registry import build
+
+CELL = ("pocket-sd3", "pocket", "standard")
+BLOCKS = tuple(Part(layer, f"vit-block{layer}") for layer in range(6))
+DESCRIBED = LayerAnalysis("seg4diff-described", BLOCKS)
+
+
+@pytest.fixture
+def forwards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The prompts of all forwards."""
+    prompts: list[str] = []
+    observe = Backbone.observe
+
+    def counted(self: Backbone, noised: object, level: object, prompt: Prompt, *rest: object) -> object:
+        prompts.append(prompt.text)
+        return observe(self, noised, level, prompt, *rest)
+
+    monkeypatch.setattr(Backbone, "observe", counted)
+    return prompts
+
+
+def scored(low: float, miou: float, high: float, layer: int | None, head: int | None = None) -> dict[str, object]:
+    site = None if layer is None else f"vit-block{layer}"
+    numbers = {"low": low, "miou": miou, "high": high, "best_threshold": False}
+    return {"layer": layer, "site": site, "head": head, **numbers}
+
+
+def test_one_forward_per_image_serves_all_blocks_and_each_gets_what_it_gets_alone(
+    tmp_path: Path, forwards: list[str]
+) -> None:
+    table = evaluate_parts(DESCRIBED, *CELL, RunOptions(limit=4, results=tmp_path))
+    assert len(forwards) == 4
+    assert table["site"].tolist() == [part.site for part in BLOCKS]
+    for part, (_, row) in zip(BLOCKS, table.iterrows(), strict=True):
+        method = build_method("seg4diff-described", "pocket-sd3", sites=(part.site,))
+        (alone,) = run_methods("pocket-sd3", [method], *CELL[1:], RunOptions(limit=4, results=tmp_path / "alone"))
+        score = evaluate_store(alone).score
+        assert (row["miou"], row["low"], row["high"]) == (100 * score.miou, 100 * score.low, 100 * score.high)
+
+
+def test_heads_share_the_forward_too(tmp_path: Path, forwards: list[str]) -> None:
+    parts = tuple(Part(4, "vit-block4", head) for head in range(4))
+    table = evaluate_parts(LayerAnalysis("seg4diff", parts), *CELL, RunOptions(limit=2, results=tmp_path))
+    assert len(forwards) == 2
+    assert table["head"].tolist() == [0, 1, 2, 3]
+    assert table["miou"].nunique() > 1
+
+
+def test_an_analysis_resumes_and_counts_only_the_images_asked_for(tmp_path: Path, forwards: list[str]) -> None:
+    def of(*layers: int, limit: int) -> pd.DataFrame:
+        parts = tuple(BLOCKS[layer] for layer in layers)
+        analysis = LayerAnalysis("seg4diff-described", parts)
+        return evaluate_parts(analysis, *CELL, RunOptions(limit=limit, results=tmp_path))
+
+    first = of(3, limit=2)
+    of(3, limit=4)
+    assert len(forwards) == 4
+    both = of(3, 4, limit=2)
+    assert len(forwards) == 6
+    assert both["images"].tolist() == [2, 2]
+    pd.testing.assert_frame_equal(both.head(1), first)
+    of(3, 4, limit=2)
+    assert len(forwards) == 6
+
+
+def test_the_timestep_replaces_the_methods_own() -> None:
+    own, given = (
+        part_method(LayerAnalysis("seg4diff", BLOCKS, timestep=t), BLOCKS[2], "pocket-flux") for t in (None, 120)
+    )
+    assert own.settings.timestep == Timestep(index=-8, steps=50)
+    assert given.settings.timestep == Timestep(t=120)
+    assert own.settings.pixel_range == given.settings.pixel_range == "unit"
+
+
+@pytest.mark.parametrize("backbone", ["pocket-sd3", "pocket-flux", "pocket-sd15", "pocket-sdxl"])
+def test_heads_average_to_the_block(backbone: str) -> None:
+    model, data = build("backbone", backbone), build("dataset", "pocket")
+    size = model.recommended.image_size
+    settings = CaptureSettings(size, Timestep(t=200))
+    sites = model.sites(size)
+    parts = parts_of(backbone, sites, None, heads=True)
+    text = frozenset(site.name for site in sites)
+    request = MapRequest(text=text, weighted=frozenset((part.site, OneHead(part.head or 0)) for part in parts))
+    sample = data[0]
+    prompt = class_prompt(["star", "ring"], [])
+    maps = model.capture(sample.image, prompt, request, settings, image_generator(0, "pocket", sample.id))
+    for site in sites:
+        heads = torch.stack([maps.weighted[site.name, OneHead(head)] for head in range(site.heads)])
+        torch.testing.assert_close(heads.mean(0), maps.text[site.name], atol=1e-6, rtol=1e-5)
+
+
+def test_parts_are_the_blocks_that_read_text_or_all_their_heads() -> None:
+    grid = Grid(4, 4)
+    sites = [Site("a", 0, 2, grid, "a", "a"), Site("b", 1, 3, grid, None, "b"), Site("c", 2, 1, grid, "c", None)]
+    assert parts_of("x", sites, None, heads=False) == (Part(0, "a"), Part(2, "c"))
+    assert parts_of("x", sites, ["c", "a"], heads=True) == (Part(0, "a", 0), Part(0, "a", 1), Part(2, "c", 0))
+    for name in ("b", "d"):
+        with pytest.raises(UserError, match=f"x has no site '{name}' that reads text; see: segscale sites x"):
+            parts_of("x", sites, ["a", name], heads=False)
+
+
+def test_the_best_is_named_with_its_interval_and_methods_compared_are_not_in_the_race() -> None:
+    rows = [scored(40, 41, 42, 0), scored(50, 51, 52, 1), scored(43, 44, 49, 2), scored(80, 90, 95, None)]
+    expected = "best block: vit-block1, mIoU 51.0 [50.0, 52.0]; its interval {} that of the second, vit-block2, "
+    assert best_text(pd.DataFrame(rows)).startswith(expected.format("does not overlap"))
+    rows[2]["high"] = 50.0
+    assert best_text(pd.DataFrame(rows)).startswith(expected.format("overlaps"))
+    assert best_text(pd.DataFrame([scored(1, 2, 3, 5, 7)])) == "best head: head 7 of vit-block5, mIoU 2.0 [1.0, 3.0]"
+
+
+@pytest.mark.parametrize(("choice", "kind", "parts"), [([], "layers", 2), (["--heads"], "heads", 8)])
+def test_the_command_names_the_best_and_writes_the_same_files_again(
+    choice: list[str], kind: str, parts: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[list[bytes]] = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        arguments = ["--sites", "vit-block3,vit-block4", "--with", "vanilla", "--limit", "2", "--results", str(folder)]
+        main(["layers", "pocket-sd3", *arguments, *choice])
+        files = [folder / "analysis" / f"pocket-sd3-{kind}.{ending}" for ending in ("csv", "png")]
+        written.append([path.read_bytes() for path in files])
+    printed = capsys.readouterr().out
+    assert written[0] == written[1]
+    assert written[0][1].startswith(b"\x89PNG")
+    table: Any = pd.read_csv(tmp_path / "one" / "analysis" / f"pocket-sd3-{kind}.csv")
+    assert int(table["layer"].count()) == parts
+    assert table["method"].tolist()[-1] == "vanilla"
+    parts_only: Any = table[table["layer"].notna()]
+    best = parts_only.sort_values("miou", ascending=False, kind="stable").iloc[0]
+    name = best["site"] if kind == "layers" else f"head {best['head']:.0f} of {best['site']}"
+    interval = f"{best['miou']:.1f} [{best['low']:.1f}, {best['high']:.1f}]"
+    assert f"best {kind[:-1].replace('layer', 'block')}: {name}, mIoU {interval}" in printed
+    assert not (tmp_path / "one" / "runs").exists()
