@@ -13,7 +13,7 @@ from pathlib import Path
 import segscale
 from segscale.errors import UserError
 
-from . import calibration_commands, commands
+from . import analysis_commands, commands, data_commands
 
 FAILURE = 2
 
@@ -176,7 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     calibrate = names.add_parser("calibrate", help="choose a protocol's threshold on the calibration split; store it")
     _add_calibration(calibrate)
-    calibrate.set_defaults(run=calibration_commands.calibrate)
+    calibrate.set_defaults(run=analysis_commands.calibrate)
 
     predict = names.add_parser("predict", help="masks for one's own picture")
     predict.add_argument("image", type=Path)
@@ -191,7 +191,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     caption = names.add_parser("caption", help="write a caption file for a dataset, by a model here or an endpoint")
     _add_caption(caption)
-    caption.set_defaults(run=commands.caption)
+    caption.set_defaults(run=data_commands.caption)
 
     quirks = names.add_parser("quirks", help="what each quirk of the papers' published code does to the number")
     quirks.add_argument("--backbone", type=_names, help="default: all that are carried by the package")
@@ -199,7 +199,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_images(quirks)
     _add_results(quirks)
     _add_loading(quirks)
-    quirks.set_defaults(run=commands.quirks)
+    quirks.set_defaults(run=analysis_commands.quirks)
 
     sites = names.add_parser("sites", help="where a backbone's attention can be observed; needs no weights")
     sites.add_argument("backbone")
@@ -219,18 +219,18 @@ def build_parser() -> argparse.ArgumentParser:
     check = tasks.add_parser("check", help="read every image and mask of a split and name all that is wrong")
     _add_data(check)
     check.add_argument("--split", help="split of the dataset, instead of the config's")
-    check.set_defaults(run=commands.data_check)
+    check.set_defaults(run=data_commands.data_check)
     prepare = tasks.add_parser("prepare", help="make masks from the official annotation; originals stay as they are")
     _add_data(prepare)
-    prepare.set_defaults(run=commands.data_prepare)
+    prepare.set_defaults(run=data_commands.data_prepare)
 
     modalities = names.add_parser("modalities", help="share of joint attention per modality and block, with figure")
     _add_analysis(modalities)
-    modalities.set_defaults(run=commands.analyse, analysis="modalities")
+    modalities.set_defaults(run=analysis_commands.analyse, analysis="modalities")
 
     values = names.add_parser("values", help="norms of image and text values per joint block, with figure")
     _add_analysis(values)
-    values.set_defaults(run=commands.analyse, analysis="values")
+    values.set_defaults(run=analysis_commands.analyse, analysis="values")
 
     layers = names.add_parser("layers", help="mIoU of every block or head alone in one pass, with figure")
     _add_analysis(layers, timestep="the method's own noise level")
@@ -239,7 +239,7 @@ def build_parser() -> argparse.ArgumentParser:
     layers.add_argument("--heads", action="store_true", help="every head of every block alone")
     layers.add_argument("--sites", type=_names, help="only these blocks, see: segscale sites BACKBONE")
     layers.add_argument("--with", type=_names, default=[], dest="compared", help="methods to compare, such as goca")
-    layers.set_defaults(run=commands.layers)
+    layers.set_defaults(run=analysis_commands.layers)
 
     names.add_parser("list", help="backbones, methods, datasets and protocols").set_defaults(run=commands.list_names)
     names.add_parser("doctor", help="what is usable here, and how to get what is not").set_defaults(run=commands.doctor)
