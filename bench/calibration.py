@@ -20,6 +20,7 @@ from segscale.errors import UserError
 from segscale.registry import build
 
 from ..datasets.dataset import Dataset
+from ..methods.method import Method
 from .identity import Plan
 from .metrics import mean_iou
 from .plan import RunOptions, build_dataset, build_methods
@@ -79,11 +80,20 @@ def calibrate(
 ) -> list[RunStore]:
     """Runs on the calibration split, stored below ``<results>/calibration`` and resumed there; no table reads them.
 
-    methods: by name, or all that the protocol can evaluate. Raises UserError where there is no threshold to choose.
+    methods: by name, or all that suit the protocol and stretch their scores. Raises UserError where there is no
+    threshold to choose.
     """
     _, options = _calibration_images(dataset, protocol, options)
-    grid = [(backbone, build_methods(methods, backbone, protocol)) for backbone in dict.fromkeys(backbones)]
+    grid = [(backbone, _calibrated(methods, backbone, protocol)) for backbone in dict.fromkeys(backbones)]
     return [store for backbone, built in grid for store in run_methods(backbone, built, dataset, protocol, options)]
+
+
+def _calibrated(names: Sequence[str] | None, backbone: str, protocol: str) -> list[Method]:
+    methods = build_methods(names, backbone, protocol)
+    raw = [method.name for method in methods if not method.stretched]
+    if names and raw:
+        raise UserError(f"{raw[0]} gives raw attention, whose threshold is 0", "leave it out")
+    return [method for method in methods if method.stretched]
 
 
 def store_thresholds(

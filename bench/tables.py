@@ -98,6 +98,9 @@ def _threshold(plan: Plan, protocol: Protocol, results: Path | None) -> tuple[fl
         return BEST, "best"
     if len(plan.protocol["thresholds"]) == 1:
         return protocol.threshold, "none"
+    # Words of raw attention compete as they are: no offset is of their scale on every backbone.
+    if not plan.method.get("stretched", True):
+        return 0.0, "none"
     # On the images it was chosen on, the calibrated threshold would be another best one.
     if results is not None and plan.dataset["split"] != SPLIT:
         stored = calibrated_threshold(results, protocol.name, plan.dataset["name"], plan.method["name"])
