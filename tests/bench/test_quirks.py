@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from segscale.bench.cli import main
+from segscale.bench.metrics import ImageAreas, difference, score
+from segscale.bench.plan import RunOptions, build_method
+from segscale.bench.quirks import ALL, METHODS, PROTOCOL_QUIRKS, PROTOCOLS, effects, method_cells, protocol_cells, table
+
+
+@pytest.mark.parametrize("backbone", ["pocket-sd15", "pocket-flux"])
+@pytest.mark.parametrize("name", METHODS)
+def test_each_cell_mends_one_quirk_and_the_last_all(name: str, backbone: str) -> None:
+    published, *mended, described = method_cells(name, backbone)
+    assert published.switch is None
+    assert described.switch == ALL
+    assert described.method.parameters == build_method(f"{name}-described", backbone).parameters
+    quirks = type(published.method).quirks
+    assert mended
+    for cell in mended:
+        assert cell.switch is not None
+        assert cell.what == quirks[cell.switch]
+        ours, theirs = published.method.parameters, cell.method.parameters
+        assert {key for key in ours if ours[key] != theirs[key]} - {"name"} <= {cell.switch, "_settings"}
+        assert ours != theirs | {"name": name}
+
+
+def test_every_quirk_is_switched_by_some_described_method() -> None:
+    for name in METHODS:
+        method = build_method(name, "pocket-flux")
+        switched = {cell.switch for cell in method_cells(name, "pocket-flux")}
+        assert switched == {None, ALL, *type(method).quirks}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_each_protocol_cell_changes_one_rule(name: str) -> None:
+    published, *mended, described = protocol_cells(name, "pocket-sd3")
+    assert [cell.switch for cell in mended] == [quirk.field for quirk in PROTOCOL_QUIRKS[name]]
+    for cell in mended:
+        assert cell.switch is not None
+        assert getattr(cell.rules, cell.switch) != getattr(published.rules, cell.switch)
+        assert getattr(cell.rules, cell.switch) == getattr(described.rules, cell.switch)
+
+
+def test_a_difference_is_that_of_the_scores_and_of_a_run_to_itself_nothing() -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(1, 50, (20, 3))
+    one, other = (ImageAreas(rng.integers(0, label + 1), label, label) for _ in range(2))
+    found = difference(one, other, ("all", "all"))
+    assert found.miou == pytest.approx(score(one, "all").miou - score(other, "all").miou)
+    assert found.low <= found.miou <= found.high
+    itself = difference(one, one, ("all", "all"))
+    assert (itself.miou, itself.low, itself.high) == (0, 0, 0)
+
+
+def test_effects_have_a_row_per_quirk_and_backbone(tmp_path: Path) -> None:
+    rows = effects(["pocket-sd3", "pocket-sd15"], "pocket", RunOptions(limit=2, results=tmp_path))
+    assert not rows.duplicated(["kind", "name", "switch", "backbone"]).any()
+    assert set(rows[rows["switch"] == "zero_rows"]["backbone"]) == {"pocket-sd3"}
+    assert (rows["images"] == 2).all()
+    goca = rows[(rows["kind"] == "method") & (rows["name"] == "goca")]
+    assert goca.groupby("backbone").size().tolist() == [7, 7]
+    lines = table(rows).splitlines()
+    assert len(lines) == 2 + len(rows.drop_duplicates(["kind", "name", "switch"]))
+    assert lines[0].rstrip("| ").endswith("pocket-sd15")
+
+
+def test_the_command_writes_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["quirks", "--backbone", "pocket-sd15", "--limit", "1", "--results", str(tmp_path)])
+    written = tmp_path / "analysis" / "quirks.csv"
+    assert f"wrote {written}" in capsys.readouterr().out
+    assert {"goca", "seg4diff", "seg4diff-masks"} <= set(pd.read_csv(written)["name"])
