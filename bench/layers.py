@@ -88,7 +88,7 @@ def evaluate_parts(
     kept = replace(options, results=options.results / FOLDER)
     stores = run_methods(backbone, methods, dataset, protocol, kept)
     images = _common_images(stores, dataset, protocol, options)
-    rows = long_table(evaluate_store(store, images=images) for store in stores).set_index("identity", drop=False)
+    rows = long_table(evaluate_store(store, options.results, images) for store in stores).set_index("identity", drop=False)
     table = rows.loc[[store.folder.name for store in stores]].reset_index(drop=True).drop(columns=LEFT_OUT)
     none = [None] * len(compared)
     table.insert(0, "layer", pd.array([*(part.layer for part in analysis.parts), *none], "Int64"))
