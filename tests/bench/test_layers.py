@@ -43,7 +43,7 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def scored(low: float, miou: float, high: float, layer: int | None, head: int | None = None) -> dict[str, object]:
     site = None if layer is None else f"vit-block{layer}"
-    numbers = {"low": low, "miou": miou, "high": high, "best_threshold": False}
+    numbers = {"low": low, "miou": miou, "high": high, "threshold_from": "none"}
     return {"layer": layer, "site": site, "head": head, **numbers}
 
 
