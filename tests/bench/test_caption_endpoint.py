@@ -30,6 +30,8 @@ from segscale.bench.plan import RunOptions, build_dataset
 
 from segscale.errors import UserError
 
+from ..conftest import interruptible
+
 KEY = "sk-loop/back+0123456789abcdef"
 QUICK = Patience(timeout=0.3, retries=3, backoff=0.0)
 Action = Callable[["Handler"], None]
@@ -378,7 +380,9 @@ def test_ctrl_c_does_not_wait_for_answers_and_says_how_to_resume(server: Server,
     path = tmp_path / "c.json"
     server.plan = [says("a dog"), says("a cat"), *[hangs] * 9]
     arguments = command(server, path, "--workers", "2")
-    process = subprocess.Popen([sys.executable, "-m", "segscale", *arguments], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "segscale", *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
+    )
     while len(server.bodies) < 4:
         assert process.poll() is None
         time.sleep(0.002)

@@ -19,6 +19,8 @@ from segscale.bench.run import run_methods
 from segscale.bench.store import RunStore
 from segscale.bench.tables import find_runs
 
+from ..conftest import interruptible
+
 IMAGES = 40
 # Every image is written at once, so that a kill can fall between any two of them.
 PROGRAM = f"""
@@ -117,7 +119,9 @@ def test_a_finished_run_loads_no_weights(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_ctrl_c_says_how_to_resume_and_keeps_what_was_computed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "segscale", "run", "--results", str(tmp_path), "--dataset", "pocket"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=interruptible
+    )
     assert process.stderr is not None
     seen = ""
     while not re.search(r" [1-9]\d+/200", seen) and (piece := process.stderr.read(1)):
