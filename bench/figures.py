@@ -15,42 +15,44 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 if TYPE_CHECKING:
     from .analysis import Analysis
 
+# Ratio between the places of neighbouring methods along the axis of parameters.
+DODGE = 1.008
+
 
 def scaling_figure(table: pd.DataFrame, path: Path) -> None:
     """mIoU with 95 % interval against denoiser parameters, one panel per dataset and protocol."""
     panels: list[Any] = list(table.groupby(["dataset", "split", "protocol"]))
-    figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
+    figure = Figure(figsize=(6.6 * len(panels), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     colours = mpl.color_sequences["tab10"]
     for axes, ((dataset, split, protocol), group) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):
-        for number, (method, rows) in enumerate(group.groupby("method")):
+        methods = list(group.groupby("method"))
+        for number, (method, rows) in enumerate(methods):
             rows = rows.sort_values("parameters")
             error = [rows["miou"] - rows["low"], rows["high"] - rows["miou"]]
+            # Side by side, so that methods of one backbone do not hide each other.
+            places = rows["parameters"] / 1e6 * DODGE ** (number - (len(methods) - 1) / 2)
             colour = colours[number % len(colours)]
             axes.errorbar(
-                rows["parameters"] / 1e6, rows["miou"], yerr=error, fmt="o", capsize=3, label=method, color=colour
+                places, rows["miou"], yerr=error, fmt="o", markersize=4, capsize=2, label=method, color=colour
             )
-            for _, row in rows.iterrows():
-                axes.annotate(
-                    row["label"],
-                    (row["parameters"] / 1e6, row["miou"]),
-                    xytext=(6, 4),
-                    textcoords="offset points",
-                    fontsize=7,
-                )
+        for label, rows in group.groupby("label"):
+            top = (rows["parameters"].iloc[0] / 1e6, rows["high"].max())
+            axes.annotate(label, top, xytext=(0, 4), textcoords="offset points", fontsize=7, rotation=20, ha="center")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
         axes.margins(x=0.25)
         axes.set_xlabel("denoiser parameters (M)")
         axes.set_ylabel("mIoU (%)")
-        axes.set_ylim(bottom=0)
         chosen = ", best threshold" if (group["threshold_from"] == "best").any() else ""
         axes.set_title(f"{dataset} {split}, protocol {protocol}{chosen}")
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.margins(y=0.12)
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     _save(figure, path)
 
 
