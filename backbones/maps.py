@@ -70,6 +70,11 @@ class Recommended:
     attention: Literal["joint", "cross"] = "cross"
     grounding_sites: tuple[str, ...] = ()
 
+    @property
+    def grounding(self) -> tuple[str, ...]:
+        """The grounding sites, or what stands for them."""
+        return tuple(self.grounding_sites) or (self.reference_site,)
+
 
 @dataclass(frozen=True)
 class MapRequest:

@@ -6,12 +6,10 @@ There is one per protocol, dataset and method, whatever the backbone, so that a 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,7 @@ from .plan import RunOptions, build_dataset, build_methods
 from .protocol import BEST, Protocol
 from .run import run_methods
 from .store import RunStore, areas_at
-from .writing import explained_writes
+from .writing import explained_writes, replaced
 
 SPLIT = "calibration"
 RULE = "highest mean over backbones of mIoU on the calibration split; of equals the nearest to 0, then the lowest"
@@ -189,12 +187,5 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     indented = json.dumps(content, indent=2)
     text = re.sub(r"\[([^][{}\"]*)\]", lambda found: f"[{' '.join(found[1].split())}]", indented)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.stem}-{token_hex(8)}.tmp"
-    try:
-        with temporary.open("w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path) as file:
+        file.write(text + "\n")

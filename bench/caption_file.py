@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 from segscale.errors import UserError
 
 from .captioners import shown
-from .writing import explained_writes
+from .writing import explained_writes, replaced
 
 
 class CaptionFile:
@@ -82,13 +80,6 @@ def _read(path: Path, valid: Callable[[Any], bool]) -> dict[str, Any]:
 
 
 def _replace(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}-{token_hex(8)}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, sort_keys=True)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path) as file:
+        json.dump(content, file, indent=1, sort_keys=True)
+        file.write("\n")

@@ -18,6 +18,7 @@ from mmengine.structures import PixelData
 from numpy.typing import NDArray
 
 from segscale.errors import UserError
+from segscale.prompt import BACKGROUND
 from segscale.registry import build
 
 from ..backbones.loading import LoadOptions
@@ -25,7 +26,7 @@ from ..backbones.noise import image_generator
 from ..datasets.captions import read_captions
 from ..datasets.dataset import IGNORE_LABEL, Dataset, Sample
 from ..datasets.files import read_image
-from ..datasets.folder import BACKGROUND, mmseg_metainfo
+from ..datasets.folder import mmseg_metainfo
 from ..datasets.openmmlab import import_mmseg
 from .decision import label_maps
 from .plan import build_backbone, build_methods

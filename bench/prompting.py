@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from segscale.prompt import Prompt
+from segscale.prompt import BACKGROUND, Prompt
 
 from ..datasets.captions import published_prompt
 from ..datasets.dataset import Dataset
-from ..datasets.names import BACKGROUND, Names, names_by_id
+from ..datasets.names import Names, names_by_id
 from ..datasets.prompts import class_prompt, described_prompt, names_prompt
 from ..methods.method import PromptReading
 from .protocol import Protocol

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segscale.errors import UserError
+from segscale.prompt import BACKGROUND
 from segscale.registry import PROTOCOLS
 
 from ..backbones.images import shortest_edge_size
 from ..datasets.dataset import IGNORE_LABEL, Dataset, Sample
 from .decision import AbsentRule, BackgroundRule, Decision, check_thresholds
 from .matching import MatchingUnit, resized_label
-
-BACKGROUND_WORD = "background"
 
 Averaging = Literal["all", "in-ground-truth", "every-class"]
 BEST = "best"
@@ -119,7 +118,7 @@ class Protocol:
     def class_names(self, dataset: Dataset) -> tuple[str, ...]:
         """Names in the order of stored areas."""
         added = self.background_id(dataset) == len(dataset.classes)
-        return (*dataset.classes, BACKGROUND_WORD) if added else dataset.classes
+        return (*dataset.classes, BACKGROUND) if added else dataset.classes
 
     def decision(self, dataset: Dataset) -> Decision:
         """How scores become label maps. Only for rules resolved for ``dataset``."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
 from tqdm import tqdm
@@ -22,13 +21,12 @@ from ..backbones.noise import image_generator
 from ..datasets.dataset import Dataset, Sample
 from ..methods.method import Method
 from .evaluation import evaluate
+from .identity import plain
 from .memory import PeakMemory
 from .plan import RunOptions, build_backbone, build_dataset, make_plan, pinned, run_folder
 from .protocol import Protocol
 from .question import Asker, answer, asker
 from .store import Record, RunStore
-
-log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 5.0
 # More methods than these make a title too long to read.
@@ -95,32 +93,9 @@ def run_methods(
     ids = data.ids
     mine = wanted[rank::world]
     my_ids = frozenset(ids[index] for index in mine)
-    cells = [_open_cell(method, backbone, data, rules, options, rank, my_ids) for method in methods]
-    missing = [index for index in mine if any(ids[index] in cell.todo for cell in cells)]
-    if missing:
-        load, arguments = pinned(backbone, options), options.backbone_arguments
-        model = build_backbone(backbone, load, options.weights, options.untrained, **arguments)
-        for cell in cells:
-            cell.store.update(parameters=sum(p.numel() for p in model.denoiser.parameters()), device=str(model.device))
-        _loop(model, cells, data, rules, missing, options)
-    for cell in cells:
-        done = len(cell.store.done())
-        finished = done + len(cell.store.skipped()) >= len(wanted)
-        cell.store.update(status="complete" if finished else "running", images=done)
-    return [cell.store for cell in cells]
-
-
-def _open_cell(
-    method: Method,
-    backbone: str,
-    data: Dataset,
-    rules: Protocol,
-    options: RunOptions,
-    rank: int,
-    my_ids: frozenset[str],
-) -> _Cell:
-    plan = make_plan(backbone, method, data, rules, options)
-    store = RunStore(run_folder(options.results, plan), rank)
+    # Reading names and weights anew for each of many methods would cost more than their cells.
+    shared = make_plan(backbone, methods[0], data, rules, options)
+    plans = [replace(shared, method=plain(method.parameters)) for method in methods]
     metadata = {
         "status": "running",
         "classes": rules.class_names(data),
@@ -129,8 +104,24 @@ def _open_cell(
         "packages": {name: version(name) for name in PACKAGES},
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
     }
-    store.start(plan, metadata)
-    return _Cell(method, store, my_ids - store.done())
+    cells: list[_Cell] = []
+    for method, plan in zip(methods, plans, strict=True):
+        store = RunStore(run_folder(options.results, plan), rank)
+        store.start(plan, metadata)
+        cells.append(_Cell(method, store, my_ids - store.done()))
+    missing = [index for index in mine if any(ids[index] in cell.todo for cell in cells)]
+    if missing:
+        load, arguments = pinned(backbone, options), options.backbone_arguments
+        model = build_backbone(backbone, load, options.weights, options.untrained, **arguments)
+        parameters = sum(p.numel() for p in model.denoiser.parameters())
+        for cell in cells:
+            cell.store.update(parameters=parameters, device=str(model.device))
+        _loop(model, cells, data, rules, missing, options)
+    for cell in cells:
+        done = len(cell.store.done())
+        finished = done + len(cell.store.skipped()) >= len(wanted)
+        cell.store.update(status="complete" if finished else "running", images=done)
+    return [cell.store for cell in cells]
 
 
 def _loop(

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from segscale.errors import UserError
-from segscale.prompt import Prompt
+from segscale.prompt import BACKGROUND, Prompt
 from segscale.registry import build
 
 from ..backbones.backbone import Backbone
@@ -30,7 +30,6 @@ from .writing import explained_writes
 
 NOISE_NAME = "predict"
 OVERLAY_OPACITY = 0.55
-BACKGROUND = "background"
 # Word maps lie in [0, 1]; without a background word to compete with, a class must reach this.
 ALONE_THRESHOLD = 0.4
 

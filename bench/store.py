@@ -26,7 +26,7 @@ from segscale.errors import UserError
 
 from .areas import Areas
 from .identity import Plan
-from .writing import explained_writes
+from .writing import explained_writes, replaced
 
 log = logging.getLogger(__name__)
 
@@ -161,15 +161,8 @@ class RunStore:
             yield self.parts / f"{self.rank}-{sequence:06d}.parquet"
 
     def _write_json(self, content: Mapping[str, Any], name: str = "run.json") -> None:
-        temporary = self.folder / f".run-{token_hex(8)}.tmp"
-        try:
-            with temporary.open("w") as file:
-                json.dump(content, file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replaced(self.folder / name) as file:
+            json.dump(content, file, indent=2)
 
 
 def _flush_folder(folder: Path) -> None:

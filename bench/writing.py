@@ -1,11 +1,14 @@
-"""Says in one line why a file could not be written."""
+"""Writes files whole or not at all, and says in one line why one could not be written."""
 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
+from typing import TextIO
 
 from segscale.errors import UserError
 
@@ -22,3 +25,17 @@ def explained_writes(folder: Path, option: str = "--results") -> Iterator[None]:
             hint = "free some and run the same command again: it resumes"
             raise UserError(f"no space left for {folder}", hint) from error
         raise UserError(f"{folder} cannot be written ({error.strerror})", f"choose another {option}") from error
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[TextIO]:
+    """A text file that takes ``path``'s place, flushed, when the block ends without an error."""
+    temporary = path.with_name(f".{path.name}-{token_hex(8)}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
+from segscale.prompt import BACKGROUND
 from segscale.registry import DATASETS
 
-from .folder import BACKGROUND, Counts, FolderDataset, Layout, MaskFolder, mmseg_entries, mmseg_metainfo, need
+from .folder import Counts, FolderDataset, Layout, MaskFolder, mmseg_entries, mmseg_metainfo, need
 from .labels import LabelTable
 
 FOLDERS = {"train": "training", "val": "validation"}
@@ -19,18 +19,7 @@ class ADE20K(FolderDataset):
     """data_root: the folder that holds ``ADEChallengeData2016``. 0 in a mask is "other", the canonical background."""
 
     official: ClassVar[Counts] = {"train": (20210,), "val": (2000,)}
-
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        data_root: str | None = None,
-        background: bool = False,
-        calibration_images: int = 100,
-        captions: str | None = None,
-    ) -> None:
-        self.root = Path(data_root or f"data/{name}").expanduser() / "ADEChallengeData2016"
-        super().__init__(name, split, background, calibration_images, captions)
+    below = "ADEChallengeData2016"
 
     def _layout(self, split: str) -> Layout:
         images, labels = (f"{kind}/{FOLDERS[split]}" for kind in ("images", "annotations"))

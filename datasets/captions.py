@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from segscale.errors import UserError
-from segscale.prompt import Prompt, Span, Word
+from segscale.prompt import BACKGROUND, Prompt, Span, Word
 
 PIECE = re.compile(r"\([^)]*\)|[^,]+")
 PARENTHESES = str.maketrans("", "", "()")
-BACKGROUND_WORD = "background"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -118,7 +117,7 @@ def published_prompt(
     for index in sorted(set(present)):
         for name in names[index]:
             class_of.setdefault(name, index)
-    text = caption.removesuffix(".") + (f", {BACKGROUND_WORD}" if add_background else "")
+    text = caption.removesuffix(".") + (f", {BACKGROUND}" if add_background else "")
     entities = list(dict.fromkeys(entity for raw in _pieces(text.lower()) for entity in _entities(raw, class_of)))
     if add_missing:
         said = {entity.classes[0] for entity in entities if entity.classes}

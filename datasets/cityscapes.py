@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from segscale.prompt import BACKGROUND
 from segscale.registry import DATASETS
 
 from .dataset import IGNORE_LABEL
 from .derive import Relabelled
-from .folder import BACKGROUND, Counts, FolderDataset, Layout, MaskFolder, mmseg_entries, mmseg_metainfo, need
+from .folder import Counts, FolderDataset, Layout, MaskFolder, mmseg_entries, mmseg_metainfo, need
 from .labels import LabelTable
 
 UNPACK = "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip and name their folder with --data-root"
@@ -41,19 +42,9 @@ class Cityscapes(FolderDataset):
 
     official: ClassVar[Counts] = {"train": (2975,), "val": (500,)}
 
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        data_root: str | None = None,
-        background: bool = False,
-        calibration_images: int = 100,
-        captions: str | None = None,
-        labels: Literal["labelIds", "labelTrainIds"] = "labelIds",
-    ) -> None:
-        self.root = Path(data_root or f"data/{name}").expanduser()
+    def __init__(self, labels: Literal["labelIds", "labelTrainIds"] = "labelIds", **arguments: Any) -> None:
         self.labels = labels
-        super().__init__(name, split, background, calibration_images, captions)
+        super().__init__(**arguments)
 
     @property
     def choices(self) -> dict[str, Any]:

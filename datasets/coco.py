@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from segscale.errors import UserError
+from segscale.prompt import BACKGROUND
 from segscale.registry import DATASETS
 
 from .coco_classes import OBJECT_CATEGORIES, STUFF_27, colour_map
 from .dataset import IGNORE_LABEL
 from .derive import Derivation, Panoptic, Relabelled
-from .folder import BACKGROUND, DOCUMENTATION, Counts, Entry, FolderDataset, Layout, MaskFolder, need, prepare_command
+from .folder import DOCUMENTATION, Counts, Entry, FolderDataset, Layout, MaskFolder, need, prepare_command
 from .labels import LabelTable
 
 FOLDERS = {"train": "train2017", "val": "val2017"}
@@ -27,18 +28,6 @@ class CocoFolder(FolderDataset):
     official: ClassVar[Counts] = {"train": (118287,), "val": (5000,)}
     masks: str
     names: tuple[str, ...]
-
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        data_root: str | None,
-        background: bool,
-        calibration_images: int,
-        captions: str | None,
-    ) -> None:
-        self.root = Path(data_root or f"data/{name}").expanduser()
-        super().__init__(name, split, background, calibration_images, captions)
 
     def _layout(self, split: str) -> Layout:
         images, masks = self.root / "images" / FOLDERS[split], self.root / self.masks / FOLDERS[split]
@@ -63,19 +52,10 @@ class CocoObject(CocoFolder):
 
     names = tuple(OBJECT_CATEGORIES.values())
 
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        data_root: str | None = None,
-        background: bool = True,
-        calibration_images: int = 100,
-        captions: str | None = None,
-        labels: Literal["panoptic", "stuffthingmaps"] = "panoptic",
-    ) -> None:
+    def __init__(self, labels: Literal["panoptic", "stuffthingmaps"] = "panoptic", **arguments: Any) -> None:
         self.labels = labels
         self.masks = object_folder(labels)
-        super().__init__(name, split, data_root, background, calibration_images, captions)
+        super().__init__(**arguments)
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -97,17 +77,6 @@ class CocoStuff27(CocoFolder):
 
     names = tuple(STUFF_27)
     masks = "coco-stuff-27"
-
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        data_root: str | None = None,
-        background: bool = False,
-        calibration_images: int = 100,
-        captions: str | None = None,
-    ) -> None:
-        super().__init__(name, split, data_root, background, calibration_images, captions)
 
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:

@@ -64,20 +64,11 @@ class PascalContext(FolderDataset):
 
     # trainval_merged.json and the .mat files differ by three images.
     official: ClassVar[Counts] = {"train": (4996, 4998), "val": (5104, 5105), SEGMENTATION_TRAIN: (964,)}
+    below = "VOCdevkit/VOC2010"
 
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        background: bool,
-        data_root: str | None = None,
-        calibration_images: int = 100,
-        captions: str | None = None,
-        order: Literal["alphabetical", "goca"] = "alphabetical",
-    ) -> None:
+    def __init__(self, order: Literal["alphabetical", "goca"] = "alphabetical", **arguments: Any) -> None:
         self.order = order
-        self.root = Path(data_root or f"data/{name}").expanduser() / "VOCdevkit" / "VOC2010"
-        super().__init__(name, split, background, calibration_images, captions)
+        super().__init__(**arguments)
 
     def _layout(self, split: str) -> Layout:
         need(self.root / "JPEGImages", UNPACK)

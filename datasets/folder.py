@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from .files import FileError, read_ids, read_image
 from .labels import LabelTable
 from .openmmlab import import_mmseg
 
-BACKGROUND = "background"
 CALIBRATION = "calibration"
 DOCUMENTATION = "docs/datasets.md shows the expected folders"
 Counts = dict[str, tuple[int, ...]]
@@ -66,17 +66,28 @@ class Layout:
 class FolderDataset(Dataset):
     """Images and masks on disk.
 
-    background: True keeps class 0, "background"; False ignores its pixels and lowers all ids by one. captions: path of
-    a file that ``read_captions`` reads. The split ``calibration`` is ``calibration_images`` images evenly spaced over
-    the sorted train list.
+    data_root: by default ``data/<name>``. background: True keeps class 0, "background"; False ignores its pixels and
+    lowers all ids by one. captions: path of a file that ``read_captions`` reads. The split ``calibration`` is
+    ``calibration_images`` images evenly spaced over the sorted train list.
     """
 
     official: ClassVar[Counts]
     """Number of images of every official split; several where official sources differ."""
+    below: ClassVar[str] = ""
+    """Folder below ``data_root`` in which everything lies."""
 
-    def __init__(self, name: str, split: str, background: bool, calibration_images: int, captions: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        background: bool,
+        data_root: str | None = None,
+        calibration_images: int = 100,
+        captions: str | None = None,
+    ) -> None:
         self.name = name
         self.split = split
+        self.root = Path(data_root or f"data/{name}").expanduser() / self.below
         known = (*self.official, CALIBRATION)
         if split not in known:
             raise unknown_split(name, split, known)
@@ -98,9 +109,9 @@ class FolderDataset(Dataset):
         found = {} if captions is None else read_captions(Path(captions).expanduser())
         self._captions = {id: found[id] for id in self.ids if id in found}
 
+    @abstractmethod
     def _layout(self, split: str) -> Layout:
         """The files of an official split. Raises UserError naming what is missing."""
-        raise NotImplementedError
 
     @property
     def ids(self) -> tuple[str, ...]:

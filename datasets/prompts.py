@@ -6,9 +6,8 @@ import re
 from collections.abc import Sequence
 
 from segscale.errors import UserError
-from segscale.prompt import Location, Prompt, Span, Word
+from segscale.prompt import BACKGROUND, Location, Prompt, Span, Word
 
-from .captions import BACKGROUND_WORD
 from .matching import Match, Matcher
 
 # What parts a caption into phrases: punctuation, and the little words between nouns.
@@ -123,9 +122,9 @@ def described_prompt(
         else:
             group = next((group for group in groups if _within(span, group)), span)
             background.setdefault(text[slice(*group)].lower(), []).append(span)
-    if add_background and BACKGROUND_WORD not in background:
-        text, span = _appended(text, BACKGROUND_WORD)
-        background[BACKGROUND_WORD] = [span]
+    if add_background and BACKGROUND not in background:
+        text, span = _appended(text, BACKGROUND)
+        background[BACKGROUND] = [span]
     for index in present if add_missing else ():
         if index not in spans:
             text, span = _appended(text, names[index][0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 from xml.etree import ElementTree
 
@@ -23,20 +22,11 @@ class PascalVOC(FolderDataset):
     """
 
     official: ClassVar[Counts] = {"train": (1464,), "val": (1449,), "trainval": (2913,)}
+    below = "VOCdevkit/VOC2012"
 
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        data_root: str | None = None,
-        background: bool = True,
-        calibration_images: int = 100,
-        captions: str | None = None,
-        present_from: Literal["label", "annotations"] = "label",
-    ) -> None:
-        self.root = Path(data_root or f"data/{name}").expanduser() / "VOCdevkit" / "VOC2012"
+    def __init__(self, present_from: Literal["label", "annotations"] = "label", **arguments: Any) -> None:
         self.present_from = present_from
-        super().__init__(name, split, background, calibration_images, captions)
+        super().__init__(**arguments)
         if present_from == "annotations":
             need(self.root / "Annotations", UNPACK)
 

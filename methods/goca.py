@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -85,17 +85,12 @@ class GoCA(Method):
             image_size=recommended.image_size,
             timestep=Timestep(t=recommended.timestep if timestep is None else timestep),
         )
-        self._weighting = _weighting(self.heads, guarded)
-        self._measure = self._layer_measure()
+        if self.heads not in HEAD_WEIGHTINGS:
+            raise ValueError(f"unknown head weighting {self.heads!r}; there are: {', '.join(HEAD_WEIGHTINGS)}")
 
     @property
     def settings(self) -> CaptureSettings:
         return self._settings
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        derived = ("_weighting", "_measure")
-        return {key: value for key, value in super().parameters.items() if key not in derived}
 
     @property
     def prompt(self) -> PromptReading:
@@ -165,15 +160,14 @@ class GoCA(Method):
             found = {site: text for (site, rule), text in maps.weighted.items() if rule == self._weighting}
         return {site: found[site] for site in maps.sites if site in found}
 
-    def _layer_measure(self) -> ReferenceAffinity | None:
+    @property
+    def _weighting(self) -> OutputShare | None:
+        weighting = HEAD_WEIGHTINGS[self.heads]
+        return weighting and replace(weighting, guarded=self.guarded)
+
+    @property
+    def _measure(self) -> ReferenceAffinity | None:
         layers = self.layers
         if layers == "uniform":
             return None
         return ReferenceAffinity(self.reference_site, layers, self.reference_channels, self.renormalise_layers)
-
-
-def _weighting(heads: str, guarded: bool) -> OutputShare | None:
-    if heads not in HEAD_WEIGHTINGS:
-        raise ValueError(f"unknown head weighting {heads!r}; there are: {', '.join(HEAD_WEIGHTINGS)}")
-    weighting = HEAD_WEIGHTINGS[heads]
-    return weighting and replace(weighting, guarded=guarded)

@@ -65,7 +65,7 @@ class Seg4Diff(Method):
         guarded: bool = False,
     ) -> None:
         self.name = name
-        self.sites = tuple(sites or recommended.grounding_sites or [recommended.reference_site])
+        self.sites = tuple(sites or recommended.grounding)
         self.head = head
         self.normalise_words = normalise_words
         self.normalise_classes = normalise_classes

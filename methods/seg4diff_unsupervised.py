@@ -43,7 +43,7 @@ class Seg4DiffUnsupervised(Method):
         steps: int = 28,
     ) -> None:
         self.name = name
-        self.sites = tuple(sites or recommended.grounding_sites or [recommended.reference_site])
+        self.sites = tuple(sites or recommended.grounding)
         self.attention = recommended.attention
         self.threshold = threshold
         self._settings = CaptureSettings(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Span = tuple[int, int]
+# The class of what is left over, and the word for it.
+BACKGROUND = "background"
 Location = Literal["span", "first-substring", "counted"]
 
 

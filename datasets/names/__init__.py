@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from segscale.errors import UserError
+from segscale.prompt import BACKGROUND
 
 Names = tuple[tuple[str, ...], ...]
-BACKGROUND = "background"
 
 
 def class_names(protocol: str, dataset: str) -> Names:
