@@ -3,77 +3,73 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from segscale.catalogue import config_file
+from .command_options import (
+    carried,
+    check_names,
+    print_written,
+    quiet_libraries,
+    reports,
+    run_options,
+    without_weights,
+)
 
-from .command_options import carried, print_written, quiet_libraries, reports, run_options, weights_source
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def analyse(arguments: argparse.Namespace) -> None:
     """Prints the table of ``arguments.analysis``, writes CSV file and figure."""
-    config_file("backbone", arguments.backbone)
-    config_file("dataset", arguments.dataset)
-    config_file("protocol", arguments.protocol)
-    from ..backbones.loading import LoadOptions
+    check_names(backbone=[arguments.backbone], dataset=[arguments.dataset], protocol=[arguments.protocol])
     from ..backbones.modalities import require_joint
     from .analysis import ANALYSES, averages_on, printable
     from .figures import analysis_figure
-    from .plan import build_backbone
-    from .writing import explained_writes
 
     quiet_libraries()
-    # Before any weights are fetched.
-    shape = build_backbone(arguments.backbone, LoadOptions(source=weights_source(arguments.backbone, "meta")))
+    shape = without_weights(arguments.backbone)
     require_joint(shape, shape.recommended.image_size)
     analysis, names = ANALYSES[arguments.analysis], (arguments.backbone, arguments.dataset, arguments.protocol)
     table = averages_on(analysis, *names, run_options(arguments), arguments.timestep)
-    folder = arguments.results / "analysis"
-    numbers, figure = (folder / f"{arguments.backbone}-{analysis.name}.{ending}" for ending in ("csv", "png"))
-    with explained_writes(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(numbers, index=False)
-        analysis_figure(table, analysis, figure)
+    draw = partial(analysis_figure, table, analysis)
+    written = _write_analysis(table, arguments.results, f"{arguments.backbone}-{analysis.name}", draw)
     print(printable(table, analysis))
-    for path in (numbers, figure):
+    for path in written:
         print_written(path)
 
 
 def quirks(arguments: argparse.Namespace) -> None:
     backbones = arguments.backbone or carried()
-    config_file("dataset", arguments.dataset)
-    for name in backbones:
-        config_file("backbone", name)
+    check_names(backbone=backbones, dataset=[arguments.dataset])
+    from .layers import FOLDER
     from .quirks import effects, table
-    from .writing import explained_writes
 
     quiet_libraries()
     options = run_options(arguments)
-    rows = effects(backbones, arguments.dataset, replace(options, results=arguments.results / "analysis"))
+    rows = effects(backbones, arguments.dataset, replace(options, results=arguments.results / FOLDER))
     print(table(rows))
-    numbers = arguments.results / "analysis" / "quirks.csv"
-    with explained_writes(numbers.parent):
-        rows.to_csv(numbers, index=False)
-    print_written(numbers)
+    for path in _write_analysis(rows, arguments.results, "quirks"):
+        print_written(path)
 
 
 def layers(arguments: argparse.Namespace) -> None:
     """Prints the mIoU of every block or head alone, writes CSV file and figure."""
-    config_file("backbone", arguments.backbone)
-    for name in arguments.compared:
-        config_file("method", name)
-    config_file("dataset", arguments.dataset)
-    config_file("protocol", arguments.protocol)
-    from ..backbones.loading import LoadOptions
+    check_names(
+        backbone=[arguments.backbone],
+        method=arguments.compared,
+        dataset=[arguments.dataset],
+        protocol=[arguments.protocol],
+    )
     from .figures import heads_figure, layers_figure
-    from .layers import FOLDER, LayerAnalysis, best_text, evaluate_parts, parts_of, printable
-    from .plan import build_backbone
+    from .layers import LayerAnalysis, best_text, evaluate_parts, parts_of, printable
     from .tables import notes
-    from .writing import explained_writes
 
     quiet_libraries()
-    # Before any weights are fetched.
-    shape = build_backbone(arguments.backbone, LoadOptions(source=weights_source(arguments.backbone, "meta")))
+    shape = without_weights(arguments.backbone)
     sites = shape.sites(shape.recommended.image_size)
     parts = parts_of(arguments.backbone, sites, arguments.sites, arguments.heads)
     analysis = LayerAnalysis(arguments.method, parts, tuple(arguments.compared), arguments.timestep)
@@ -82,26 +78,22 @@ def layers(arguments: argparse.Namespace) -> None:
     if not reports():
         return
     kind, draw = ("heads", heads_figure) if arguments.heads else ("layers", layers_figure)
-    folder = arguments.results / FOLDER
-    numbers, figure = (folder / f"{arguments.backbone}-{kind}.{ending}" for ending in ("csv", "png"))
-    with explained_writes(folder):
-        table.to_csv(numbers, index=False)
-        draw(table, figure)
+    written = _write_analysis(table, arguments.results, f"{arguments.backbone}-{kind}", partial(draw, table))
     print(f"{printable(table)}\n{best_text(table)}")
     for note in notes(table):
         print(f"\n{note}")
-    for path in (numbers, figure):
+    for path in written:
         print_written(path)
 
 
 def calibrate(arguments: argparse.Namespace) -> None:
     backbones = arguments.backbone or carried()
-    for name in backbones:
-        config_file("backbone", name)
-    for name in arguments.method or []:
-        config_file("method", name)
-    config_file("dataset", arguments.dataset)
-    config_file("protocol", arguments.protocol)
+    check_names(
+        backbone=backbones,
+        method=arguments.method or [],
+        dataset=[arguments.dataset],
+        protocol=[arguments.protocol],
+    )
     from .calibration import calibrate, store_thresholds
 
     quiet_libraries()
@@ -113,3 +105,20 @@ def calibrate(arguments: argparse.Namespace) -> None:
     for method, threshold in thresholds.items():
         print(f"{method:22} {threshold:g}")
     print_written(path)
+
+
+def _write_analysis(
+    table: pd.DataFrame, results: Path, stem: str, draw: Callable[[Path], None] | None = None
+) -> list[Path]:
+    """CSV file and, where something draws it, figure; returns what was written."""
+    from .layers import FOLDER
+    from .writing import explained_writes
+
+    numbers, figure = (results / FOLDER / f"{stem}.{ending}" for ending in ("csv", "png"))
+    with explained_writes(results / FOLDER):
+        numbers.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(numbers, index=False)
+        if draw is None:
+            return [numbers]
+        draw(figure)
+    return [numbers, figure]

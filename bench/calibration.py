@@ -20,11 +20,11 @@ from segscale.registry import build
 from ..datasets.dataset import Dataset
 from ..methods.method import Method
 from .identity import Plan
-from .metrics import mean_iou
+from .metrics import total_miou
 from .plan import RunOptions, build_dataset, build_methods
 from .protocol import BEST, Protocol
 from .run import run_methods
-from .store import RunStore, areas_at
+from .store import RunStore, swept_areas
 from .writing import explained_writes, replaced
 
 SPLIT = "calibration"
@@ -165,10 +165,7 @@ def _measured(store: RunStore, wanted: Sequence[str], rules: Protocol) -> Measur
     if missing or frame.empty:
         what = f"{store.folder} lacks {missing or 'all'} of {len(wanted)} images"
         raise UserError(what, "run the same command again when all processes are done")
-    areas = (areas_at(frame, index, len(run["classes"])) for index in range(len(plan.protocol["thresholds"])))
-    totals = (tuple(part.sum(0).astype(np.float64) for part in one) for one in areas)
-    shares = (mean_iou(intersection, prediction, label, rules.averaging) for intersection, prediction, label in totals)
-    miou = tuple(round(100 * float(share), DIGITS) for share in shares)
+    miou = tuple(round(100 * total_miou(areas, rules.averaging), DIGITS) for areas in swept_areas(run, frame))
     curve = Curve(plan.backbone["weights"], plan.backbone["dtype"], plan.identity, miou)
     return Measured(plan, run["packages"], len(frame), curve)
 

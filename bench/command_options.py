@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from segscale.catalogue import config_files
+from segscale.catalogue import KINDS, config_file, config_files
 
 if TYPE_CHECKING:
+    from ..backbones.backbone import Backbone
     from ..backbones.loading import LoadOptions
     from .plan import RunOptions
+
+
+def check_names(**names: Iterable[str]) -> None:
+    """By kind; raises UserError for the first that is not configured. Before anything heavy is imported."""
+    for kind in KINDS:
+        for name in names.get(kind, ()):
+            config_file(kind, name)
+
+
+def without_weights(backbone: str) -> Backbone:
+    """The backbone as its config states it, to ask about its sites before any weights are fetched."""
+    from ..backbones.loading import LoadOptions
+    from .plan import build_backbone
+
+    return build_backbone(backbone, LoadOptions(source=weights_source(backbone, "meta")))
 
 
 def reports() -> bool:
@@ -47,13 +64,11 @@ def local_device(device: str) -> str:
     return f"cuda:{local}" if device == "cuda" and local is not None else device
 
 
-def weights_source(
-    backbone: str, without_weights: Literal["random", "meta"]
-) -> Literal["pretrained", "random", "meta"]:
+def weights_source(backbone: str, instead: Literal["random", "meta"]) -> Literal["pretrained", "random", "meta"]:
     """No weights are needed where the backbone's config states its architecture."""
     from segscale.registry import load_config
 
-    return without_weights if "architecture" in load_config("backbone", backbone) else "pretrained"
+    return instead if "architecture" in load_config("backbone", backbone) else "pretrained"
 
 
 def run_options(arguments: argparse.Namespace) -> RunOptions:

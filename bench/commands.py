@@ -8,24 +8,26 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segscale.catalogue import KINDS, config_file, describe
+from segscale.catalogue import KINDS, describe
 from segscale.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from .plan import RunOptions
-    from .store import RunStore
 
 from .command_options import (
     carried,
+    check_names,
     load_options,
     print_written,
     quiet_libraries,
     reports,
     run_options,
     weights_source,
+    without_weights,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .plan import RunOptions
+    from .store import RunStore
 
 
 def list_names(arguments: argparse.Namespace) -> None:
@@ -74,8 +76,7 @@ def leaderboard(arguments: argparse.Namespace) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    config_file("backbone", arguments.backbone)
-    config_file("method", arguments.method)
+    check_names(backbone=[arguments.backbone], method=[arguments.method])
     if not arguments.classes:
         raise UserError("the class list is empty", "name at least one, as in --classes 'dog, grass'")
     from PIL import ImageOps
@@ -94,14 +95,11 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 def sites(arguments: argparse.Namespace) -> None:
-    config_file("backbone", arguments.backbone)
+    check_names(backbone=[arguments.backbone])
     from tabulate import tabulate
 
-    from ..backbones.loading import LoadOptions
-    from .plan import build_backbone
-
     quiet_libraries()
-    backbone = build_backbone(arguments.backbone, LoadOptions(source=weights_source(arguments.backbone, "meta")))
+    backbone = without_weights(arguments.backbone)
     size = arguments.size or backbone.recommended.image_size
     backbone.check_size(size)
     rows = [
@@ -112,9 +110,7 @@ def sites(arguments: argparse.Namespace) -> None:
 
 
 def perf(arguments: argparse.Namespace) -> None:
-    config_file("backbone", arguments.backbone)
-    for name in arguments.method:
-        config_file("method", name)
+    check_names(backbone=[arguments.backbone], method=arguments.method)
     from .perf import compare
     from .plan import build_backbone, build_method
 
@@ -137,10 +133,9 @@ def perf(arguments: argparse.Namespace) -> None:
 def _run_cells(arguments: argparse.Namespace, variants: list[RunOptions]) -> list[RunStore]:
     """All cells of the grid; methods of one backbone, dataset and protocol share their forwards."""
     backbones = arguments.backbone or carried()
-    grid = (backbones, arguments.method or [], arguments.dataset, arguments.protocol)
-    for kind, names in zip(KINDS, grid, strict=True):
-        for name in names:
-            config_file(kind, name)
+    check_names(
+        backbone=backbones, method=arguments.method or [], dataset=arguments.dataset, protocol=arguments.protocol
+    )
     from .plan import build_methods
     from .run import run_methods
 

@@ -6,17 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segscale.catalogue import config_file
 from segscale.errors import UserError
+
+from .command_options import check_names, local_device, print_written, quiet_libraries
 
 if TYPE_CHECKING:
     from .captioners import Captioner
 
-from .command_options import local_device, print_written, quiet_libraries
-
 
 def caption(arguments: argparse.Namespace) -> None:
-    config_file("dataset", arguments.dataset)
+    check_names(dataset=[arguments.dataset])
     from .captioning import word_limit, write_captions
     from .plan import RunOptions, build_dataset
 
@@ -53,7 +52,7 @@ def _captioner(arguments: argparse.Namespace, words: int) -> Captioner:
 
 
 def data_check(arguments: argparse.Namespace) -> None:
-    config_file("dataset", arguments.dataset)
+    check_names(dataset=[arguments.dataset])
     from segscale.registry import build
 
     from .data_check import check
@@ -69,7 +68,7 @@ def data_check(arguments: argparse.Namespace) -> None:
 
 
 def data_prepare(arguments: argparse.Namespace) -> None:
-    config_file("dataset", arguments.dataset)
+    check_names(dataset=[arguments.dataset])
     from .data_prepare import prepare
 
     prepared = prepare(arguments.dataset, arguments.data_root, arguments.workers)

@@ -68,9 +68,7 @@ def mean_iou(intersection: Floats, prediction: Floats, label: Floats, averaging:
 
 def best_threshold(sweep: Sequence[ImageAreas], averaging: Averaging) -> int:
     """Index of the threshold whose mean IoU over all images is highest; the first of equals."""
-    curve = [
-        mean_iou(areas.intersection.sum(0), areas.prediction.sum(0), areas.label.sum(0), averaging) for areas in sweep
-    ]
+    curve = [total_miou(areas, averaging) for areas in sweep]
     return int(np.argmax(np.nan_to_num(curve, nan=-1.0)))
 
 
@@ -98,7 +96,7 @@ class Difference:
 
 def difference(one: ImageAreas, other: ImageAreas, averagings: tuple[Averaging, Averaging]) -> Difference:
     """``one`` less ``other``, whose rows are the same images in the same order."""
-    totals = [_total(areas, averaging) for areas, averaging in zip((one, other), averagings, strict=True)]
+    totals = [total_miou(areas, averaging) for areas, averaging in zip((one, other), averagings, strict=True)]
     resampled = _resampled(one, averagings[0]) - _resampled(other, averagings[1])
     low, high = np.percentile(resampled, INTERVAL)
     return Difference(totals[0] - totals[1], float(low), float(high))
@@ -113,6 +111,7 @@ def _resampled(areas: ImageAreas, averaging: Averaging) -> Floats:
     return mean_iou(intersection, prediction, label, averaging)
 
 
-def _total(areas: ImageAreas, averaging: Averaging) -> float:
+def total_miou(areas: ImageAreas, averaging: Averaging) -> float:
+    """Mean IoU over all images together."""
     intersection, prediction, label = (part.sum(0).astype(np.float64) for part in areas.parts)
     return float(mean_iou(intersection, prediction, label, averaging))

@@ -13,11 +13,11 @@ from tabulate import tabulate
 from segscale.registry import build, load_config
 
 from ..methods.method import Method
-from .metrics import Difference, ImageAreas, best_threshold, difference
+from .metrics import Difference, ImageAreas, difference
 from .plan import RunOptions, preset
-from .protocol import BEST, Protocol
+from .protocol import Protocol
 from .run import run_methods
-from .store import RunStore, areas_at
+from .store import RunStore, chosen_areas
 
 DESCRIBED = "-described"
 ALL = "all of them"
@@ -128,7 +128,7 @@ def _measured(
         methods = [cells[number].method for number in group]
         stores = run_methods(backbone, methods, dataset, cells[group[0]].rules, options)
         scored |= {n: _areas(store, cells[n].rules) for n, store in zip(group, stores, strict=True)}
-    (published, *_), *_ = [[n for n, cell in enumerate(cells) if cell.switch is None]]
+    published = next(number for number, cell in enumerate(cells) if cell.switch is None)
     rows: list[dict[str, Any]] = []
     for number, cell in enumerate(cells):
         if cell.switch is None:
@@ -154,13 +154,9 @@ def _row(kind: str, name: str, cell: Cell, backbone: str, effect: Difference, im
 
 def _areas(store: RunStore, rules: Protocol) -> ImageAreas:
     run, frame = store.read(), store.load()
-    thresholds = run["plan"]["protocol"]["thresholds"]
-    sweep = [ImageAreas(*areas_at(frame, index, len(run["classes"]))) for index in range(len(thresholds))]
-    if len(sweep) == 1:
-        return sweep[0]
-    if rules.threshold == BEST:
-        return sweep[best_threshold(sweep, rules.averaging)]
-    return sweep[thresholds.index(rules.threshold)]
+    stored = run["plan"]["protocol"]["thresholds"]
+    threshold = stored[0] if len(stored) == 1 else rules.threshold
+    return chosen_areas(run, frame, threshold, rules.averaging)[1]
 
 
 def table(rows: pd.DataFrame) -> str:

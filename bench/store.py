@@ -26,6 +26,8 @@ from segscale.errors import UserError
 
 from .areas import Areas
 from .identity import Plan
+from .metrics import ImageAreas, best_threshold
+from .protocol import BEST, Averaging
 from .writing import explained_writes, replaced
 
 log = logging.getLogger(__name__)
@@ -186,6 +188,29 @@ def _read_part(path: Path) -> pd.DataFrame | None:
             path.replace(aside)
         log.warning("%s is damaged (%s); set aside as %s, its images will be computed again", path, error, aside.name)
         return None
+
+
+def image_areas(run: Mapping[str, Any], frame: pd.DataFrame, index: int) -> ImageAreas:
+    """Areas of a run's images at one stored threshold."""
+    return ImageAreas(*areas_at(frame, index, len(run["classes"])))
+
+
+def swept_areas(run: Mapping[str, Any], frame: pd.DataFrame) -> list[ImageAreas]:
+    """Areas of a run's images at every stored threshold."""
+    return [image_areas(run, frame, index) for index in range(len(run["plan"]["protocol"]["thresholds"]))]
+
+
+def chosen_areas(
+    run: Mapping[str, Any], frame: pd.DataFrame, threshold: float | str, averaging: Averaging
+) -> tuple[float, ImageAreas]:
+    """The stored threshold, or the best one, and the areas there."""
+    thresholds = run["plan"]["protocol"]["thresholds"]
+    if threshold == BEST:
+        sweep = swept_areas(run, frame)
+        index = best_threshold(sweep, averaging)
+        return thresholds[index], sweep[index]
+    index = thresholds.index(threshold)
+    return thresholds[index], image_areas(run, frame, index)
 
 
 def areas_at(frame: pd.DataFrame, threshold_index: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

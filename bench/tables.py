@@ -16,9 +16,9 @@ from segscale.registry import build
 
 from .calibration import SPLIT, calibrated_threshold
 from .identity import Plan
-from .metrics import ImageAreas, Score, best_threshold, score
+from .metrics import Score, score
 from .protocol import BEST, Protocol
-from .store import RunStore, areas_at
+from .store import RunStore, chosen_areas
 
 # What may differ between runs of one backbone and method on the same images.
 TELLING = ("seed", "dtype", "quantize", "weights", "version")
@@ -82,15 +82,8 @@ def evaluate_store(store: RunStore, results: Path | None = None, images: Collect
         frame = frame[frame["image"].isin([*images])]
     if frame.empty:
         raise UserError(f"{store.folder} holds no image yet", "run it first")
-
-    def areas(index: int) -> ImageAreas:
-        return ImageAreas(*areas_at(frame, index, len(run["classes"])))
-
-    if threshold == BEST:
-        index = best_threshold([areas(index) for index in range(len(thresholds))], protocol.averaging)
-    else:
-        index = thresholds.index(threshold)
-    return Evaluated(run, plan, frame, score(areas(index), protocol.averaging), protocol, thresholds[index], source)
+    chosen, areas = chosen_areas(run, frame, threshold, protocol.averaging)
+    return Evaluated(run, plan, frame, score(areas, protocol.averaging), protocol, chosen, source)
 
 
 def _threshold(plan: Plan, protocol: Protocol, results: Path | None) -> tuple[float | str, ThresholdSource]:
