@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from segscale.errors import UserError
 from segscale.prompt import Prompt
 
-from .architecture import build_without_weights
-from .images import pixel_values
-from .loading import TEXT_ENCODERS, LoadOptions, check_device, load_denoiser, load_pipeline, reinitialise
-from .maps import AttentionMaps, CaptureSettings, MapRequest, Recommended
-from .noise import NoiseLevel
-from .reductions import HeadWeighting
-from .similarity import SimilarityStream
-from .sites import Site
-from .targets import Observation, Target, map_probe
-from .tokens import StreamTokens
+from .attention.layer_similarity import SimilarityStream
+from .attention.maps import AttentionMaps, CaptureSettings, MapRequest, Recommended
+from .attention.recorder import Observation, Target, map_probe
+from .attention.rules import HeadWeighting
+from .attention.sites import Site
+from .latents.images import pixel_values
+from .latents.noise import NoiseLevel
+from .loading.pretrained import TEXT_ENCODERS, LoadOptions, check_device, load_denoiser, load_pipeline, reinitialise
+from .loading.weightless import build_without_weights
+from .text.tokens import StreamTokens
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
+from .attention.maps import CaptureSettings
+from .attention.sites import Grid, Site
 from .backbone import Backbone, Conditioning
-from .maps import CaptureSettings
-from .noise import NoiseLevel, diffusion_level
-from .sites import Grid, Site
-from .tokens import StreamTokens, stream_tokens
+from .latents.noise import NoiseLevel, diffusion_level
+from .text.tokens import StreamTokens, stream_tokens
 
 
 @BACKBONES.register_module()

@@ -7,7 +7,7 @@ from typing import Any
 
 from diffusers import UNet2DConditionModel
 
-from .sites import Grid, Site
+from .attention.sites import Grid, Site
 
 
 def _attention_stacks(unet: UNet2DConditionModel) -> Iterator[tuple[str, str, int]]:

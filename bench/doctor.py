@@ -14,8 +14,8 @@ from segscale.catalogue import config_files
 from segscale.errors import UserError
 from segscale.registry import load_config
 
-from ..backbones.loading import resolve_weights
-from .plan import RunOptions, build_dataset
+from ..backbones.loading.pretrained import resolve_weights
+from .runs.plan import RunOptions, build_dataset
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "mmengine", "mmsegmentation", "mmcv-lite", "pyarrow")
 

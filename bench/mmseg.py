@@ -21,17 +21,17 @@ from segscale.errors import UserError
 from segscale.prompt import BACKGROUND
 from segscale.registry import build
 
-from ..backbones.loading import LoadOptions
-from ..backbones.noise import image_generator
-from ..datasets.captions import read_captions
+from ..backbones.latents.noise import image_generator
+from ..backbones.loading.pretrained import LoadOptions
 from ..datasets.dataset import IGNORE_LABEL, Dataset, Sample
 from ..datasets.files import read_image
 from ..datasets.folder import mmseg_metainfo
-from ..datasets.openmmlab import import_mmseg
-from .decision import label_maps
-from .plan import build_backbone, build_methods
-from .protocol import BEST, Protocol
-from .question import answer, asker
+from ..datasets.mmseg_import import import_mmseg
+from ..datasets.prompts.published import read_captions
+from .evaluation.decision import label_maps
+from .inference.score import answer, asker
+from .runs.plan import build_backbone, build_methods
+from .tasks.protocol import BEST, Protocol
 
 MODELS = import_mmseg("registry").MODELS
 DOCUMENTATION = "see docs/mmsegmentation.md"

@@ -21,9 +21,9 @@ from PIL import Image
 from segscale.errors import UserError
 
 from ..backbones.backbone import Backbone
-from ..datasets.prompts import class_prompt
+from ..datasets.prompts.described import class_prompt
 from ..methods.method import Method
-from .memory import PeakMemory
+from .inference.memory import PeakMemory
 
 Result = TypeVar("Result")
 PROMPT = class_prompt(["star", "ring"], ["grass", "background"])

@@ -14,19 +14,19 @@ from PIL import Image
 from torch import Tensor
 
 from segscale.errors import UserError
+from segscale.files import explained_writes
 from segscale.prompt import BACKGROUND, Prompt
 from segscale.registry import build
 
 from ..backbones.backbone import Backbone
-from ..backbones.loading import LoadOptions
-from ..backbones.noise import image_generator
-from ..backbones.tokens import StreamTokens
-from ..datasets.prompts import caption_prompt, class_prompt
+from ..backbones.latents.noise import image_generator
+from ..backbones.loading.pretrained import LoadOptions
+from ..backbones.text.tokens import StreamTokens
+from ..datasets.prompts.described import caption_prompt, class_prompt
 from ..methods.method import Method
-from .decision import Decision, label_maps, resize_scores
-from .plan import build_backbone, build_method
-from .protocol import BEST
-from .writing import explained_writes
+from .evaluation.decision import Decision, label_maps, resize_scores
+from .runs.plan import build_backbone, build_method
+from .tasks.protocol import BEST
 
 NOISE_NAME = "predict"
 OVERLAY_OPACITY = 0.55

@@ -19,8 +19,8 @@ from PIL import Image
 
 from ..datasets.files import read_image, read_label
 from ..methods.method import ClassScores
-from .areas import threshold_areas
-from .decision import Decision
+from .evaluation.decision import Decision
+from .evaluation.pixel_counts import threshold_areas
 
 IMAGES = 40
 SCORE_SIDE = 64

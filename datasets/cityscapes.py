@@ -10,9 +10,9 @@ from segscale.prompt import BACKGROUND
 from segscale.registry import DATASETS
 
 from .dataset import IGNORE_LABEL
-from .derive import Relabelled
 from .folder import Counts, FolderDataset, Layout, MaskFolder, mmseg_entries, mmseg_metainfo, need
 from .labels import LabelTable
+from .prepare import Relabelled
 
 UNPACK = "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip and name their folder with --data-root"
 IMAGE_SUFFIX = "_leftImg8bit.png"

@@ -13,9 +13,9 @@ from segscale.registry import DATASETS
 
 from .coco_classes import OBJECT_CATEGORIES, STUFF_27, colour_map
 from .dataset import IGNORE_LABEL
-from .derive import Derivation, Panoptic, Relabelled
 from .folder import DOCUMENTATION, Counts, Entry, FolderDataset, Layout, MaskFolder, need, prepare_command
 from .labels import LabelTable
+from .prepare import Derivation, Panoptic, Relabelled
 
 FOLDERS = {"train": "train2017", "val": "val2017"}
 UNPACK = "unpack the COCO 2017 images and name their folder with --data-root"

@@ -15,7 +15,6 @@ from segscale.errors import UserError
 from segscale.registry import DATASETS
 
 from .dataset import IGNORE_LABEL
-from .derive import Derivation, ListFile, MatFile, RunLengths
 from .folder import (
     DOCUMENTATION,
     Counts,
@@ -29,6 +28,7 @@ from .folder import (
 )
 from .labels import LabelTable
 from .names import class_names
+from .prepare import Derivation, ListFile, MatFile, RunLengths
 
 UNPACK = "unpack VOC 2010 and name its folder with --data-root"
 MASKS = "SegmentationClassContext"

@@ -17,7 +17,7 @@ from PIL import Image
 from segscale.errors import UserError
 
 if TYPE_CHECKING:
-    from .derive import Derivation
+    from .prepare import Derivation
 
 IGNORE_LABEL = 255
 Colour = tuple[int, int, int]

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from segscale.errors import UserError
 
-from .captions import read_captions
 from .dataset import Colour, Dataset, Sample, captions_digest, unknown_split
 from .files import FileError, read_ids, read_image
 from .labels import LabelTable
-from .openmmlab import import_mmseg
+from .mmseg_import import import_mmseg
+from .prompts.published import read_captions
 
 CALIBRATION = "calibration"
 DOCUMENTATION = "docs/datasets.md shows the expected folders"

@@ -19,9 +19,9 @@ from PIL import Image
 from segscale.errors import UserError
 from segscale.registry import DATASETS
 
-from .captions import read_captions
 from .dataset import Colour, Dataset, Sample, captions_digest, unknown_split
 from .labels import LabelTable
+from .prompts.published import read_captions
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..backbones.maps import AttentionMaps
-from ..backbones.sites import Grid
+from ..backbones.attention.maps import AttentionMaps
+from ..backbones.attention.sites import Grid
 from .rescaling import min_max
 from .resizing import resized_pixels
 

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from segscale.registry import METHODS
 
-from ..backbones.maps import AttentionMaps, CaptureSettings, MapRequest, Recommended, Timestep
-from ..backbones.sites import Site
+from ..backbones.attention.maps import AttentionMaps, CaptureSettings, MapRequest, Recommended, Timestep
+from ..backbones.attention.sites import Site
 from .affinity import propagate, spatial_affinity
-from .division import shares
 from .head_weights import HEAD_WEIGHTINGS, OutputShare
 from .layer_weights import LayerMeasure, ReferenceAffinity, layer_weights, uniform_weights
 from .method import ClassScores, Method, PromptReading
 from .rescaling import Rescaling, merged_columns, prominence, rescale, rescaling_columns, strongest, word_maps
 from .resizing import resized_tokens
+from .safe_division import shares
 
 
 @METHODS.register_module()

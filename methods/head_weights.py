@@ -15,8 +15,8 @@ from torch import Tensor
 
 from segscale.errors import UserError
 
-from ..backbones.reductions import HeadWeighting, HeadWeights
-from .division import shares
+from ..backbones.attention.rules import HeadWeighting, HeadWeights
+from .safe_division import shares
 
 HeadMeasure = Literal["l2-norm", "cosine", "dot-product"]
 COSINE_EPSILON = 1e-8

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones.reductions import LayerSimilarity, Similarity
-from ..backbones.sites import Grid
-from .division import shares
+from ..backbones.attention.rules import LayerSimilarity, Similarity
+from ..backbones.attention.sites import Grid
 from .resizing import SMALLEST_SUM, nearest, nearest_rows, resized_rows
+from .safe_division import shares
 
 LayerMeasure = Literal["dot-product", "mse", "iou-like"]
 IOU_EPSILON = 1e-4

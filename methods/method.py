@@ -12,8 +12,8 @@ from torch import Tensor
 
 from segscale.prompt import Location
 
-from ..backbones.maps import AttentionMaps, CaptureSettings, MapRequest
-from ..backbones.sites import Site
+from ..backbones.attention.maps import AttentionMaps, CaptureSettings, MapRequest
+from ..backbones.attention.sites import Site
 
 
 @dataclass(frozen=True)

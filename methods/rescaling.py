@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones.tokens import StreamTokens
-from .division import ratio
+from ..backbones.text.tokens import StreamTokens
+from .safe_division import ratio
 
 Rescaling = Literal[
     "raw",

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones.sites import Grid
+from ..backbones.attention.sites import Grid
 
 SMALLEST_SUM = 1e-12
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from segscale.registry import METHODS
 
-from ..backbones.maps import AttentionMaps, CaptureSettings, MapRequest, Recommended, Timestep
-from ..backbones.reductions import HeadWeighting
-from ..backbones.sites import Site
+from ..backbones.attention.maps import AttentionMaps, CaptureSettings, MapRequest, Recommended, Timestep
+from ..backbones.attention.rules import HeadWeighting
+from ..backbones.attention.sites import Site
 from .head_weights import OneHead
 from .method import ClassScores, Method, PromptReading
 from .rescaling import merged_columns, prominence, strongest, word_maps

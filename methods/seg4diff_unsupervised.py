@@ -9,8 +9,8 @@ import torch
 
 from segscale.registry import METHODS
 
-from ..backbones.maps import AttentionMaps, CaptureSettings, MapRequest, Recommended, Timestep
-from ..backbones.sites import Site
+from ..backbones.attention.maps import AttentionMaps, CaptureSettings, MapRequest, Recommended, Timestep
+from ..backbones.attention.sites import Site
 from .clustering import contrast_over_tokens, merge_greedily, spatial_distributions, symmetric_divergence
 from .method import ClassScores, Method, PromptReading
 from .seg4diff import STEPS_FROM_THE_END

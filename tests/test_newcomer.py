@@ -28,7 +28,7 @@ class Newcomer(StableDiffusion):
 '''
 METHOD = '''
 import torch
-from segscale.backbones.maps import CaptureSettings, MapRequest, Timestep
+from segscale.backbones.attention.maps import CaptureSettings, MapRequest, Timestep
 from segscale.methods.method import ClassScores, Method
 from segscale.registry import METHODS
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ...datasets.pocket import Scene, caption_of
 from ..backbone import Backbone, Conditioning
-from ..loading import LoadOptions
+from ..loading.pretrained import LoadOptions
 from .architectures import TWINS, Twin
 from .autoencoder import train_autoencoder
 from .scenes import scene_batch

@@ -1,7 +1,7 @@
 """GoCA as published (arXiv 2603.06178): void is background, best threshold of the sweep, mean over every class."""
 
 type = "Protocol"
-custom_imports = dict(imports=["segscale.bench.protocol"])
+custom_imports = dict(imports=["segscale.bench.tasks.protocol"])
 
 class_oracle = "present"
 prompt = "caption"

@@ -1,7 +1,7 @@
 """Seg4Diff's unsupervised evaluation as published: clusters matched to classes row by row, classes unknown."""
 
 type = "Protocol"
-custom_imports = dict(imports=["segscale.bench.protocol"])
+custom_imports = dict(imports=["segscale.bench.tasks.protocol"])
 
 class_oracle = "present"
 prompt = "class-names"

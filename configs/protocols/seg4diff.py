@@ -1,7 +1,7 @@
 """Seg4Diff as published (arXiv 2509.18096): classes alone compete, background is not scored, mean over labelled ones."""
 
 type = "Protocol"
-custom_imports = dict(imports=["segscale.bench.protocol"])
+custom_imports = dict(imports=["segscale.bench.tasks.protocol"])
 
 class_oracle = "present"
 prompt = "joined-names"

@@ -1,7 +1,7 @@
 """Official validation split, ignored pixels ignored, one fixed threshold, classes of the image known."""
 
 type = "Protocol"
-custom_imports = dict(imports=["segscale.bench.protocol"])
+custom_imports = dict(imports=["segscale.bench.tasks.protocol"])
 
 class_oracle = "present"
 prompt = "caption"

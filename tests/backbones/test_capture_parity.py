@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from segscale.backbones.attention.maps import AttentionMaps, CaptureSettings, MapRequest, Timestep
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.flux import Flux, pack, position_ids, unpack
-from segscale.backbones.images import pixel_values
-from segscale.backbones.maps import AttentionMaps, CaptureSettings, MapRequest, Timestep
+from segscale.backbones.latents.images import pixel_values
 from segscale.backbones.sd3 import StableDiffusion3
 from segscale.backbones.stable_diffusion import StableDiffusion
 from torch import Tensor

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from segscale.backbones.attention.maps import AttentionMaps, CaptureSettings, MapRequest, Timestep
 from segscale.backbones.backbone import Backbone
-from segscale.backbones.loading import PACKAGED
-from segscale.backbones.maps import AttentionMaps, CaptureSettings, MapRequest, Timestep
-from segscale.backbones.noise import image_generator
+from segscale.backbones.latents.noise import image_generator
+from segscale.backbones.loading.pretrained import PACKAGED
 from segscale.datasets.pocket import make_scene
-from segscale.datasets.prompts import class_prompt
+from segscale.datasets.prompts.described import class_prompt
 
 from segscale.catalogue import config_files
 from segscale.errors import UserError

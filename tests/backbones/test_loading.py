@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from segscale.backbones.attention.maps import CaptureSettings, MapRequest, Timestep
 from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone
-from segscale.backbones.loading import LoadOptions, resolve_weights, weights_fingerprint
-from segscale.backbones.maps import CaptureSettings, MapRequest, Timestep
-from segscale.backbones.noise import image_generator
-from segscale.bench.plan import RunOptions, build_backbone, pinned
+from segscale.backbones.latents.noise import image_generator
+from segscale.backbones.loading.pretrained import LoadOptions, resolve_weights, weights_fingerprint
+from segscale.bench.runs.plan import RunOptions, build_backbone, pinned
 from segscale.datasets.pocket import make_scene
-from segscale.datasets.prompts import class_prompt
+from segscale.datasets.prompts.described import class_prompt
 
 import segscale
 from segscale.errors import UserError
@@ -72,7 +72,7 @@ def test_the_fingerprint_of_a_folder_follows_its_contents(tmp_path: Path) -> Non
 def test_hub_weights_are_known_by_id_and_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     commits = {None: "aaa", "v2": "bbb"}
     monkeypatch.setattr(
-        "segscale.backbones.loading.try_to_load_from_cache",
+        "segscale.backbones.loading.pretrained.try_to_load_from_cache",
         lambda repository, marker, revision: f"/cache/models--{repository}/snapshots/{commits[revision]}/{marker}",
     )
     assert weights_fingerprint("org/model") == "org/model@aaa"

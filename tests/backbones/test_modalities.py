@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from segscale.backbones.attention.maps import CaptureSettings, MapRequest, Timestep
+from segscale.backbones.attention.modalities import Modalities, ModalityMeter, observe_modalities
+from segscale.backbones.attention.probe import AttentionProbe
 from segscale.backbones.backbone import Backbone
-from segscale.backbones.maps import CaptureSettings, MapRequest, Timestep
-from segscale.backbones.modalities import Modalities, ModalityMeter, observe_modalities
-from segscale.backbones.noise import image_generator
-from segscale.backbones.probe import AttentionProbe
+from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.sd3 import StableDiffusion3
-from segscale.datasets.prompts import class_prompt
+from segscale.datasets.prompts.described import class_prompt
 from torch import Tensor, nn
 
 from segscale.errors import UserError

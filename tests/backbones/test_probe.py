@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from segscale.backbones.attention.recorder import Target, map_probe
 from segscale.backbones.backbone import Conditioning
-from segscale.backbones.targets import Target, map_probe
 from torch import Tensor, nn
 
 from segscale.errors import UserError

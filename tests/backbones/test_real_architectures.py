@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from PIL import Image
-from segscale.backbones.loading import LoadOptions
-from segscale.backbones.maps import MapRequest
-from segscale.backbones.noise import image_generator
-from segscale.backbones.sites import Site
-from segscale.bench.plan import build_backbone, build_method
-from segscale.datasets.prompts import class_prompt
+from segscale.backbones.attention.maps import MapRequest
+from segscale.backbones.attention.sites import Site
+from segscale.backbones.latents.noise import image_generator
+from segscale.backbones.loading.pretrained import LoadOptions
+from segscale.bench.runs.plan import build_backbone, build_method
+from segscale.datasets.prompts.described import class_prompt
 
 from segscale.catalogue import config_files
 from segscale.registry import build, load_config

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from segscale.backbones.pocket.text import clip_tokenizer, t5_tokenizer
-from segscale.backbones.tokens import stream_tokens
+from segscale.backbones.text.tokens import stream_tokens
 from segscale.datasets.pocket import GROUNDS, OBJECTS
-from segscale.datasets.prompts import class_prompt
+from segscale.datasets.prompts.described import class_prompt
 from transformers import CLIPTokenizer
 
 from segscale.prompt import Prompt, Word

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from segscale.backbones.attention.maps import CaptureSettings, Timestep
+from segscale.backbones.attention.modalities import observe_modalities
 from segscale.backbones.backbone import Backbone
-from segscale.backbones.maps import CaptureSettings, Timestep
-from segscale.backbones.modalities import observe_modalities
-from segscale.backbones.noise import image_generator
-from segscale.bench.analysis import ANALYSES, averages, measure
-from segscale.bench.cli import main
+from segscale.backbones.latents.noise import image_generator
+from segscale.bench.analysis.modalities import ANALYSES, averages, measure
+from segscale.bench.commands.parser import main
 from segscale.datasets.dataset import Dataset, Sample
-from segscale.datasets.prompts import caption_prompt
+from segscale.datasets.prompts.described import caption_prompt
 
 from segscale.errors import UserError
 from segscale.prompt import Prompt

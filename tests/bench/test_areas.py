@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segscale.bench.areas import label_areas
+from segscale.bench.evaluation.pixel_counts import label_areas
 
 
 @settings(max_examples=100, deadline=None)

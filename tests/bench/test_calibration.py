@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from segscale.bench.calibration import Curve, Measured, calibrate, choose, store_thresholds
-from segscale.bench.cli import main
-from segscale.bench.identity import Plan
-from segscale.bench.plan import RunOptions, build_method, build_methods, fingerprint
-from segscale.bench.run import run_methods
-from segscale.bench.tables import DEFAULT_NOTE, evaluate_runs, leaderboard, long_table, notes, scaling_table
+from segscale.bench.analysis.calibration import Curve, Measured, calibrate, choose, store_thresholds
+from segscale.bench.commands.parser import main
+from segscale.bench.report.tables import DEFAULT_NOTE, evaluate_runs, leaderboard, long_table, notes, scaling_table
+from segscale.bench.runs.identity import Plan
+from segscale.bench.runs.loop import run_methods
+from segscale.bench.runs.plan import RunOptions, build_method, build_methods, fingerprint
 
 from segscale.errors import UserError
 from segscale.registry import build

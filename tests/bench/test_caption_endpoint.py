@@ -22,11 +22,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from segscale.bench.caption_endpoint import EndpointCaptioner, Pace, Patience, key_from
-from segscale.bench.captioners import NoCaptionError
-from segscale.bench.captioning import SILENT_IMAGES, CaptionReport, write_captions
-from segscale.bench.cli import main
-from segscale.bench.plan import RunOptions, build_dataset
+from segscale.bench.captions.captioner import NoCaptionError
+from segscale.bench.captions.endpoint import EndpointCaptioner, Pace, Patience, key_from
+from segscale.bench.captions.write import SILENT_IMAGES, CaptionReport, write_captions
+from segscale.bench.commands.parser import main
+from segscale.bench.runs.plan import RunOptions, build_dataset
 
 from segscale.errors import UserError
 
@@ -349,8 +349,8 @@ def test_an_unforeseen_error_in_a_thread_ends_the_command(tmp_path: Path) -> Non
 PROGRAM = """
 import sys
 from pathlib import Path
-from segscale.bench.caption_endpoint import EndpointCaptioner
-from segscale.bench.captioning import write_captions
+from segscale.bench.captions.endpoint import EndpointCaptioner
+from segscale.bench.captions.write import write_captions
 from segscale.registry import build
 captioner = EndpointCaptioner(sys.argv[1], "writer")
 write_captions(build("dataset", "pocket"), captioner, Path(sys.argv[2]), 20, 40, 2, flush_seconds=0)

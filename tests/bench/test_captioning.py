@@ -11,12 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from segscale.bench.caption_file import CaptionFile
-from segscale.bench.caption_model import ModelCaptioner
-from segscale.bench.captioners import Captioner, NoCaptionError, caption_of, question
-from segscale.bench.captioning import word_limit, write_captions
-from segscale.bench.cli import main
-from segscale.bench.plan import RunOptions, build_dataset
+from segscale.bench.captions.captioner import Captioner, NoCaptionError, caption_of, question
+from segscale.bench.captions.file import CaptionFile
+from segscale.bench.captions.model import ModelCaptioner
+from segscale.bench.captions.write import word_limit, write_captions
+from segscale.bench.commands.parser import main
+from segscale.bench.runs.plan import RunOptions, build_dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from segscale.bench.plan import RunOptions, build_methods
-from segscale.bench.question import combined
-from segscale.bench.run import run_methods
-from segscale.bench.tables import evaluate_runs, leaderboard, long_table, scaling_table
+from segscale.bench.inference.score import combined
+from segscale.bench.report.tables import evaluate_runs, leaderboard, long_table, scaling_table
+from segscale.bench.runs.loop import run_methods
+from segscale.bench.runs.plan import RunOptions, build_methods
 from segscale.methods.method import ClassScores
 
 METHODS = ("vanilla", "goca-described")

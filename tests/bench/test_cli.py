@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from segscale.bench.cli import main
+from segscale.bench.commands.parser import main
 from segscale.datasets.pocket import make_scene
 
 from segscale.catalogue import KINDS, config_files
@@ -199,7 +199,7 @@ def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[st
 
 def test_listing_and_help_import_nothing_heavy() -> None:
     code = (
-        "import sys; from segscale.bench.cli import main; main(['list']);"
+        "import sys; from segscale.bench.commands.parser import main; main(['list']);"
         "heavy = {'torch', 'diffusers', 'transformers', 'mmseg', 'mmcv', 'pandas', 'matplotlib'} & sys.modules.keys();"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from segscale.bench.cli import main
-from segscale.bench.data_check import Finding, Report, check
+from segscale.bench.commands.parser import main
+from segscale.bench.data.check import Finding, Report, check
 from segscale.datasets.folder import FolderDataset
 
 from segscale.catalogue import config_files

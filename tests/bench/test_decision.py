@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file
-from segscale.bench.areas import label_areas, threshold_areas
-from segscale.bench.decision import NO_CLASS, BackgroundRule, Decision, label_maps, resize_scores
-from segscale.bench.metrics import class_iou, mean_iou
+from segscale.bench.evaluation.decision import NO_CLASS, BackgroundRule, Decision, label_maps, resize_scores
+from segscale.bench.evaluation.metrics import class_iou, mean_iou
+from segscale.bench.evaluation.pixel_counts import label_areas, threshold_areas
 from segscale.methods.method import ClassScores
 
 CLASSES = 6

@@ -9,13 +9,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from segscale.bench.data_prepare import prepare
-from segscale.bench.plan import RunOptions, build_dataset, build_method
-from segscale.bench.prompting import image_prompt, names_of
-from segscale.bench.protocol import Protocol
-from segscale.bench.run import run_methods
-from segscale.bench.store import areas_at
-from segscale.bench.tables import evaluate_store
+from segscale.bench.data.prepare import prepare
+from segscale.bench.report.tables import evaluate_store
+from segscale.bench.runs.loop import run_methods
+from segscale.bench.runs.plan import RunOptions, build_dataset, build_method
+from segscale.bench.runs.store import areas_at
+from segscale.bench.tasks.prompts import image_prompt, names_of
+from segscale.bench.tasks.protocol import Protocol
 from segscale.datasets.context import raw_table
 from segscale.methods.method import PromptReading
 

@@ -6,16 +6,16 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from segscale.backbones.attention.maps import CaptureSettings, MapRequest, Timestep
+from segscale.backbones.attention.sites import Grid, Site
 from segscale.backbones.backbone import Backbone
-from segscale.backbones.maps import CaptureSettings, MapRequest, Timestep
-from segscale.backbones.noise import image_generator
-from segscale.backbones.sites import Grid, Site
-from segscale.bench.cli import main
-from segscale.bench.layers import LayerAnalysis, Part, best_text, evaluate_parts, part_method, parts_of
-from segscale.bench.plan import RunOptions, build_method
-from segscale.bench.run import run_methods
-from segscale.bench.tables import evaluate_store
-from segscale.datasets.prompts import class_prompt
+from segscale.backbones.latents.noise import image_generator
+from segscale.bench.analysis.layers import LayerAnalysis, Part, best_text, evaluate_parts, part_method, parts_of
+from segscale.bench.commands.parser import main
+from segscale.bench.report.tables import evaluate_store
+from segscale.bench.runs.loop import run_methods
+from segscale.bench.runs.plan import RunOptions, build_method
+from segscale.datasets.prompts.described import class_prompt
 from segscale.methods.head_weights import OneHead
 
 from segscale.errors import UserError

@@ -9,8 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from segscale.bench.matching import MatchingUnit, cluster_areas, cropped_then_resized, matched_areas, resized_label
-from segscale.bench.metrics import mean_iou
+from segscale.bench.evaluation.clusters import (
+    MatchingUnit,
+    cluster_areas,
+    cropped_then_resized,
+    matched_areas,
+    resized_label,
+)
+from segscale.bench.evaluation.metrics import mean_iou
 
 VOC_CLASSES = 21
 

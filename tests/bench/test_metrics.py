@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segscale.bench.areas import label_areas
-from segscale.bench.metrics import ImageAreas, best_threshold, class_iou, mean_iou, score
-from segscale.datasets.openmmlab import import_mmseg
+from segscale.bench.evaluation.metrics import ImageAreas, best_threshold, class_iou, mean_iou, score
+from segscale.bench.evaluation.pixel_counts import label_areas
+from segscale.datasets.mmseg_import import import_mmseg
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,12 @@ from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from PIL import Image
 from segscale.bench import mmseg
-from segscale.bench.plan import RunOptions, build_method
-from segscale.bench.prompting import names_of
-from segscale.bench.run import run_methods
-from segscale.bench.store import areas_at
-from segscale.bench.tables import Evaluated, evaluate_store
-from segscale.datasets.openmmlab import import_mmseg
+from segscale.bench.report.tables import Evaluated, evaluate_store
+from segscale.bench.runs.loop import run_methods
+from segscale.bench.runs.plan import RunOptions, build_method
+from segscale.bench.runs.store import areas_at
+from segscale.bench.tasks.prompts import names_of
+from segscale.datasets.mmseg_import import import_mmseg
 
 from segscale.errors import UserError
 

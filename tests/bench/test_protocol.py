@@ -7,13 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
-from segscale.bench.areas import Areas
-from segscale.bench.evaluation import evaluate
-from segscale.bench.plan import RunOptions, build_method
-from segscale.bench.protocol import Protocol
-from segscale.bench.run import run_methods
-from segscale.bench.segmenter import load
-from segscale.bench.tables import (
+from segscale.bench.evaluation.evaluate import evaluate
+from segscale.bench.evaluation.pixel_counts import Areas
+from segscale.bench.report.tables import (
     BEST_NOTE,
     evaluate_runs,
     evaluate_store,
@@ -22,6 +18,10 @@ from segscale.bench.tables import (
     notes,
     scaling_table,
 )
+from segscale.bench.runs.loop import run_methods
+from segscale.bench.runs.plan import RunOptions, build_method
+from segscale.bench.segmenter import load
+from segscale.bench.tasks.protocol import Protocol
 from segscale.datasets.dataset import Dataset, Sample
 from segscale.methods.method import ClassScores
 from torch import tensor

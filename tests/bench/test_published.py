@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from segscale.bench.cli import main
-from segscale.bench.plan import RunOptions, build_methods
-from segscale.bench.published import NOTE, beside_published, comparable, read_published
-from segscale.bench.run import run_methods
-from segscale.bench.tables import evaluate_runs, long_table
+from segscale.bench.commands.parser import main
+from segscale.bench.report.published import NOTE, beside_published, comparable, read_published
+from segscale.bench.report.tables import evaluate_runs, long_table
+from segscale.bench.runs.loop import run_methods
+from segscale.bench.runs.plan import RunOptions, build_methods
 
 from segscale.catalogue import KINDS, Kind, config_file
 from segscale.errors import UserError

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from segscale.backbones.backbone import Backbone
-from segscale.bench.plan import RunOptions, build_dataset, build_method
-from segscale.bench.prompting import image_prompt, names_of
-from segscale.bench.protocol import Protocol
-from segscale.bench.question import ask, ask_everything, combined
-from segscale.bench.run import run_methods
+from segscale.bench.inference.score import ask, ask_everything, combined
+from segscale.bench.runs.loop import run_methods
+from segscale.bench.runs.plan import RunOptions, build_dataset, build_method
+from segscale.bench.tasks.prompts import image_prompt, names_of
+from segscale.bench.tasks.protocol import Protocol
 from segscale.datasets.dataset import Dataset
 from segscale.methods.method import ClassScores, Method, PromptReading
 from segscale.methods.seg4diff import Seg4Diff

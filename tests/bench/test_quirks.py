@@ -5,10 +5,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from segscale.bench.cli import main
-from segscale.bench.metrics import ImageAreas, difference, score
-from segscale.bench.plan import RunOptions, build_method
-from segscale.bench.quirks import ALL, METHODS, PROTOCOL_QUIRKS, PROTOCOLS, effects, method_cells, protocol_cells, table
+from segscale.bench.analysis.quirks import (
+    ALL,
+    METHODS,
+    PROTOCOL_QUIRKS,
+    PROTOCOLS,
+    effects,
+    method_cells,
+    protocol_cells,
+    table,
+)
+from segscale.bench.commands.parser import main
+from segscale.bench.evaluation.metrics import ImageAreas, difference, score
+from segscale.bench.runs.plan import RunOptions, build_method
 
 
 @pytest.mark.parametrize("backbone", ["pocket-sd15", "pocket-flux"])

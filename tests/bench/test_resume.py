@@ -14,10 +14,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from segscale.bench import run
-from segscale.bench.plan import RunOptions, build_method
-from segscale.bench.run import run_methods
-from segscale.bench.store import RunStore
-from segscale.bench.tables import find_runs
+from segscale.bench.report.tables import find_runs
+from segscale.bench.runs.loop import run_methods
+from segscale.bench.runs.plan import RunOptions, build_method
+from segscale.bench.runs.store import RunStore
 
 from ..conftest import interruptible
 
@@ -27,7 +27,7 @@ PROGRAM = f"""
 import sys
 from pathlib import Path
 from segscale.bench import run
-from segscale.bench.plan import build_method
+from segscale.bench.runs.plan import build_method
 run.FLUSH_SECONDS = 0
 options = run.RunOptions(limit={IMAGES}, results=Path(sys.argv[1]))
 run.run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], "pocket", "standard", options)

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from segscale.backbones.backbone import Backbone
 from segscale.bench import run
-from segscale.bench.plan import RunOptions, build_dataset, build_method, make_plan
-from segscale.bench.run import run_methods
-from segscale.bench.store import RunStore
-from segscale.bench.tables import evaluate_runs, evaluate_store, long_table
+from segscale.bench.report.tables import evaluate_runs, evaluate_store, long_table
+from segscale.bench.runs.loop import run_methods
+from segscale.bench.runs.plan import RunOptions, build_dataset, build_method, make_plan
+from segscale.bench.runs.store import RunStore
 from segscale.methods.goca import GoCA
 from segscale.methods.method import Method
 
@@ -69,7 +69,7 @@ def test_results_do_not_depend_on_the_order_of_the_images(tmp_path: Path, monkey
 
 
 def test_an_image_without_classes_is_all_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segscale.bench.protocol.Protocol.present_classes", lambda *_: ())
+    monkeypatch.setattr("segscale.bench.tasks.protocol.Protocol.present_classes", lambda *_: ())
     monkeypatch.setattr(Backbone, "capture", lambda *_: pytest.fail("needs no forward"))
     (store,) = run_methods("pocket-sd15", methods("vanilla"), *CELL, RunOptions(limit=2, results=tmp_path))
     one = evaluate_store(store)

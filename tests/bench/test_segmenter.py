@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from segscale.bench.segmenter import Segmenter, palette
-from segscale.datasets.openmmlab import import_mmseg
+from segscale.datasets.mmseg_import import import_mmseg
 from segscale.datasets.pocket import OBJECTS, make_scene
 
 import segscale

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from segscale.bench.cli import main
-from segscale.bench.tables import find_runs
+from segscale.bench.commands.parser import main
+from segscale.bench.report.tables import find_runs
 
 from .test_data_check import DAMAGE, make_voc
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from segscale.bench.areas import Areas
-from segscale.bench.identity import Plan
-from segscale.bench.store import Record, RunStore, areas_at
+from segscale.bench.evaluation.pixel_counts import Areas
+from segscale.bench.runs.identity import Plan
+from segscale.bench.runs.store import Record, RunStore, areas_at
 
 from segscale.errors import UserError
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from segscale.datasets.captions import image_key, published_prompt, read_captions
 from segscale.datasets.names import class_names
+from segscale.datasets.prompts.published import image_key, published_prompt, read_captions
 
 from segscale.errors import UserError
 from segscale.prompt import Prompt

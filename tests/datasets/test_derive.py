@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from scipy.io import savemat
-from segscale.bench.data_prepare import prepare
+from segscale.bench.data.prepare import prepare
 from segscale.datasets.cityscapes import Cityscapes
 from segscale.datasets.context import RAW_IDS, raw_table
-from segscale.datasets.derive import MatFile, Panoptic, RunLengths
 from segscale.datasets.files import FileError
+from segscale.datasets.prepare import MatFile, Panoptic, RunLengths
 
 from segscale.errors import UserError
 from segscale.registry import build
@@ -190,7 +190,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from PIL import Image
-from segscale.bench.data_prepare import prepare
+from segscale.bench.data.prepare import prepare
 
 save, count = Image.Image.save, 0
 

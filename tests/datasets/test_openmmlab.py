@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from segscale.datasets.openmmlab import import_mmseg
+from segscale.datasets.mmseg_import import import_mmseg
 
 from segscale.errors import UserError
 
@@ -32,7 +32,7 @@ def test_a_compiled_operator_raises_only_when_it_is_called() -> None:
 
 def test_segscale_alone_imports_neither_mmseg_nor_mmcv() -> None:
     code = (
-        "import sys, segscale.bench.run, segscale.datasets.voc;"
+        "import sys, segscale.bench.runs.loop, segscale.datasets.voc;"
         "print(*(m for m in ('mmseg', 'mmcv') if m in sys.modules))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

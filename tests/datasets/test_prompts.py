@@ -6,9 +6,16 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from segscale.datasets.matching import Matcher
 from segscale.datasets.names import class_names
-from segscale.datasets.prompts import BEFORE, BETWEEN, caption_prompt, class_prompt, described_prompt, names_prompt
+from segscale.datasets.prompts.described import (
+    BEFORE,
+    BETWEEN,
+    caption_prompt,
+    class_prompt,
+    described_prompt,
+    names_prompt,
+)
+from segscale.datasets.prompts.noun_matching import Matcher
 
 from segscale.errors import UserError
 from segscale.prompt import Prompt

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from segscale.backbones.tokens import stream_tokens
-from segscale.datasets.captions import published_prompt, read_captions
+from segscale.backbones.text.tokens import stream_tokens
 from segscale.datasets.names import Names, class_names
-from segscale.datasets.prompts import described_prompt
+from segscale.datasets.prompts.described import described_prompt
+from segscale.datasets.prompts.published import published_prompt, read_captions
 from transformers import AutoTokenizer
 
 from segscale.prompt import Prompt

@@ -81,7 +81,7 @@ def test_an_unknown_split_lists_the_known_ones(made_up: Path) -> None:
 
 
 def test_real_photographs_decode_as_mmseg_decodes_them(voc_mini: Path) -> None:
-    from segscale.datasets.openmmlab import import_mmseg
+    from segscale.datasets.mmseg_import import import_mmseg
 
     dataset = build("dataset", "voc", data_root=str(voc_mini))
     load = import_mmseg("datasets.transforms").LoadAnnotations()

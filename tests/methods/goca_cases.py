@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from segscale.backbones.maps import AttentionMaps, Recommended
-from segscale.backbones.reductions import HeadWeighting
-from segscale.backbones.similarity import SimilarityStream
-from segscale.backbones.sites import Grid, Site
-from segscale.backbones.tokens import StreamTokens
+from segscale.backbones.attention.layer_similarity import SimilarityStream
+from segscale.backbones.attention.maps import AttentionMaps, Recommended
+from segscale.backbones.attention.rules import HeadWeighting
+from segscale.backbones.attention.sites import Grid, Site
+from segscale.backbones.text.tokens import StreamTokens
 from segscale.methods.goca import GoCA
 from torch import Tensor
 

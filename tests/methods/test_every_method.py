@@ -6,12 +6,12 @@ import pytest
 import torch
 from PIL import Image
 from segscale.backbones.backbone import Backbone
-from segscale.backbones.loading import PACKAGED
-from segscale.backbones.noise import image_generator
-from segscale.bench.identity import plain
-from segscale.bench.plan import build_method
+from segscale.backbones.latents.noise import image_generator
+from segscale.backbones.loading.pretrained import PACKAGED
+from segscale.bench.runs.identity import plain
+from segscale.bench.runs.plan import build_method
 from segscale.datasets.pocket import make_scene
-from segscale.datasets.prompts import class_prompt
+from segscale.datasets.prompts.described import class_prompt
 
 from segscale.catalogue import config_files
 from segscale.prompt import Prompt

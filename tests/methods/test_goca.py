@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segscale.backbones.maps import AttentionMaps, Recommended
-from segscale.backbones.similarity import SimilarityStream
-from segscale.backbones.sites import Grid, Site
-from segscale.backbones.tokens import StreamTokens
-from segscale.bench.plan import build_method
+from segscale.backbones.attention.layer_similarity import SimilarityStream
+from segscale.backbones.attention.maps import AttentionMaps, Recommended
+from segscale.backbones.attention.sites import Grid, Site
+from segscale.backbones.text.tokens import StreamTokens
+from segscale.bench.runs.plan import build_method
 from segscale.methods.affinity import spatial_affinity
 from segscale.methods.goca import GoCA
 from segscale.methods.head_weights import HEAD_WEIGHTINGS, OutputShare

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from segscale.backbones.maps import AttentionMaps, CaptureSettings, MapRequest, Timestep
-from segscale.backbones.reductions import HeadWeighting, HeadWeights
+from segscale.backbones.attention.maps import AttentionMaps, CaptureSettings, MapRequest, Timestep
+from segscale.backbones.attention.rules import HeadWeighting, HeadWeights
 from segscale.backbones.stable_diffusion import StableDiffusion
 from segscale.methods.affinity import spatial_affinity
 from segscale.methods.goca import GoCA

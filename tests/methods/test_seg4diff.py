@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from segscale.backbones.attention.maps import AttentionMaps, Recommended
+from segscale.backbones.attention.sites import Grid, Site
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.flux import Flux
-from segscale.backbones.images import pixel_values
-from segscale.backbones.maps import AttentionMaps, Recommended
+from segscale.backbones.latents.images import pixel_values
 from segscale.backbones.sd3 import StableDiffusion3
-from segscale.backbones.sites import Grid, Site
-from segscale.backbones.tokens import StreamTokens
-from segscale.datasets.prompts import names_prompt
+from segscale.backbones.text.tokens import StreamTokens
+from segscale.datasets.prompts.described import names_prompt
 from segscale.methods.seg4diff import Seg4Diff
 from segscale.methods.seg4diff_unsupervised import Seg4DiffUnsupervised
 from torch import Tensor

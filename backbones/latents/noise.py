@@ -1,0 +1,85 @@
+"""Noise levels: from a paper's timestep to what the denoiser is fed and how much noise the latent gets."""
+
+from __future__ import annotations
+
+import copy
+import math
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..attention.maps import Timestep
+
+DIFFUSION_STEPS = 1000
+FLOW_STEPS = 28
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """timestep: as the scheduler counts it (0..1000). Noised latent = signal * latent + noise * normal draw."""
+
+    timestep: float
+    signal: float
+    noise: float
+
+    def mix(self, latent: Tensor, draw: Tensor) -> Tensor:
+        return self.signal * latent + self.noise * draw
+
+
+def image_generator(seed: int, dataset: str, image_id: str) -> torch.Generator:
+    """CPU generator of one image, independent of order, batch and process."""
+    words = [seed, zlib.crc32(dataset.encode()), zlib.crc32(image_id.encode())]
+    state = np.random.SeedSequence(words).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+def _schedule(scheduler: Any, steps: int) -> list[float]:
+    scheduler = copy.deepcopy(scheduler)
+    scheduler.set_timesteps(steps)
+    return [float(t) for t in scheduler.timesteps]
+
+
+def diffusion_level(scheduler: Any, timestep: Timestep) -> NoiseLevel:
+    """Variance-preserving schedulers (PNDM, DDIM, Euler, DPM-Solver).
+
+    ``t``: entry ``1000 - int(t)`` of a schedule of 1000 inference steps, GoCA's rule.
+    """
+    if timestep.t is not None:
+        schedule = _schedule(scheduler, DIFFUSION_STEPS)
+        fed = schedule[DIFFUSION_STEPS - int(timestep.t)]
+    else:
+        assert timestep.steps is not None
+        assert timestep.index is not None
+        fed = _schedule(scheduler, timestep.steps)[timestep.index]
+    alpha_bar = float(scheduler.alphas_cumprod[int(fed)])
+    return NoiseLevel(fed, math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar))
+
+
+def flow_level(scheduler: Any, timestep: Timestep, image_tokens: int) -> NoiseLevel:
+    """Flow matching: noised latent = (1 - sigma) latent + sigma draw, fed timestep = 1000 sigma.
+
+    ``t``: the image-to-image rule at strength t / 1000 over 28 steps, GoCA's rule for Flux. The resolution
+    shift ``mu`` of a scheduler with dynamic shifting follows the number of image tokens.
+    """
+    steps = timestep.steps if timestep.steps is not None else FLOW_STEPS
+    if timestep.t is not None:
+        index = int(max(steps - min(steps * timestep.t / 1000, steps), 0))
+    else:
+        assert timestep.index is not None
+        index = timestep.index % steps
+    scheduler = copy.deepcopy(scheduler)
+    config = scheduler.config
+    if config["use_dynamic_shifting"]:
+        slope = (config["max_shift"] - config["base_shift"]) / (
+            config["max_image_seq_len"] - config["base_image_seq_len"]
+        )
+        mu = config["base_shift"] + slope * (image_tokens - config["base_image_seq_len"])
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
+    else:
+        scheduler.set_timesteps(steps)
+    sigma = float(scheduler.sigmas[index])
+    return NoiseLevel(float(scheduler.timesteps[index]), 1 - sigma, sigma)

@@ -1,0 +1,82 @@
+"""What the commands do that make or check data. Heavy modules are imported where they are needed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segscale.errors import UserError
+
+from .options import check_names, local_device, print_written, quiet_libraries
+
+if TYPE_CHECKING:
+    from ..captions.captioner import Captioner
+
+
+def caption(arguments: argparse.Namespace) -> None:
+    check_names(dataset=[arguments.dataset])
+    from ..captions.write import word_limit, write_captions
+    from ..runs.plan import RunOptions, build_dataset
+
+    quiet_libraries()
+    data = build_dataset(arguments.dataset, RunOptions(split=arguments.split, data_root=arguments.data_root))
+    words = arguments.words or word_limit(data.name)
+    captioner = _captioner(arguments, words)
+    path = arguments.output or Path("captions") / f"{data.name}-{data.split}.json"
+    report = write_captions(data, captioner, path, words, arguments.limit, arguments.workers)
+    for image, reason in report.failed.items():
+        print(f"{image:22} {reason}")
+    print(f"{report.captions} of {report.images} images have a caption")
+    if report.captions:
+        print_written(path)
+    if report.failed:
+        what = f"{len(report.failed)} of {report.images} images have no caption"
+        raise UserError(what, f"ask again for these: {arguments.again}")
+
+
+def _captioner(arguments: argparse.Namespace, words: int) -> Captioner:
+    if arguments.endpoint is not None:
+        from ..captions.endpoint import EndpointCaptioner, Pace, key_from
+
+        if arguments.captioner is None:
+            raise UserError("the endpoint's model is not named", "name it with --captioner")
+        pace = Pace(arguments.rate)
+        return EndpointCaptioner(arguments.endpoint, arguments.captioner, key_from(), arguments.temperature, pace)
+    from ..captions.model import DEFAULT, ModelCaptioner
+
+    if arguments.workers > 1 or arguments.rate is not None:
+        raise UserError("--workers and --rate are for an endpoint", "name it with --endpoint")
+    name, device = arguments.captioner or DEFAULT, local_device(arguments.device)
+    return ModelCaptioner(name, words, device, arguments.dtype, arguments.revision, arguments.offline)
+
+
+def data_check(arguments: argparse.Namespace) -> None:
+    check_names(dataset=[arguments.dataset])
+    from segscale.registry import build
+
+    from ..data.check import check
+
+    chosen = {"data_root": arguments.data_root, "split": arguments.split}
+    dataset = build("dataset", arguments.dataset, **{key: value for key, value in chosen.items() if value is not None})
+    report = check(dataset, arguments.workers)
+    for finding in report.findings:
+        print(f"{finding.kind:16} {finding.what}")
+    if not report.good:
+        raise UserError(report.summary, "docs/datasets.md says where the files come from")
+    print(report.summary)
+
+
+def data_prepare(arguments: argparse.Namespace) -> None:
+    check_names(dataset=[arguments.dataset])
+    from ..data.prepare import prepare
+
+    prepared = prepare(arguments.dataset, arguments.data_root, arguments.workers)
+    for fault in prepared.faults:
+        print(fault)
+    for folder in prepared.folders:
+        print_written(folder)
+    counts = f"{arguments.dataset}: {prepared.made} files made, {prepared.kept} were there"
+    if prepared.faults:
+        raise UserError(f"{counts}, {len(prepared.faults)} failed", "replace what is named above and run it again")
+    print(counts if prepared.folders else f"{arguments.dataset} reads its official files; nothing is prepared")

@@ -1,0 +1,145 @@
+"""Figures from tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+if TYPE_CHECKING:
+    from ..analysis.modalities import Analysis
+
+# Ratio between the places of neighbouring methods along the axis of parameters.
+DODGE = 1.008
+
+
+def scaling_figure(table: pd.DataFrame, path: Path) -> None:
+    """mIoU with 95 % interval against denoiser parameters, one panel per dataset and protocol."""
+    panels: list[Any] = list(table.groupby(["dataset", "split", "protocol"]))
+    figure = Figure(figsize=(6.6 * len(panels), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    colours = mpl.color_sequences["tab10"]
+    for axes, ((dataset, split, protocol), group) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        methods = list(group.groupby("method"))
+        for number, (method, rows) in enumerate(methods):
+            rows = rows.sort_values("parameters")
+            error = [rows["miou"] - rows["low"], rows["high"] - rows["miou"]]
+            # Side by side, so that methods of one backbone do not hide each other.
+            places = rows["parameters"] / 1e6 * DODGE ** (number - (len(methods) - 1) / 2)
+            colour = colours[number % len(colours)]
+            axes.errorbar(
+                places, rows["miou"], yerr=error, fmt="o", markersize=4, capsize=2, label=method, color=colour
+            )
+        for label, rows in group.groupby("label"):
+            top = (rows["parameters"].iloc[0] / 1e6, rows["high"].max())
+            axes.annotate(label, top, xytext=(0, 4), textcoords="offset points", fontsize=7, rotation=20, ha="center")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+        axes.margins(x=0.25)
+        axes.set_xlabel("denoiser parameters (M)")
+        axes.set_ylabel("mIoU (%)")
+        chosen = ", best threshold" if (group["threshold_from"] == "best").any() else ""
+        axes.set_title(f"{dataset} {split}, protocol {protocol}{chosen}")
+        axes.grid(alpha=0.3)
+        axes.margins(y=0.12)
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    _save(figure, path)
+
+
+def analysis_figure(table: pd.DataFrame, analysis: Analysis, path: Path) -> None:
+    """Measures against the joint blocks, means with 95 % interval, one panel each as the analysis says."""
+    figure = Figure(figsize=(5.2 * len(analysis.panels), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    first = table.iloc[0]
+    panels = figure.subplots(1, len(analysis.panels), squeeze=False)[0]
+    for axes, (title, labels) in zip(panels, analysis.panels.items(), strict=True):
+        for measure, label in labels.items():
+            rows = table[table["measure"] == measure]
+            low, mean, high = (analysis.scale * rows[column] for column in ("low", "mean", "high"))
+            axes.plot(rows["layer"], mean, marker="o", markersize=4, label=label)
+            axes.fill_between(rows["layer"], low, high, alpha=0.2)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("layer")
+        axes.set_ylabel(analysis.axis)
+        axes.set_ylim(bottom=0)
+        axes.set_title(f"{first['backbone']} on {first['dataset']} {first['split']}, {title}")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _save(figure, path)
+
+
+def layers_figure(table: pd.DataFrame, path: Path) -> None:
+    """mIoU with 95 % interval of every block alone, the best one marked; methods compared as horizontal lines."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    parts: Any = table[table["layer"].notna()]
+    compared: Any = table[table["layer"].isna()]
+    layers = parts["layer"].astype(int)
+    axes.plot(layers, parts["miou"], marker="o", markersize=4, label=_read_by(table))
+    axes.fill_between(layers, parts["low"], parts["high"], alpha=0.2)
+    best = parts.loc[parts["miou"].idxmax()]
+    axes.annotate(best["site"], (best["layer"], best["miou"]), xytext=(0, 7), textcoords="offset points", ha="center")
+    for number, (_, row) in enumerate(compared.iterrows(), 1):
+        colour = mpl.color_sequences["tab10"][number % 10]
+        axes.axhline(row["miou"], linestyle="--", color=colour, label=row["method"])
+        axes.axhspan(row["low"], row["high"], alpha=0.1, color=colour)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("layer")
+    axes.set_ylabel("mIoU (%)")
+    axes.set_ylim(bottom=0)
+    axes.margins(y=0.12)
+    axes.set_title(_measured_on(table))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
+def heads_figure(table: pd.DataFrame, path: Path) -> None:
+    """Heat map of the mIoU of every head alone, one row per block, the best one framed."""
+    parts: Any = table[table["layer"].notna()].astype({"head": int})
+    sites = parts.drop_duplicates("site")["site"].tolist()
+    wide = parts.pivot(index="site", columns="head", values="miou").loc[sites]
+    numbers = wide.to_numpy()
+    figure = Figure(figsize=(2.8 + 0.5 * wide.shape[1], 1.4 + 0.36 * len(sites)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    image = axes.imshow(numbers, cmap="viridis", vmin=0, aspect="auto")
+    middle = parts["miou"].max() / 2
+    for _, part in parts.iterrows():
+        colour = "black" if part["miou"] > middle else "white"
+        place = (part["head"], sites.index(part["site"]))
+        axes.text(*place, f"{part['miou']:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    best = parts.loc[parts["miou"].idxmax()]
+    corner = (best["head"] - 0.5, sites.index(best["site"]) - 0.5)
+    axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2))
+    axes.set_xticks(range(wide.shape[1]))
+    axes.set_yticks(range(len(sites)), sites, fontsize=7)
+    axes.set_xlabel("head")
+    figure.colorbar(image, label="mIoU (%)")
+    axes.set_title(f"{_measured_on(table)}\n{_read_by(table)}, one head each", fontsize=10)
+    _save(figure, path)
+
+
+def _measured_on(table: pd.DataFrame) -> str:
+    return "{backbone} on {dataset} {split} ({protocol})".format(**table.iloc[0])
+
+
+def _read_by(table: pd.DataFrame) -> str:
+    return str(table.iloc[0]["method"]).partition("@")[0]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """The same figure gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
