@@ -23,10 +23,9 @@ Damage = Literal[
 class FileError(UserError):
     """One unusable file. kind: what is wrong with it."""
 
-    def __init__(self, kind: Damage, what: str, next: str = REPLACE) -> None:
-        super().__init__(what, next)
+    def __init__(self, kind: Damage, problem: str, hint: str = REPLACE) -> None:
+        super().__init__(problem, hint)
         self.kind: Damage = kind
-        self.what = what
 
 
 def read_image(path: Path) -> Image.Image:

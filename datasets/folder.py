@@ -153,7 +153,7 @@ class FolderDataset(Dataset):
                 raise
             # A prepared mask is made again, not replaced.
             first = "" if error.kind == "missing file" else "remove it and "
-            raise FileError(error.kind, error.what, f"{first}make it with: {self._prepare}") from error
+            raise FileError(error.kind, error.problem, f"{first}make it with: {self._prepare}") from error
         return Sample(entry.id, image, label, self.caption_of(entry.id), self.present_of(entry))
 
     def present_of(self, entry: Entry) -> tuple[int, ...] | None:

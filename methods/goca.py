@@ -17,7 +17,7 @@ from ..backbones.attention.sites import Site
 from .affinity import propagate, spatial_affinity
 from .head_weights import HEAD_WEIGHTINGS, OutputShare
 from .layer_weights import LayerMeasure, ReferenceAffinity, layer_weights, uniform_weights
-from .method import ClassScores, Method, PromptReading
+from .method import ClassScores, Method, PromptRule
 from .rescaling import Rescaling, merged_columns, prominence, rescale, rescaling_columns, strongest, word_maps
 from .resizing import resized_tokens
 from .safe_division import shares
@@ -93,8 +93,8 @@ class GoCA(Method):
         return self._settings
 
     @property
-    def prompt(self) -> PromptReading:
-        return PromptReading(self.captions, self.location)
+    def prompt(self) -> PromptRule:
+        return PromptRule(self.captions, self.location)
 
     def request(self, sites: Sequence[Site]) -> MapRequest:
         chosen = self.text_sites or tuple(site.name for site in sites if site.text_module)

@@ -36,7 +36,7 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
-class PromptReading:
+class PromptRule:
     """How a method reads what a protocol prompts.
 
     text: ``published``, a caption by GoCA's published rule; ``described``, by its paper; ``names``, class names joined
@@ -72,9 +72,9 @@ class Method(ABC):
         """How the image must be noised; methods with equal settings and prompt share one forward."""
 
     @property
-    def prompt(self) -> PromptReading:
+    def prompt(self) -> PromptRule:
         """How prompts are read; methods whose prompts have the same text share one forward."""
-        return PromptReading()
+        return PromptRule()
 
     @abstractmethod
     def request(self, sites: Sequence[Site]) -> MapRequest:

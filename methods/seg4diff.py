@@ -15,7 +15,7 @@ from ..backbones.attention.maps import AttentionMaps, CaptureSettings, MapReques
 from ..backbones.attention.rules import HeadWeighting
 from ..backbones.attention.sites import Site
 from .head_weights import OneHead
-from .method import ClassScores, Method, PromptReading
+from .method import ClassScores, Method, PromptRule
 from .rescaling import merged_columns, prominence, strongest, word_maps
 
 NORMALISATION_EPSILON = 1e-6
@@ -88,8 +88,8 @@ class Seg4Diff(Method):
         return self._settings
 
     @property
-    def prompt(self) -> PromptReading:
-        return PromptReading("names", "counted") if self.reading == "published" else PromptReading("described", "span")
+    def prompt(self) -> PromptRule:
+        return PromptRule("names", "counted") if self.reading == "published" else PromptRule("described", "span")
 
     def request(self, sites: Sequence[Site]) -> MapRequest:
         if self._rule is None:

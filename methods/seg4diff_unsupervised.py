@@ -12,7 +12,7 @@ from segscale.registry import METHODS
 from ..backbones.attention.maps import AttentionMaps, CaptureSettings, MapRequest, Recommended, Timestep
 from ..backbones.attention.sites import Site
 from .clustering import contrast_over_tokens, merge_greedily, spatial_distributions, symmetric_divergence
-from .method import ClassScores, Method, PromptReading
+from .method import ClassScores, Method, PromptRule
 from .seg4diff import STEPS_FROM_THE_END
 
 
@@ -58,8 +58,8 @@ class Seg4DiffUnsupervised(Method):
         return self._settings
 
     @property
-    def prompt(self) -> PromptReading:
-        return PromptReading("empty")
+    def prompt(self) -> PromptRule:
+        return PromptRule("empty")
 
     def request(self, sites: Sequence[Site]) -> MapRequest:
         return MapRequest(text=frozenset(self.sites))

@@ -6,10 +6,11 @@ from __future__ import annotations
 class UserError(Exception):
     """A user's mistake or a missing thing.
 
-    Shown as a single line ``what; next``, without traceback, exit status 2.
-    ``what`` says what is wrong and where, ``next`` the next command or thing to try.
+    Shown as a single line ``problem; hint``, without traceback, exit status 2.
     """
 
-    def __init__(self, what: str, next: str = "") -> None:
-        super().__init__(f"{what}; {next}" if next else what)
-        self.what = what
+    def __init__(self, problem: str, hint: str = "") -> None:
+        """Say what is wrong and where, and the next command or thing to try."""
+        super().__init__(f"{problem}; {hint}" if hint else problem)
+        self.problem = problem
+        self.hint = hint

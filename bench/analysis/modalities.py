@@ -20,7 +20,7 @@ from ...backbones.attention.modalities import observe_modalities
 from ...backbones.backbone import Backbone
 from ...backbones.latents.noise import image_generator
 from ...datasets.dataset import Dataset, Sample
-from ...methods.method import PromptReading
+from ...methods.method import PromptRule
 from ..evaluation.metrics import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, INTERVAL
 from ..runs.plan import RunOptions, build_backbone, build_dataset, fingerprint, pinned
 from ..tasks.prompts import image_prompt, names_of
@@ -160,5 +160,5 @@ def printable(table: pd.DataFrame, analysis: Analysis) -> str:
 
 def _prompt_of(rules: Protocol, data: Dataset, sample: Sample) -> Prompt | None:
     class_ids = rules.present_classes(sample, data)
-    asked = image_prompt(rules, PromptReading(), sample.caption, names_of(rules, data), class_ids)
+    asked = image_prompt(rules, PromptRule(), sample.caption, names_of(rules, data), class_ids)
     return asked.prompt if class_ids else None

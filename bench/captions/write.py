@@ -108,7 +108,7 @@ def _answers(
             try:
                 tasks.put(data[index])
             except UserError as error:
-                answers.put((data.ids[index], NoCaptionError(error.what, refused=True)))
+                answers.put((data.ids[index], NoCaptionError(error.problem, refused=True)))
             if count >= workers:
                 yield _taken(answers)
         for _ in range(min(workers, len(indices))):

@@ -120,7 +120,7 @@ def _damage(present: _Present, table: LabelTable) -> list[Finding]:
 
 
 def _finding(id: str, part: str, error: FileError) -> Finding:
-    return Finding(id, error.kind.replace("file", part), error.what)
+    return Finding(id, error.kind.replace("file", part), error.problem)
 
 
 def _check_samples(dataset: Dataset, title: str) -> Iterator[Finding]:

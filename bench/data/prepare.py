@@ -42,5 +42,5 @@ def _make(one: Derivation) -> str | None:
         with explained_writes(one.target.parent, "--data-root"):
             one.make()
     except FileError as error:
-        return error.what
+        return error.problem
     return None

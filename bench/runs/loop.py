@@ -147,7 +147,7 @@ def _loop(
                 if not options.skip_bad:
                     raise
                 again = ids[index] in ids[:index]
-                skipped[f"{ids[index]} (again)" if again else ids[index]] = error.what
+                skipped[f"{ids[index]} (again)" if again else ids[index]] = error.problem
                 continue
             waiting = [cell for cell in cells if sample.id in cell.todo]
             _evaluate(model, waiting, ask, data, rules, sample, options.seed, memory, tally)

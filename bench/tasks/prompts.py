@@ -11,7 +11,7 @@ from ...datasets.dataset import Dataset
 from ...datasets.names import Names, names_by_id
 from ...datasets.prompts.described import class_prompt, described_prompt, names_prompt
 from ...datasets.prompts.published import published_prompt
-from ...methods.method import PromptReading
+from ...methods.method import PromptRule
 from .protocol import Protocol
 
 
@@ -33,7 +33,7 @@ def names_of(rules: Protocol, dataset: Dataset) -> Names:
 
 def image_prompt(
     rules: Protocol,
-    reading: PromptReading,
+    reading: PromptRule,
     caption: str | None,
     names: Names,
     class_ids: Sequence[int],

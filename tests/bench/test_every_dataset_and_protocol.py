@@ -17,7 +17,7 @@ from segscale.bench.runs.store import areas_at
 from segscale.bench.tasks.prompts import image_prompt, names_of
 from segscale.bench.tasks.protocol import Protocol
 from segscale.datasets.context import raw_table
-from segscale.methods.method import PromptReading
+from segscale.methods.method import PromptRule
 
 from segscale.catalogue import config_files
 from segscale.errors import UserError
@@ -143,7 +143,7 @@ def test_goca_counts_and_prompts_context_in_its_published_order(roots: dict[str,
                 assert (ours[alphabetical == id] == published["raw_459_id_to_class"][str(raw_id)]).all()
     present = (2, 3, 4, 12)
     prompt = image_prompt(
-        rules, PromptReading("published", "first-substring"), "a thing", names_of(rules, data), present
+        rules, PromptRule("published", "first-substring"), "a thing", names_of(rules, data), present
     )
     appended = [published["match_list"][id][0] for id in set(present)]
     assert prompt.prompt.text == ", ".join(["a thing", *appended])

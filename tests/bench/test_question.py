@@ -15,14 +15,14 @@ from segscale.bench.runs.plan import RunOptions, build_dataset, build_method
 from segscale.bench.tasks.prompts import image_prompt, names_of
 from segscale.bench.tasks.protocol import Protocol
 from segscale.datasets.dataset import Dataset
-from segscale.methods.method import ClassScores, Method, PromptReading
+from segscale.methods.method import ClassScores, Method, PromptRule
 from segscale.methods.seg4diff import Seg4Diff
 
 from segscale.registry import build
 
 BACKBONE = "pocket-sd3"
 CLASSES = (1, 3)
-PUBLISHED, DESCRIBED = PromptReading("published", "first-substring"), PromptReading()
+PUBLISHED, DESCRIBED = PromptRule("published", "first-substring"), PromptRule()
 
 
 def rules_and_data(protocol: str, dataset: str = "pocket") -> tuple[Protocol, Dataset]:
@@ -31,7 +31,7 @@ def rules_and_data(protocol: str, dataset: str = "pocket") -> tuple[Protocol, Da
     return rules.resolved(data), data
 
 
-def prompt(protocol: str, reading: PromptReading, caption: str | None) -> tuple[str, tuple[int, ...], bool]:
+def prompt(protocol: str, reading: PromptRule, caption: str | None) -> tuple[str, tuple[int, ...], bool]:
     rules, data = rules_and_data(protocol)
     made = image_prompt(rules, reading, caption, names_of(rules, data), CLASSES)
     assert made.prompt.location == reading.location
@@ -58,8 +58,8 @@ def test_protocols_add_what_they_say() -> None:
 
 
 def test_names_and_nothing_whatever_the_protocol_says() -> None:
-    assert prompt("standard", PromptReading("names", "counted"), "grass, gem") == ("gem leaf", (1, 3), False)
-    assert prompt("standard", PromptReading("empty"), "grass, gem") == ("", (), False)
+    assert prompt("standard", PromptRule("names", "counted"), "grass, gem") == ("gem leaf", (1, 3), False)
+    assert prompt("standard", PromptRule("empty"), "grass, gem") == ("", (), False)
 
 
 @pytest.mark.parametrize("method", ["goca", "seg4diff", "seg4diff-described"])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from segscale.bench import run
 from segscale.bench.report.tables import find_runs
+from segscale.bench.runs import loop as run
 from segscale.bench.runs.loop import run_methods
 from segscale.bench.runs.plan import RunOptions, build_method
 from segscale.bench.runs.store import RunStore
@@ -26,7 +26,7 @@ IMAGES = 40
 PROGRAM = f"""
 import sys
 from pathlib import Path
-from segscale.bench import run
+from segscale.bench.runs import loop as run
 from segscale.bench.runs.plan import build_method
 run.FLUSH_SECONDS = 0
 options = run.RunOptions(limit={IMAGES}, results=Path(sys.argv[1]))

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from segscale.backbones.backbone import Backbone
-from segscale.bench import run
 from segscale.bench.report.tables import evaluate_runs, evaluate_store, long_table
+from segscale.bench.runs import loop as run
 from segscale.bench.runs.loop import run_methods
 from segscale.bench.runs.plan import RunOptions, build_dataset, build_method, make_plan
 from segscale.bench.runs.store import RunStore
