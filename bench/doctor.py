@@ -12,10 +12,9 @@ from huggingface_hub import try_to_load_from_cache
 
 from segscale.catalogue import config_files
 from segscale.errors import UserError
-from segscale.registry import load_config
+from segscale.registry import build, load_config
 
 from ..backbones.loading.pretrained import resolve_weights
-from .runs.plan import RunOptions, build_dataset
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "mmengine", "mmsegmentation", "mmcv-lite", "pyarrow")
 
@@ -61,7 +60,7 @@ def weights_findings() -> Iterator[Finding]:
 def dataset_findings() -> Iterator[Finding]:
     for name in config_files("dataset"):
         try:
-            dataset = build_dataset(name, RunOptions())
+            dataset = build("dataset", name)
         except UserError as error:
             yield "dataset", name, str(error)
         else:

@@ -21,17 +21,19 @@ from segscale.errors import UserError
 from segscale.prompt import BACKGROUND
 from segscale.registry import build
 
-from ..backbones.latents.noise import image_generator
+from ..backbones.build import build_backbone
 from ..backbones.loading.pretrained import LoadOptions
-from ..datasets.dataset import IGNORE_LABEL, Dataset, Sample
+from ..datasets.dataset import Dataset, Sample
 from ..datasets.files import read_image
 from ..datasets.folder import mmseg_metainfo
+from ..datasets.labels import IGNORE_LABEL
 from ..datasets.mmseg_import import import_mmseg
 from ..datasets.prompts.published import read_captions
-from .evaluation.decision import label_maps
-from .inference.score import answer, asker
-from .runs.plan import build_backbone, build_methods
+from .evaluation.labelling import decide_pixels
+from .inference.score import image_noise, score
+from .runs.plan import build_methods
 from .tasks.protocol import BEST, Protocol
+from .tasks.task import Task
 
 MODELS = import_mmseg("registry").MODELS
 DOCUMENTATION = "see docs/mmsegmentation.md"
@@ -58,6 +60,7 @@ class ForeignDataset(Dataset):
     """Names and classes of a dataset whose files mmsegmentation reads; it holds no sample itself."""
 
     split = "mmsegmentation"
+    splits = ("mmsegmentation",)
 
     def __init__(self, name: str) -> None:
         if name not in COUNTERPARTS:
@@ -104,12 +107,11 @@ class SegscaleSegmentor(BaseModel):
     ) -> None:
         super().__init__()
         self.dataset = ForeignDataset(dataset)
-        self.rules = rules_for(protocol, self.dataset, threshold)
-        self.seed = seed
+        self.task = task_for(protocol, self.dataset, threshold)
         self.captions = {} if captions is None else read_captions(Path(captions).expanduser())
-        (self.method,) = build_methods([method], backbone, protocol)
+        (self.method,) = build_methods([method], backbone, self.task.protocol)
         self.backbone = build_backbone(backbone, LoadOptions(**{"device": get_device(), **(load or {})}), weights)
-        self.ask = asker(self.backbone, self.rules, [self.method], self.dataset)
+        self.noise = image_noise(self.backbone, self.task, seed)
 
     def forward(
         self,
@@ -122,9 +124,9 @@ class SegscaleSegmentor(BaseModel):
             raise UserError(f"SegscaleSegmentor has no mode {mode!r}, nothing is trained", "use Runner.test")
         if data_samples is None:
             raise UserError("SegscaleSegmentor needs data samples", "end the test pipeline with PackSegInputs")
-        for one in data_samples:
-            labels = self.labels(self.sample(one))
-            one.set_data({"pred_sem_seg": PixelData(data=torch.from_numpy(labels.astype(np.int64))[None])})
+        for data_sample in data_samples:
+            labels = self.labels(self.sample(data_sample))
+            data_sample.set_data({"pred_sem_seg": PixelData(data=torch.from_numpy(labels.astype(np.int64))[None])})
         return list(data_samples)
 
     def sample(self, data_sample: Any) -> Sample:
@@ -138,19 +140,17 @@ class SegscaleSegmentor(BaseModel):
 
     def labels(self, sample: Sample) -> NDArray[np.int16]:
         """Class id of every pixel, 255 where no class competes."""
-        question = self.ask(self.method, sample)
-        noise = image_generator(self.seed, self.dataset.name, sample.id)
-        try:
-            (scores,) = answer(self.backbone, [(self.method, question)], sample, self.method.settings, noise)
-        except UserError as error:
-            raise UserError(f"{self.dataset.name} image {sample.id}: {error}") from error
+        (scored,) = score(self.backbone, self.task, [self.method], [sample], self.noise)
+        (answer,) = scored.by_method
         size = (sample.image.height, sample.image.width)
-        return label_maps(scores, question.class_ids, self.rules.decision(self.dataset), size)[0]
+        won = decide_pixels(answer.scores, answer.prompts.class_ids, self.task.decision, size)
+        return won.label_maps(self.task.decision)[0]
 
     def _label(self, data_sample: Any, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         if "gt_sem_seg" not in data_sample:
-            if self.rules.class_oracle == "present":
-                what = f"protocol {self.rules.name} reads the classes of {path.name} from its label, which is not there"
+            protocol = self.task.protocol
+            if protocol.class_oracle == "present":
+                what = f"protocol {protocol.name} reads the classes of {path.name} from its label, which is not there"
                 raise UserError(what, "put LoadAnnotations into the test pipeline, or name standard-full")
             return np.full(size[::-1], IGNORE_LABEL, np.uint8)
         label: NDArray[np.int64] = data_sample.gt_sem_seg.data[0].cpu().numpy()
@@ -169,34 +169,38 @@ class SegscaleSegmentor(BaseModel):
         raise UserError(f"the label of {path.name} is not of {self.dataset.name}: {why}", f"test with {expected}")
 
 
-def rules_for(protocol: str, dataset: ForeignDataset, threshold: float | None = None) -> Protocol:
-    """The protocol as it applies to ``dataset``, at ``threshold`` alone, or at its own.
+def task_for(protocol_name: str, dataset: ForeignDataset, threshold: float | None = None) -> Task:
+    """The protocol on ``dataset``, at ``threshold`` alone, or at its own.
 
-    Raises UserError where it has none or IoUMetric would count other pixels.
+    Raises:
+        UserError: Where it has no threshold or IoUMetric would count other pixels.
     """
-    rules: Protocol = build("protocol", protocol)
-    background = dataset.background is not None
-    wanted = rules.arguments_of(dataset.name).get("background", background)
-    rules = _at_threshold(rules.resolved(dataset), threshold)
+    protocol = build("protocol", protocol_name)
+    has_background = dataset.background is not None
+    expected = protocol.dataset_arguments(dataset.name).get("background", has_background)
+    task = Task.of(protocol, dataset)
+    task = replace(task, protocol=_at_threshold(task.protocol, threshold))
     refused = {
-        "matches nameless clusters to classes": rules.matching is not None,
-        "counts ignored pixels as background": rules.void == "background",
-        "merges labels": bool(rules.merged_labels),
-        "reads what is present from annotations": rules.present_from == "annotations",
-        f"{'has' if wanted else 'leaves out'} the background of {dataset.name}": wanted != background,
-        "does not score background": not rules.background_scored and background,
+        "matches nameless clusters to classes": task.protocol.matching is not None,
+        "counts ignored pixels as background": task.protocol.void == "background",
+        "merges labels": bool(task.protocol.merged_labels),
+        "reads what is present from annotations": task.protocol.present_from == "annotations",
+        f"{'has' if expected else 'leaves out'} the background of {dataset.name}": expected != has_background,
+        "does not score background": not task.protocol.background_scored and has_background,
     }
     for why, applies in refused.items():
         if applies:
-            what = f"protocol {protocol} {why}, which mmsegmentation's {dataset.counterpart.dataset_class} does not"
+            what = (
+                f"protocol {protocol_name} {why}, which mmsegmentation's {dataset.counterpart.dataset_class} does not"
+            )
             raise UserError(what, DOCUMENTATION)
-    return rules
+    return task
 
 
-def _at_threshold(rules: Protocol, threshold: float | None) -> Protocol:
-    if threshold is not None and rules.background_rule in ("none", "exact"):
-        raise UserError(f"protocol {rules.name} uses no threshold here", "leave it out")
-    chosen = rules.threshold if threshold is None else threshold
+def _at_threshold(protocol: Protocol, threshold: float | None) -> Protocol:
+    if threshold is not None and protocol.background_rule in ("none", "exact"):
+        raise UserError(f"protocol {protocol.name} uses no threshold here", "leave it out")
+    chosen = protocol.threshold if threshold is None else threshold
     if chosen == BEST:
-        raise UserError(f"protocol {rules.name} chooses its threshold with the labels", "name standard instead")
-    return replace(rules, thresholds=(chosen,), threshold=chosen)
+        raise UserError(f"protocol {protocol.name} chooses its threshold with the labels", "name standard instead")
+    return replace(protocol, thresholds=(float(chosen),), threshold=chosen)

@@ -19,14 +19,19 @@ import torch
 from PIL import Image
 
 from segscale.errors import UserError
+from segscale.registry import build
 
 from ..backbones.backbone import Backbone
-from ..datasets.prompts.described import class_prompt
+from ..datasets.dataset import Sample
 from ..methods.method import Method
 from .inference.memory import PeakMemory
+from .inference.score import score
+from .tasks.pictures import picture_sample, task_of_classes
+from .tasks.task import Task
 
 Result = TypeVar("Result")
-PROMPT = class_prompt(["star", "ring"], ["grass", "background"])
+CLASSES = ("star", "ring")
+CAPTION = "star, ring, grass"
 
 
 @dataclass(frozen=True)
@@ -83,20 +88,21 @@ def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> 
     """Cost of one image through all ``methods`` in one forward against the plain forward.
 
     Plain and observed forwards alternate, after one of each that does not count.
+
+    Raises:
+        UserError: For methods that cannot share a forward.
     """
     settings = methods[0].settings
-    apart = [one.name for one in methods if (one.settings, one.prompt.text) != (settings, methods[0].prompt.text)]
-    if apart:
-        raise UserError(f"{apart[0]} cannot share a forward with {methods[0].name}", "measure them one by one")
     backbone.check_size(settings.image_size)
-    requests = [method.request(backbone.sites(settings.image_size)) for method in methods]
-    merged = reduce(or_, requests)
+    task = task_of_classes(CLASSES, build("protocol", "standard"))
     noise = np.random.default_rng(0).integers(0, 256, (settings.image_size, settings.image_size, 3), np.uint8)
-    image = Image.fromarray(noise)
+    sample = picture_sample(task, Image.fromarray(noise), CAPTION)
+    text = _shared_text(backbone, task, methods, sample)
     device = backbone.device
-    text, conditioning = measure(lambda: backbone.conditioning(PROMPT.text), device)
+    text_cost, conditioning = measure(lambda: backbone.conditioning(text), device)
     backbone.free_text_encoders()
-    encode, latent = measure(lambda: backbone.encode_image(image, settings, torch.Generator().manual_seed(0)), device)
+    generator = torch.Generator().manual_seed(0)
+    encode, latent = measure(lambda: backbone.encode_image(sample.image, settings, generator), device)
     level = backbone.noise_level(settings)
     timestep = torch.tensor([level.timestep], device=device)
 
@@ -105,21 +111,31 @@ def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> 
             backbone.denoise(latent.to(backbone.dtype), timestep, conditioning)
 
     def observed() -> None:
-        maps = backbone.observe(latent, level, PROMPT, merged, settings.image_size)
-        for method, request in zip(methods, requests, strict=True):
-            method(maps.only(request))
+        score(backbone, task, methods, [sample], lambda *_: (latent, level))
 
     plain()
     observed()
     pairs = [(measure(plain, device)[0], measure(observed, device)[0]) for _ in range(repeats)]
+    sites = backbone.sites(settings.image_size)
+    merged = reduce(or_, [method.request(sites) for method in methods])
     return Comparison(
-        text=text,
+        text=text_cost,
         image=encode,
         plain=_middle([first for first, _ in pairs]),
         observed=_middle([second for _, second in pairs]),
         text_maps=len(merged.text | {site for site, _ in merged.weighted}),
         pixel_maps=len(merged.pixels | {site for site, _ in merged.similar}),
     )
+
+
+def _shared_text(backbone: Backbone, task: Task, methods: Sequence[Method], sample: Sample) -> str:
+    """The one prompt text of all methods."""
+    asked = {method.name: (method.settings, task.prompts(method, sample, backbone).texts) for method in methods}
+    first = asked[methods[0].name]
+    apart = [name for name, question in asked.items() if question != first]
+    if apart:
+        raise UserError(f"{apart[0]} cannot share a forward with {methods[0].name}", "measure them one by one")
+    return first[1][0]
 
 
 def _middle(costs: list[Cost]) -> Cost:

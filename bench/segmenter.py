@@ -15,46 +15,36 @@ from torch import Tensor
 
 from segscale.errors import UserError
 from segscale.files import explained_writes
-from segscale.prompt import BACKGROUND, Prompt
+from segscale.prompt import BACKGROUND
 from segscale.registry import build
 
 from ..backbones.backbone import Backbone
-from ..backbones.latents.noise import image_generator
+from ..backbones.build import build_backbone
 from ..backbones.loading.pretrained import LoadOptions
-from ..backbones.text.tokens import StreamTokens
-from ..datasets.prompts.described import caption_prompt, class_prompt
+from ..datasets.dataset import Sample
+from ..datasets.labels import colour_map
+from ..methods.build import build_method
 from ..methods.method import Method
-from .evaluation.decision import Decision, label_maps, resize_scores
-from .runs.plan import build_backbone, build_method
-from .tasks.protocol import BEST
+from .evaluation.labelling import decide_pixels, resize_scores
+from .inference.score import image_noise, score
+from .tasks.pictures import picture_sample, task_of_classes
+from .tasks.protocol import Protocol
+from .tasks.task import Task
 
-NOISE_NAME = "predict"
 OVERLAY_OPACITY = 0.55
-# Word maps lie in [0, 1]; without a background word to compete with, a class must reach this.
-ALONE_THRESHOLD = 0.4
-
-
-def palette(count: int) -> NDArray[np.uint8]:
-    """Pascal VOC's colour map: black, then colours that differ in their highest bits first; ``(count, 3)``."""
-    indices = np.arange(count)
-    colours = np.zeros((count, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (((indices >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
-    return colours
+PALETTE_COLOURS = 256
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """labels: uint8 ``(height, width)`` at image size, 0 = background, ``i`` = ``names[i - 1]``.
-
-    scores: float32 ``(classes, height, width)`` at image size, in [0, 1].
-    """
+    """Masks of one picture."""
 
     image: Image.Image
     names: tuple[str, ...]
-    labels: NDArray[np.uint8]
+    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    """``(height, width)`` at image size, 0 = background, ``i`` = ``names[i - 1]``; uint16 beyond 255 classes."""
     scores: NDArray[np.float32]
+    """``(classes, height, width)`` at image size, in [0, 1]."""
 
     @property
     def areas(self) -> dict[str, int]:
@@ -63,15 +53,16 @@ class Segmentation:
         return {name: int(count) for name, count in zip((BACKGROUND, *self.names), counts, strict=True)}
 
     def indexed(self) -> Image.Image:
-        """The labels as a palette image."""
-        image = Image.fromarray(self.labels, mode="P")
-        image.putpalette(palette(256).ravel().tolist())
+        """The labels as a palette image, or as 16-bit grey beyond 255 classes."""
+        image = Image.fromarray(self.labels)
+        if self.labels.dtype == np.uint8:
+            image.putpalette([value for colour in colour_map(PALETTE_COLOURS) for value in colour])
         return image
 
     def overlay(self) -> Image.Image:
         """The image with every class tinted, background left as it is."""
         pixels = np.asarray(self.image.convert("RGB"), np.float32)
-        tint = palette(len(self.names) + 1)[self.labels].astype(np.float32)
+        tint = np.array(colour_map(len(self.names) + 1), np.float32)[self.labels]
         opacity = np.where(self.labels > 0, OVERLAY_OPACITY, 0.0)[..., None]
         return Image.fromarray((pixels * (1 - opacity) + tint * opacity).astype(np.uint8))
 
@@ -88,8 +79,9 @@ class Segmentation:
             images[f"{stem}_heat{index}_{_file_name(name)}.png"] = heat
         for file, image in images.items():
             image.save(folder / file)
+        colours = colour_map(len(self.names) + 1)
         classes = [
-            {"id": index, "name": name, "pixels": pixels, "colour": palette(index + 1)[index].tolist()}
+            {"id": index, "name": name, "pixels": pixels, "colour": colours[index]}
             for index, (name, pixels) in enumerate(self.areas.items())
         ]
         summary = folder / f"{stem}.json"
@@ -104,67 +96,60 @@ def _file_name(name: str) -> str:
 class Segmenter:
     """Calls like a function: ``segmenter(image, ["dog", "grass"])``.
 
-    threshold: offset of the background map that a class must beat, as in the protocols; used where the caption
-    has background words.
+    A method's prompts, word location and threshold hold here as they do in a run.
     """
 
-    def __init__(self, backbone: Backbone, method: Method, threshold: float) -> None:
+    def __init__(self, backbone: Backbone, method: Method, protocol: Protocol) -> None:
+        """Raise UserError for a method without named scores."""
+        if method.unnamed_masks:
+            raise UserError(f"{method.name} gives masks without names", "name another method, see: segscale list")
         self.backbone = backbone
         self.method = method
-        self.threshold = threshold
+        self.protocol = protocol
 
     def __call__(
         self, image: Image.Image, classes: Sequence[str], caption: str | None = None, seed: int = 0
     ) -> Segmentation:
-        """Labels of ``image`` for ``classes``; a caption gives context and background words.
+        """Segment ``image`` into ``classes`` and background.
 
-        Raises UserError for an empty class list, a repeated name, or names too long for the text encoder.
+        Args:
+            image: Of any mode and size.
+            classes: Names, each once.
+            caption: Gives context; its other words become background.
+            seed: Of the noise.
+
+        Raises:
+            UserError: For a repeated name, or names too long for the text encoder.
         """
-        prompt = _prompt(classes, caption, self.method.stretched)
-        _check_length(prompt, self.backbone.tokenize(prompt))
-        threshold = self.threshold if prompt.background else ALONE_THRESHOLD
-        if not self.method.stretched:
-            threshold = 0.0
-        sites = self.backbone.sites(self.method.settings.image_size)
-        maps = self.backbone.capture(
-            image, prompt, self.method.request(sites), self.method.settings, image_generator(seed, NOISE_NAME, "")
-        )
-        scores = self.method(maps)
+        task = task_of_classes(classes, self.protocol, self.method.normalised)
+        sample = picture_sample(task, image, caption)
+        self._check_length(task, sample)
+        (scored,) = score(self.backbone, task, [self.method], [sample], image_noise(self.backbone, task, seed))
+        (answer,) = scored.by_method
         size = (image.height, image.width)
-        ids = tuple(range(1, len(classes) + 1))
-        decision = Decision(len(classes) + 1, 0, "offset", (threshold,), "excluded")
-        return Segmentation(
-            image,
-            tuple(classes),
-            label_maps(scores, ids, decision, size)[0].astype(np.uint8),
-            resize_scores(_visible(scores.classes, self.method.stretched), size).numpy(),
-        )
+        won = decide_pixels(answer.scores, answer.prompts.class_ids, task.decision, size)
+        dtype = np.uint8 if len(classes) < PALETTE_COLOURS else np.uint16
+        order = [answer.prompts.class_ids.index(id) for id in range(1, len(task.dataset.classes))]
+        maps = _visible(answer.scores.classes[order], self.method.normalised)
+        labels = won.label_maps(task.decision)[0].astype(dtype)
+        return Segmentation(image, tuple(classes), labels, resize_scores(maps, size).numpy())
+
+    def _check_length(self, task: Task, sample: Sample) -> None:
+        """Raise UserError for a class of which the text encoders read nothing."""
+        for group in task.prompts(self.method, sample, self.backbone).groups:
+            streams = self.backbone.tokenize(group.prompt)
+            for word, *columns in zip(group.prompt.classes, *(stream.classes for stream in streams), strict=True):
+                if not any(columns):
+                    raise UserError(
+                        f"the prompt is longer than the text encoder's {streams[0].length} tokens and was cut before "
+                        f"class {word.name!r}",
+                        "give fewer classes or a shorter caption",
+                    )
 
 
-def _visible(maps: Tensor, stretched: bool) -> Tensor:
+def _visible(maps: Tensor, normalised: bool) -> Tensor:
     """Raw attention is shown relative to its largest value."""
-    return maps if stretched or not len(maps) else maps / maps.max().clamp(min=torch.finfo(maps.dtype).tiny)
-
-
-def _prompt(classes: Sequence[str], caption: str | None, stretched: bool) -> Prompt:
-    """Raw attention has no natural threshold, so a background word competes there."""
-    if len(set(classes)) < len(classes):
-        raise UserError("a class is named twice", "name each once")
-    if BACKGROUND in classes:
-        raise UserError(f"{BACKGROUND!r} is what is left over, not a class", "leave it out")
-    if caption is not None:
-        return caption_prompt(caption, classes)
-    return class_prompt(classes, () if stretched else (BACKGROUND,))
-
-
-def _check_length(prompt: Prompt, tokens: tuple[StreamTokens, ...]) -> None:
-    for word, *columns in zip(prompt.classes, *(stream.classes for stream in tokens), strict=True):
-        if not any(columns):
-            raise UserError(
-                f"the prompt is longer than the text encoder's {tokens[0].length} tokens and was cut before "
-                f"class {word.name!r}",
-                "give fewer classes or a shorter caption",
-            )
+    return maps if normalised or not len(maps) else maps / maps.max().clamp(min=torch.finfo(maps.dtype).tiny)
 
 
 def load(
@@ -174,11 +159,17 @@ def load(
     load_options: LoadOptions | None = None,
     protocol: str = "standard",
 ) -> Segmenter:
-    """A ready segmenter; ``protocol`` gives its threshold. Raises UserError for one that chooses it with labels."""
-    threshold = build("protocol", protocol).threshold
-    if threshold == BEST:
-        raise UserError(f"protocol {protocol} chooses its threshold with the labels", "name standard instead")
+    """Load a segmenter.
+
+    Args:
+        backbone: A name that ``segscale list`` shows.
+        method: Likewise.
+        weights: Hub id or local folder, instead of the config's.
+        load_options: Device, precision and the like.
+        protocol: Gives prompts and threshold.
+
+    Raises:
+        UserError: For unknown names or missing weights.
+    """
     built = build_method(method, backbone)
-    if built.clusters:
-        raise UserError(f"{method} gives masks without names", "name another method, see: segscale list")
-    return Segmenter(build_backbone(backbone, load_options, weights), built, threshold)
+    return Segmenter(build_backbone(backbone, load_options, weights), built, build("protocol", protocol))

@@ -20,7 +20,8 @@ from PIL import Image
 from ..datasets.files import read_image, read_label
 from ..methods.method import ClassScores
 from .evaluation.decision import Decision
-from .evaluation.pixel_counts import threshold_areas
+from .evaluation.labelling import decide_pixels
+from .evaluation.pixel_counts import count_pixels
 
 IMAGES = 40
 SCORE_SIDE = 64
@@ -85,7 +86,8 @@ def _write_cases(load: Load, folder: Path, images: int) -> Iterator[_Case]:
 def _evaluate(case: _Case, load: Load, decision: Decision) -> None:
     image = read_image(case.image)
     label = read_label(case.mask, image.size, load.classes)
-    threshold_areas(case.scores, case.ids, decision, label)
+    won = decide_pixels(case.scores, case.ids, decision, label.shape)
+    count_pixels(won, decision, label)
 
 
 def main() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -13,42 +12,24 @@ from tqdm import tqdm
 
 from segscale.errors import UserError
 from segscale.prompt import Prompt
-from segscale.registry import build
 
-from ...backbones.attention.maps import CaptureSettings, Timestep
 from ...backbones.attention.modalities import observe_modalities
 from ...backbones.backbone import Backbone
-from ...backbones.latents.noise import image_generator
-from ...datasets.dataset import Dataset, Sample
+from ...backbones.latents.settings import CaptureSettings, Timestep
+from ...datasets.dataset import Sample
+from ...methods.build import method_defaults
 from ...methods.method import PromptRule
-from ..evaluation.metrics import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, INTERVAL
-from ..runs.plan import RunOptions, build_backbone, build_dataset, fingerprint, pinned
-from ..tasks.prompts import image_prompt, names_of
-from ..tasks.protocol import Protocol
+from ..evaluation.metrics import INTERVAL, bootstrap_draws
+from ..inference.score import image_noise
+from ..report.figures import AnalysisView
+from ..runs.options import RunOptions
+from ..runs.plan import plan_backbone
+from ..tasks.task import Task
 
 SITE = ["layer", "site"]
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """What one command shows of ``Modalities``.
-
-    name: of its files. panels: of its figure: title -> field -> label. axis: what the numbers are, after
-    multiplication by ``scale``; digits: decimals in print.
-    """
-
-    name: str
-    panels: Mapping[str, Mapping[str, str]]
-    axis: str
-    scale: float
-    digits: int
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return {field: label for panel in self.panels.values() for field, label in panel.items()}
-
-
-SHARES = Analysis(
+SHARES = AnalysisView(
     "modalities",
     {
         "image queries": {"i2i": "I2I", "i2t": "I2T", "i2t_words": "I2T words", "i2t_special": "I2T special"},
@@ -58,39 +39,43 @@ SHARES = Analysis(
     scale=100,
     digits=1,
 )
-VALUES = Analysis(
+VALUES = AnalysisView(
     "values",
     {"value norms": {"image_value_norm": "image", "text_value_norm": "text"}},
     "norm of a head's value",
     scale=1,
     digits=2,
 )
-ANALYSES = {one.name: one for one in (SHARES, VALUES)}
+ANALYSES = {view.name: view for view in (SHARES, VALUES)}
 
 
 def averages_on(
-    analysis: Analysis, backbone: str, dataset: str, protocol: str, options: RunOptions, timestep: float | None = None
+    analysis: AnalysisView, backbone_name: str, task: Task, options: RunOptions, timestep: float | None = None
 ) -> pd.DataFrame:
     """Averages of ``analysis`` at every joint block, with what they were measured on; one row per block and measure.
 
-    timestep: ``t`` in 0..1000 instead of the recommended one. Images without any class are left out.
+    Images without any class are left out.
+
+    Args:
+        analysis: Which measures.
+        backbone_name: Of a backbone with joint attention.
+        task: Says what is prompted.
+        options: Limit, seed, weights.
+        timestep: ``t`` in 0..1000 instead of the backbone's default.
     """
-    rules: Protocol = build("protocol", protocol)
-    data = build_dataset(dataset, options, rules)
-    rules = rules.resolved(data)
-    model = build_backbone(backbone, pinned(backbone, options), options.weights, options.untrained)
-    recommended = model.recommended
-    t = recommended.timestep if timestep is None else timestep
-    settings = CaptureSettings(recommended.image_size, Timestep(t=t))
-    indices = range(len(data))[: options.limit]
-    rows = measure(model, data, indices, partial(_prompt_of, rules, data), settings, options.seed)
+    planned = plan_backbone(backbone_name, options)
+    defaults = method_defaults(backbone_name)
+    t = defaults.timestep if timestep is None else timestep
+    settings = CaptureSettings(defaults.image_size, Timestep(t=t))
+    rows = measure(planned.load(), task, settings, options)
+    dataset = task.dataset
     facts = {
-        "backbone": backbone,
-        "weights": fingerprint(backbone, options),
+        "backbone": backbone_name,
+        "weights": planned.identity.weights,
         "dtype": options.load.dtype,
-        "dataset": data.name,
-        "split": data.split,
-        "protocol": protocol,
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "protocol": task.protocol.name,
         "images": rows["image"].nunique(),
         "image_size": settings.image_size,
         "timestep": t,
@@ -100,32 +85,27 @@ def averages_on(
     return pd.concat([pd.DataFrame(facts, index=table.index), table], axis=1)
 
 
-def measure(
-    model: Backbone,
-    data: Dataset,
-    indices: Sequence[int],
-    prompt_of: Callable[[Sample], Prompt | None],
-    settings: CaptureSettings,
-    seed: int,
-) -> pd.DataFrame:
+def measure(backbone: Backbone, task: Task, settings: CaptureSettings, options: RunOptions) -> pd.DataFrame:
     """All fields of ``Modalities``, one row per image and joint block; one forward per image.
 
-    prompt_of: None for an image to leave out. Raises UserError where no image is left.
+    Raises:
+        UserError: Where no image shows a class.
     """
-    layers = {site.name: site.layer for site in model.sites(settings.image_size)}
+    layers = {site.name: site.layer for site in backbone.sites(settings.image_size)}
+    noise = image_noise(backbone, task, options.seed)
     rows: list[dict[str, str | int | float]] = []
-    for index in tqdm(indices, desc=f"{model.name} on {data.name}", unit="image"):
-        sample = data[index]
-        prompt = prompt_of(sample)
+    indices = range(len(task.dataset))[: options.limit]
+    for index in tqdm(indices, desc=f"{backbone.name} on {task.dataset.name}", unit="image"):
+        sample = task.dataset[index]
+        prompt = _prompt_of(task, sample)
         if prompt is None:
             continue
-        noised, level = model.noised(sample.image, settings, image_generator(seed, data.name, sample.id))
-        blocks = observe_modalities(model, noised, level, prompt, settings.image_size)
+        blocks = observe_modalities(backbone, *noise(sample, settings), prompt, settings.image_size)
         rows += [
             {"image": sample.id, "layer": layers[site], "site": site, **asdict(block)} for site, block in blocks.items()
         ]
     if not rows:
-        raise UserError(f"none of {len(indices)} images of {data.name} shows a class", "take more with --limit")
+        raise UserError(f"none of {len(indices)} images of {task.dataset.name} shows a class", "take more with --limit")
     return pd.DataFrame(rows)
 
 
@@ -137,15 +117,13 @@ def averages(rows: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
     wide = rows.pivot(index="image", columns=SITE, values=list(fields)).sort_index()
     values = wide.to_numpy(np.float64)
     images = len(values)
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    draws = rng.multinomial(images, np.full(images, 1 / images), size=BOOTSTRAP_SAMPLES)
-    low, high = np.percentile(draws @ values / images, INTERVAL, axis=0)
+    low, high = np.percentile(bootstrap_draws(images) @ values / images, INTERVAL, axis=0)
     keys = pd.DataFrame(list(wide.columns), columns=["measure", *SITE])
     table = keys[[*SITE, "measure"]].assign(mean=values.mean(0), low=low, high=high)
     return table.sort_values("layer", kind="stable", ignore_index=True)
 
 
-def printable(table: pd.DataFrame, analysis: Analysis) -> str:
+def printable(table: pd.DataFrame, analysis: AnalysisView) -> str:
     """One line per block, mean and interval per measure."""
     text = [
         "{1:.{0}f} [{2:.{0}f}, {3:.{0}f}]".format(analysis.digits, *(analysis.scale * number for number in row))
@@ -158,7 +136,8 @@ def printable(table: pd.DataFrame, analysis: Analysis) -> str:
     return f"{header}: {analysis.axis}\n{tabulate(lines, titles, tablefmt='simple', showindex=False)}"
 
 
-def _prompt_of(rules: Protocol, data: Dataset, sample: Sample) -> Prompt | None:
-    class_ids = rules.present_classes(sample, data)
-    asked = image_prompt(rules, PromptRule(), sample.caption, names_of(rules, data), class_ids)
-    return asked.prompt if class_ids else None
+def _prompt_of(task: Task, sample: Sample) -> Prompt | None:
+    """The prompt of the classes that an image shows, None where it shows none."""
+    if not task.present_classes(sample):
+        return None
+    return task.present_prompts(PromptRule(), sample).groups[0].prompt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,52 +13,51 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ...backbones.latents.images import shortest_edge_size
-from ...datasets.dataset import IGNORE_LABEL
-from .decision import resize_scores
-from .pixel_counts import Areas
+from ...datasets.labels import IGNORE_LABEL
+from .labelling import resize_scores
+from .pixel_counts import PixelCounts
 
 MatchingUnit = Literal["row", "image"]
 
 
-def cluster_areas(
-    maps: Tensor,
-    label: NDArray[np.uint8],
-    classes: int,
-    order: Sequence[int],
-    unit: MatchingUnit,
-    edges: tuple[int, int],
-    cropped: bool = True,
-) -> Areas:
-    """Areas ``(1, classes)`` of cluster maps ``(clusters, h, w)`` against a label map of the image's size.
+@dataclass(frozen=True)
+class ClusterMatching:
+    """How nameless clusters are matched one to one to classes so that they overlap most."""
 
-    A pixel belongs to its largest map. edges: short and longest edge, in pixels, at which prediction and label are
-    compared. cropped: see ``cropped_then_resized``. The rest as in ``matched_areas``.
+    class_count: int
+    label_order: tuple[int, ...]
+    """Class ids that count; their order decides between equal overlaps, which matters much per row."""
+    unit: MatchingUnit
+    """Once for the whole ``image`` (as described), or for each pixel ``row`` on its own, counts added up (as
+    published, which raises the score)."""
+    edges: tuple[int, int]
+    """Short and longest edge, in pixels, at which prediction and label are compared."""
+    crop_before_resize: bool = True
+    """See ``crop_then_resize``."""
+
+
+def count_clusters(maps: Tensor, label: NDArray[np.uint8], matching: ClusterMatching) -> PixelCounts:
+    """Count pixels of cluster maps ``(clusters, h, w)`` against a label map of the image's size: ``(1, classes)``.
+
+    A pixel belongs to its largest map.
     """
-    width, height = shortest_edge_size(label.shape[1], label.shape[0], *edges)
+    width, height = shortest_edge_size(label.shape[1], label.shape[0], *matching.edges)
     original, size = (label.shape[0], label.shape[1]), (height, width)
-    scores = cropped_then_resized(maps, original, size) if cropped else resize_scores(maps, size)
-    return matched_areas(scores.max(0)[1].numpy(), resized_label(label, (height, width)), classes, order, unit)
+    scores = crop_then_resize(maps, original, size) if matching.crop_before_resize else resize_scores(maps, size)
+    return count_matched(scores.max(0)[1].numpy(), resize_label(label, size), matching)
 
 
-def matched_areas(
-    prediction: NDArray[np.integer],
-    label: NDArray[np.uint8],
-    classes: int,
-    order: Sequence[int],
-    unit: MatchingUnit,
-) -> Areas:
-    """Areas ``(1, classes)`` after matching clusters one to one to classes so that they overlap most.
+def count_matched(prediction: NDArray[np.integer], label: NDArray[np.uint8], matching: ClusterMatching) -> PixelCounts:
+    """Count pixels after matching cluster ids (from 0) to classes: ``(1, classes)``.
 
-    prediction: cluster ids from 0. unit: once for the whole ``image`` (as described), or for each pixel ``row`` on
-    its own, areas added up (as published, which raises the score). order: class ids that count; it decides between
-    equal overlaps, which matters much per row.
     Absent classes get clusters that are left over and so their pixels as false positives; clusters beyond the
     number of classes are dropped from the predictions.
     """
+    classes, order = matching.class_count, matching.label_order
     ids, clusters = np.asarray(order), max(len(order), int(prediction.max()) + 1)
     places = np.full(IGNORE_LABEL + 1, len(ids))
     places[ids] = np.arange(len(ids))
-    height = len(label) if unit == "image" else 1
+    height = len(label) if matching.unit == "image" else 1
     intersection, predicted, labelled = np.zeros((3, classes), np.int64)
     for top in range(0, len(label), height):
         rows = slice(top, top + height)
@@ -67,20 +66,20 @@ def matched_areas(
         intersection[ids[matched]] += overlap[matched, columns]
         predicted[ids[matched]] += overlap.sum(0)[columns]
         labelled[ids] += overlap.sum(1)
-    return Areas(intersection[None], predicted[None], labelled)
+    return PixelCounts(intersection[None], predicted[None], labelled)
 
 
 def _overlap(
     prediction: NDArray[np.integer], places: NDArray[np.integer], classes: int, clusters: int
 ) -> NDArray[np.int64]:
-    """Pixels per class and cluster, ``(classes, clusters)``; places from ``classes`` on do not count."""
+    """Count pixels per class and cluster, ``(classes, clusters)``; places from ``classes`` on do not count."""
     counted = places < classes
     key = places[counted].astype(np.int64) * clusters + prediction[counted]
     return np.bincount(key, minlength=classes * clusters).reshape(classes, clusters).astype(np.int64)
 
 
-def cropped_then_resized(maps: Tensor, original: tuple[int, int], evaluated: tuple[int, int]) -> Tensor:
-    """``(n, h, w)`` stretched to ``original``, cut to the top left of ``evaluated``, stretched to ``evaluated``.
+def crop_then_resize(maps: Tensor, original: tuple[int, int], evaluated: tuple[int, int]) -> Tensor:
+    """Stretch ``(n, h, w)`` to ``original``, cut it to the top left of ``evaluated``, stretch it to ``evaluated``.
 
     Sizes are (height, width). Published behaviour: where the original image is larger than the evaluated one,
     its top left corner is compared with the whole label.
@@ -90,6 +89,6 @@ def cropped_then_resized(maps: Tensor, original: tuple[int, int], evaluated: tup
     return F.interpolate(crop[None], size=evaluated, mode="bilinear", align_corners=False)[0]
 
 
-def resized_label(label: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Nearest resize to ``size`` (height, width)."""
+def resize_label(label: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize by nearest neighbour to ``size`` (height, width)."""
     return np.asarray(Image.fromarray(label).resize((size[1], size[0]), Image.Resampling.NEAREST))

@@ -1,88 +1,38 @@
-"""Metrics from areas. Everything is int64 until the last division, so images of any size add up exactly."""
+"""Metrics from pixel counts. Everything is int64 until the last division, so images of any size add up exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tasks.protocol import Averaging
+from .pixel_counts import PixelCounts
+
+Averaging = Literal["all", "in-ground-truth", "every-class"]
+Floats = NDArray[np.float64]
 
 BOOTSTRAP_SAMPLES = 1000
 BOOTSTRAP_SEED = 0
 INTERVAL = (2.5, 97.5)
-# In the denominator of ``every-class``, as GoCA publishes it.
 EPSILON = 1e-8
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ImageAreas:
-    """Areas of many images at one threshold, int64 ``(images, classes)`` each."""
-
-    intersection: NDArray[np.int64]
-    prediction: NDArray[np.int64]
-    label: NDArray[np.int64]
-
-    @property
-    def parts(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        return self.intersection, self.prediction, self.label
+"""In the denominator of ``every-class``, as GoCA publishes it."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """Shares in [0, 1]. miou with its 95 % bootstrap interval over images; class_iou has NaN for absent classes."""
+    """Metrics over all images of a run, as shares in [0, 1]."""
 
     miou: float
     low: float
+    """Lower end of the 95 % bootstrap interval of ``miou`` over images."""
     high: float
     accuracy: float
+    """Share of the scored pixels that are right."""
     class_iou: Floats
-
-
-def class_iou(intersection: Floats, prediction: Floats, label: Floats) -> Floats:
-    """Intersection over union along the last axis, NaN where a class is neither predicted nor labelled."""
-    union = prediction + label - intersection
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(union > 0, intersection / union, np.nan)
-
-
-def mean_iou(intersection: Floats, prediction: Floats, label: Floats, averaging: Averaging) -> Floats:
-    """Mean over classes (last axis).
-
-    ``all``: every class that is predicted or labelled somewhere (mmsegmentation). ``in-ground-truth``: every
-    labelled class (detectron2). ``every-class``: all of them, 0 where neither predicted nor labelled (GoCA).
-    """
-    if averaging == "every-class":
-        return (intersection / (prediction + label - intersection + EPSILON)).mean(-1)
-    iou = class_iou(intersection, prediction, label)
-    if averaging == "in-ground-truth":
-        iou = np.where(label > 0, iou, np.nan)
-    counted = ~np.isnan(iou)
-    with np.errstate(invalid="ignore"):
-        return np.where(counted, iou, 0).sum(-1) / counted.sum(-1)
-
-
-def best_threshold(sweep: Sequence[ImageAreas], averaging: Averaging) -> int:
-    """Index of the threshold whose mean IoU over all images is highest; the first of equals."""
-    curve = [total_miou(areas, averaging) for areas in sweep]
-    return int(np.argmax(np.nan_to_num(curve, nan=-1.0)))
-
-
-def score(areas: ImageAreas, averaging: Averaging) -> Score:
-    """Metrics over all images; images are resampled with replacement for the interval."""
-    intersection, prediction, label = (part.sum(0).astype(np.float64) for part in areas.parts)
-    low, high = np.percentile(_resampled(areas, averaging), INTERVAL)
-    return Score(
-        miou=float(mean_iou(intersection, prediction, label, averaging)),
-        low=float(low),
-        high=float(high),
-        accuracy=float(intersection.sum() / label.sum()) if label.any() else float("nan"),
-        class_iou=class_iou(intersection, prediction, label),
-    )
+    """NaN for a class that is neither predicted nor labelled."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +44,80 @@ class Difference:
     high: float
 
 
-def difference(one: ImageAreas, other: ImageAreas, averagings: tuple[Averaging, Averaging]) -> Difference:
-    """``one`` less ``other``, whose rows are the same images in the same order."""
-    totals = [total_miou(areas, averaging) for areas, averaging in zip((one, other), averagings, strict=True)]
-    resampled = _resampled(one, averagings[0]) - _resampled(other, averagings[1])
-    low, high = np.percentile(resampled, INTERVAL)
-    return Difference(totals[0] - totals[1], float(low), float(high))
+def class_iou(intersection: Floats, predicted: Floats, label: Floats) -> Floats:
+    """Intersection over union along the last axis, NaN where a class is neither predicted nor labelled."""
+    union = predicted + label - intersection
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(union > 0, intersection / union, np.nan)
 
 
-def _resampled(areas: ImageAreas, averaging: Averaging) -> Floats:
-    """mIoU of every bootstrap draw; the same draws for the same number of images."""
-    images = len(areas.label)
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    draws = rng.multinomial(images, np.full(images, 1 / images), size=BOOTSTRAP_SAMPLES).astype(np.float64)
-    intersection, prediction, label = (draws @ part for part in areas.parts)
-    return mean_iou(intersection, prediction, label, averaging)
+def mean_iou(intersection: Floats, predicted: Floats, label: Floats, averaging: Averaging) -> Floats:
+    """Mean over classes (last axis).
+
+    ``all``: every class that is predicted or labelled somewhere (mmsegmentation). ``in-ground-truth``: every
+    labelled class (detectron2). ``every-class``: all of them, 0 where neither predicted nor labelled (GoCA).
+    """
+    if averaging == "every-class":
+        return (intersection / (predicted + label - intersection + EPSILON)).mean(-1)
+    iou = class_iou(intersection, predicted, label)
+    if averaging == "in-ground-truth":
+        iou = np.where(label > 0, iou, np.nan)
+    counted = ~np.isnan(iou)
+    with np.errstate(invalid="ignore"):
+        return np.where(counted, iou, 0).sum(-1) / counted.sum(-1)
 
 
-def total_miou(areas: ImageAreas, averaging: Averaging) -> float:
+def total_miou(counts: PixelCounts, averaging: Averaging) -> float:
     """Mean IoU over all images together."""
-    intersection, prediction, label = (part.sum(0).astype(np.float64) for part in areas.parts)
-    return float(mean_iou(intersection, prediction, label, averaging))
+    intersection, predicted, label = _totals(counts)
+    return float(mean_iou(intersection, predicted, label, averaging))
+
+
+def best_index(sweep: Sequence[PixelCounts], averaging: Averaging) -> int:
+    """Index of the threshold whose mean IoU over all images is highest; the first of equals."""
+    curve = [total_miou(counts, averaging) for counts in sweep]
+    return int(np.argmax(np.nan_to_num(curve, nan=-1.0)))
+
+
+def score_counts(counts: PixelCounts, averaging: Averaging) -> Score:
+    """Metrics over all images of ``counts``; images are resampled with replacement for the interval."""
+    intersection, predicted, label = _totals(counts)
+    low, high = np.percentile(_resampled(counts, averaging), INTERVAL)
+    return Score(
+        miou=float(mean_iou(intersection, predicted, label, averaging)),
+        low=float(low),
+        high=float(high),
+        accuracy=float(intersection.sum() / label.sum()) if label.any() else float("nan"),
+        class_iou=class_iou(intersection, predicted, label),
+    )
+
+
+def difference(
+    first: tuple[PixelCounts, Averaging],
+    second: tuple[PixelCounts, Averaging],
+) -> Difference:
+    """``first`` less ``second``, whose rows are the same images in the same order."""
+    low, high = np.percentile(_resampled(*first) - _resampled(*second), INTERVAL)
+    return Difference(total_miou(*first) - total_miou(*second), float(low), float(high))
+
+
+def bootstrap_draws(images: int) -> NDArray[np.int64]:
+    """How often each draw takes each image, ``(draws, images)``; the same for the same number of images."""
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    return rng.multinomial(images, np.full(images, 1 / images), size=BOOTSTRAP_SAMPLES)
+
+
+def _resampled(counts: PixelCounts, averaging: Averaging) -> Floats:
+    """mIoU of every bootstrap draw."""
+    draws = bootstrap_draws(len(counts.label_area)).astype(np.float64)
+    intersection, predicted, label = (draws @ part for part in _parts(counts))
+    return mean_iou(intersection, predicted, label, averaging)
+
+
+def _totals(counts: PixelCounts) -> tuple[Floats, Floats, Floats]:
+    intersection, predicted, label = (part.astype(np.float64) for part in _parts(counts.total()))
+    return intersection, predicted, label
+
+
+def _parts(counts: PixelCounts) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    return counts.intersection, counts.predicted_area, counts.label_area

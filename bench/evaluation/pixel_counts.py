@@ -1,4 +1,4 @@
-"""From label maps or class scores to areas in pixels, for a sweep of thresholds in one pass."""
+"""Exact pixel counts per class, for a sweep of thresholds in one pass over the pixels."""
 
 from __future__ import annotations
 
@@ -8,75 +8,71 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets.dataset import IGNORE_LABEL
-from ...methods.method import ClassScores
-from .decision import NO_CLASS, Decision, winners
+from ...datasets.labels import IGNORE_LABEL
+from .decision import NO_CLASS, Decision
 
 Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Areas:
-    """Pixels of one image, int64. intersection, prediction: ``(thresholds, classes)``; label: ``(classes,)``."""
+class PixelCounts:
+    """Pixels per class, int64, classes last.
+
+    The first axis is the thresholds of one image, or the images at one threshold.
+    """
 
     intersection: Counts
-    prediction: Counts
-    label: Counts
+    predicted_area: Counts
+    label_area: Counts
+    """``(classes,)`` for the thresholds of one image, ``(images, classes)`` for images."""
+
+    def total(self) -> PixelCounts:
+        """All images together, ``(classes,)`` each."""
+        return PixelCounts(self.intersection.sum(0), self.predicted_area.sum(0), self.label_area.sum(0))
 
 
-def label_areas(
-    prediction: NDArray[np.integer],
-    label: NDArray[np.integer],
-    classes: int,
-    unscored: Collection[int] = (IGNORE_LABEL,),
-) -> Areas:
-    """Areas of a label map, one threshold. Pixels whose label is ``unscored`` do not count.
+@dataclass(frozen=True)
+class PixelDecision:
+    """What wins each pixel at every threshold; both int16 ``(height, width)``."""
 
-    A predicted id that is no class counts as a miss of the label and as no prediction.
-    """
-    counted = _counted(label, unscored)
-    predicted, true = prediction[counted], label[counted]
-    return Areas(
-        np.bincount(predicted[predicted == true], minlength=classes)[None].astype(np.int64),
-        np.bincount(predicted[predicted < classes], minlength=classes)[None].astype(np.int64),
-        np.bincount(true, minlength=classes).astype(np.int64),
-    )
+    best_class: NDArray[np.int16]
+    """Id of the best class, ``NO_CLASS`` where none competes."""
+    background_wins: NDArray[np.int16]
+    """At how many thresholds background beats it. No rule falls as the threshold rises, so these are the last ones."""
+
+    def label_maps(self, decision: Decision) -> NDArray[np.int16]:
+        """Class id of every pixel, ``(thresholds, height, width)``."""
+        if decision.background_id is None:
+            return self.best_class[None]
+        steps = np.arange(len(decision.thresholds), 0, -1)[:, None, None]
+        return np.where(self.background_wins >= steps, np.int16(decision.background_id), self.best_class)
 
 
-def threshold_areas(
-    scores: ClassScores,
-    class_ids: tuple[int, ...],
+def count_pixels(
+    won: PixelDecision,
     decision: Decision,
     label: NDArray[np.integer],
-    unscored: Collection[int] = (IGNORE_LABEL,),
-) -> Areas:
-    """Areas at every threshold of ``decision``, in one pass over the pixels.
+    ignored_ids: Collection[int] = (IGNORE_LABEL,),
+) -> PixelCounts:
+    """Count pixels at every threshold of ``decision``: ``(thresholds, classes)``.
 
-    class_ids: of the maps of ``scores``. Pixels whose label is ``unscored`` do not count.
+    Pixels whose label is one of ``ignored_ids`` do not count.
     """
-    won = winners(scores, class_ids, decision, (label.shape[0], label.shape[1]))
-    counted = _counted(label, unscored)
-    true, best, lost = label[counted], won.best[counted], won.lost[counted]
-    ids, steps, classes = NO_CLASS + 1, len(decision.thresholds) + 1, decision.classes
-    # One histogram over (best class, thresholds lost, best class is right, background would be right).
-    bare = np.zeros(len(true), np.bool_) if decision.background is None else true == decision.background
+    counted = ~np.isin(label, list(ignored_ids))
+    target, best, wins = label[counted], won.best_class[counted], won.background_wins[counted]
+    ids, steps, classes = NO_CLASS + 1, len(decision.thresholds) + 1, decision.class_count
+    # One histogram over (best class, thresholds won by background, best class is right, background would be right).
+    bare = np.zeros(len(target), np.bool_) if decision.background_id is None else target == decision.background_id
     key = best.astype(np.int64)
-    for part, values in ((lost, steps), (best == true, 2), (bare, 2)):
+    for values, part in ((steps, wins), (2, best == target), (2, bare)):
         key = key * values + part
-    counts = np.bincount(key, minlength=ids * steps * 4).reshape(ids, steps, 2, 2)
-    # A pixel lost at n of the ascending thresholds is lost at the last n of them.
-    kept = counts.cumsum(1)[:, -2::-1]
-    prediction = kept.sum((2, 3)).T[:, :classes].copy()
+    histogram = np.bincount(key, minlength=ids * steps * 4).reshape(ids, steps, 2, 2)
+    # A pixel that background wins at n of the ascending thresholds is won at the last n of them.
+    kept = histogram.cumsum(1)[:, -2::-1]
+    predicted = kept.sum((2, 3)).T[:, :classes].copy()
     intersection = kept[:, :, 1].sum(2).T[:, :classes].copy()
-    if decision.background is not None:
-        prediction[:, decision.background] = len(true) - kept.sum((0, 2, 3))
-        intersection[:, decision.background] = np.count_nonzero(bare) - kept[..., 1].sum((0, 2))
-    return Areas(
-        intersection.astype(np.int64),
-        prediction.astype(np.int64),
-        np.bincount(true, minlength=classes).astype(np.int64),
-    )
-
-
-def _counted(label: NDArray[np.integer], unscored: Collection[int]) -> NDArray[np.bool_]:
-    return ~np.isin(label, list(unscored))
+    if decision.background_id is not None:
+        predicted[:, decision.background_id] = len(target) - kept.sum((0, 2, 3))
+        intersection[:, decision.background_id] = np.count_nonzero(bare) - kept[..., 1].sum((0, 2))
+    label_area = np.bincount(target, minlength=classes).astype(np.int64)
+    return PixelCounts(intersection.astype(np.int64), predicted.astype(np.int64), label_area)

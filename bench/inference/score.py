@@ -1,7 +1,9 @@
-"""What is asked of a backbone about one image, and what a method makes of the answer."""
+"""Scores images: every front door asks here, so that equal questions get equal answers."""
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -10,108 +12,137 @@ from operator import or_
 import torch
 from torch import Tensor
 
-from segscale.prompt import Prompt
+from segscale.errors import UserError
 
-from ...backbones.attention.maps import CaptureSettings
 from ...backbones.backbone import Backbone
-from ...datasets.dataset import Dataset, Sample
-from ...datasets.names import Names
+from ...backbones.latents.noise import NoiseLevel, image_generator
+from ...backbones.latents.settings import CaptureSettings
+from ...datasets.dataset import Sample
 from ...methods.method import ClassScores, Method
-from ..tasks.prompts import ClassPrompt, image_prompt, names_of
-from ..tasks.protocol import Protocol
+from ..tasks.prompts import PromptGroups
+from ..tasks.task import Task
+
+NoisedImage = tuple[Tensor, NoiseLevel]
+NoiseSource = Callable[[Sample, CaptureSettings], NoisedImage]
 
 
 @dataclass(frozen=True)
-class Question:
-    """The prompts that ask for one image's classes: one, or the groups of the full vocabulary."""
+class MethodScores:
+    """What one method makes of one image."""
 
-    prompts: tuple[ClassPrompt, ...]
-    full: bool = False
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """One forward each."""
-        return tuple(one.prompt.text for one in self.prompts)
-
-    @property
-    def class_ids(self) -> tuple[int, ...]:
-        return tuple(id for one in self.prompts for id in one.class_ids)
-
-    @property
-    def captioned(self) -> bool:
-        return bool(self.prompts) and all(one.captioned for one in self.prompts)
+    scores: ClassScores
+    prompts: PromptGroups
+    """What was asked; its class ids are those of the scores."""
+    seconds: float
+    """Wall time of the forwards, divided by the methods that share them."""
 
 
-Asker = Callable[[Method, Sample], Question]
+@dataclass(frozen=True)
+class ScoredImage:
+    """One image through all methods."""
+
+    sample: Sample
+    by_method: tuple[MethodScores, ...]
+    """In the order of the methods."""
+    forwards: int
+    """Of the denoiser, for all methods together."""
 
 
-def ask(rules: Protocol, method: Method, sample: Sample, names: Names, class_ids: Sequence[int]) -> Question:
-    """The question of ``method`` about present classes. Without classes and without a prompt no forward is needed."""
-    whole = image_prompt(rules, method.prompt, sample.caption, names, class_ids)
-    unasked = not whole.prompt.text and method.prompt.text != "empty"
-    return Question(() if unasked else (whole,))
+@dataclass(frozen=True)
+class _Question:
+    """What one method asks about an image; its place among the methods is ``index``."""
+
+    index: int
+    method: Method
+    prompts: PromptGroups
 
 
-def ask_everything(
-    model: Backbone, rules: Protocol, method: Method, names: Names, class_ids: Sequence[int]
-) -> Question:
-    """The full vocabulary in the fewest groups, in order, that the text encoders take whole; alike for every image."""
-    groups: list[ClassPrompt] = []
-    rest = list(class_ids)
-    while rest:
-        low, high = 1, len(rest)
-        while low < high:
-            middle = (low + high + 1) // 2
-            prompt = image_prompt(rules, method.prompt, None, names, rest[:middle]).prompt
-            low, high = (low, middle - 1) if any(s.cut for s in model.tokenize(prompt)) else (middle, high)
-        groups.append(image_prompt(rules, method.prompt, None, names, rest[:low]))
-        rest = rest[low:]
-    return Question(tuple(groups), full=True)
+def score(
+    backbone: Backbone,
+    task: Task,
+    methods: Sequence[Method],
+    samples: Sequence[Sample],
+    noise: NoiseSource,
+) -> list[ScoredImage]:
+    """Score a batch of images.
 
+    Methods that want the same noised image and whose prompts have the same texts share the forwards.
 
-def asker(model: Backbone, rules: Protocol, methods: Sequence[Method], data: Dataset) -> Asker:
-    """What each of ``methods`` asks about a sample under ``rules``, which must be resolved for ``data``."""
-    names = names_of(rules, data)
-    if rules.class_oracle == "present":
-        return lambda method, sample: ask(rules, method, sample, names, rules.present_classes(sample, data))
-    fixed = {method: ask_everything(model, rules, method, names, rules.vocabulary(data)) for method in methods}
-    return lambda method, sample: fixed[method]
+    Args:
+        backbone: What is asked.
+        task: Says what is prompted.
+        methods: All of them see every image.
+        samples: The batch.
+        noise: Gives the noised latent of a sample, usually ``image_noise``.
 
-
-def answer(
-    model: Backbone,
-    asked: Sequence[tuple[Method, Question]],
-    sample: Sample,
-    settings: CaptureSettings,
-    generator: torch.Generator,
-) -> list[ClassScores]:
-    """Scores of methods whose questions have the same texts and settings, from one forward per text.
-
-    Every text sees the same noised image.
+    Raises:
+        UserError: What is wrong with an image, which it names.
     """
-    questions = [question for _, question in asked]
-    if not questions[0].prompts:
-        return [ClassScores(torch.empty(0, 1, 1), torch.zeros(1, 1)) for _ in asked]
-    sites = model.sites(settings.image_size)
-    requests = [method.request(sites) for method, _ in asked]
-    noised = model.noised(sample.image, settings, generator)
-    found: list[list[ClassScores]] = [[] for _ in asked]
-    for number, one in enumerate(questions[0].prompts):
-        maps = model.observe(*noised, one.prompt, reduce(or_, requests), settings.image_size)
-        for scores, request, (method, question) in zip(found, requests, asked, strict=True):
-            prompt: Prompt = question.prompts[number].prompt
-            tokens = maps.tokens if prompt == one.prompt else model.tokenize(prompt)
-            scores.append(method(replace(maps.only(request), tokens=tokens)))
-    return [combined(scores) if question.full else scores[0] for scores, question in zip(found, questions, strict=True)]
+    return [_score_image(backbone, task, methods, sample, noise) for sample in samples]
 
 
-def combined(groups: Sequence[ClassScores]) -> ClassScores:
-    """Scores of the full vocabulary, whose groups were prompted apart.
+def image_noise(backbone: Backbone, task: Task, seed: int) -> NoiseSource:
+    """Noise that follows from seed, dataset and image id, so that it depends on no order, batch or process."""
 
-    Maps that a method stretches per word say nothing of whether the word is there. So every class is scaled by its
+    def noised(sample: Sample, settings: CaptureSettings) -> NoisedImage:
+        generator = image_generator(seed, task.dataset.name, sample.id)
+        return backbone.noised(sample.image, settings, generator)
+
+    return noised
+
+
+def _score_image(
+    backbone: Backbone, task: Task, methods: Sequence[Method], sample: Sample, noise: NoiseSource
+) -> ScoredImage:
+    questions = [_Question(i, method, task.prompts(method, sample, backbone)) for i, method in enumerate(methods)]
+    sharing: dict[tuple[CaptureSettings, tuple[str, ...]], list[_Question]] = defaultdict(list)
+    for question in questions:
+        sharing[question.method.settings, question.prompts.texts].append(question)
+    answers: dict[int, MethodScores] = {}
+    for (settings, _), group in sharing.items():
+        start = time.perf_counter()
+        try:
+            scores = _answer(backbone, group, sample, settings, noise)
+        except UserError as error:
+            raise UserError(f"{task.dataset.name} image {sample.id}: {error.problem}", error.hint) from error
+        seconds = (time.perf_counter() - start) / len(group)
+        for question, found in zip(group, scores, strict=True):
+            answers[question.index] = MethodScores(found, question.prompts, seconds)
+    forwards = sum(len(texts) for _, texts in sharing)
+    return ScoredImage(sample, tuple(answers[i] for i in range(len(methods))), forwards)
+
+
+@torch.no_grad()
+def _answer(
+    backbone: Backbone, questions: Sequence[_Question], sample: Sample, settings: CaptureSettings, noise: NoiseSource
+) -> list[ClassScores]:
+    """Scores for questions with the same texts, from one forward per text; all see the same noised image."""
+    leading = questions[0].prompts.groups
+    if not leading:
+        return [ClassScores(torch.empty(0, 1, 1), torch.zeros(1, 1)) for _ in questions]
+    sites = backbone.sites(settings.image_size)
+    requests = [question.method.request(sites) for question in questions]
+    noised = noise(sample, settings)
+    groups: list[list[ClassScores]] = [[] for _ in questions]
+    for number, group in enumerate(leading):
+        maps = backbone.observe(*noised, group.prompt, reduce(or_, requests), settings.image_size)
+        for scores, request, question in zip(groups, requests, questions, strict=True):
+            prompt = question.prompts.groups[number].prompt
+            tokens = maps.tokens if prompt == group.prompt else backbone.tokenize(prompt)
+            scores.append(question.method(replace(maps.only(request), tokens=tokens)))
+    return [
+        merge_groups(scores) if question.prompts.full_vocabulary else scores[0]
+        for scores, question in zip(groups, questions, strict=True)
+    ]
+
+
+def merge_groups(groups: Sequence[ClassScores]) -> ClassScores:
+    """Merge scores of the full vocabulary, whose groups were prompted apart.
+
+    Maps that a method normalises per word say nothing of whether the word is there. So every class is scaled by its
     evidence over the largest evidence of all groups (``ClassScores.evidence``); background is the groups' mean.
 
-    GoCA's evidence is how far the word's share of attention rises above its mean, see ``rescaling.prominence``; raw
+    GoCA's evidence is how far the word's share of attention rises above its mean, see ``rescaling.peak_contrast``; raw
     attention needs none. On the twins' calibration scenes this was 4 points of mIoU better than the map's maximum, and
     powers of it, or the maximum of background over groups, were no better.
     """

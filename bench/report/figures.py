@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -12,11 +14,28 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-if TYPE_CHECKING:
-    from ..analysis.modalities import Analysis
-
 # Ratio between the places of neighbouring methods along the axis of parameters.
 DODGE = 1.008
+
+
+@dataclass(frozen=True)
+class AnalysisView:
+    """What one command shows of the measures of joint blocks."""
+
+    name: str
+    """Of its files."""
+    panels: Mapping[str, Mapping[str, str]]
+    """Of its figure: title -> measure -> label."""
+    axis: str
+    """What the numbers are, after multiplication by ``scale``."""
+    scale: float
+    digits: int
+    """Decimals in print."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The label of every measure."""
+        return {measure: label for panel in self.panels.values() for measure, label in panel.items()}
 
 
 def scaling_figure(table: pd.DataFrame, path: Path) -> None:
@@ -56,7 +75,7 @@ def scaling_figure(table: pd.DataFrame, path: Path) -> None:
     _save(figure, path)
 
 
-def analysis_figure(table: pd.DataFrame, analysis: Analysis, path: Path) -> None:
+def analysis_figure(table: pd.DataFrame, analysis: AnalysisView, path: Path) -> None:
     """Measures against the joint blocks, means with 95 % interval, one panel each as the analysis says."""
     figure = Figure(figsize=(5.2 * len(analysis.panels), 4.2), layout="constrained")
     FigureCanvasAgg(figure)

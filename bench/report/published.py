@@ -5,28 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from tabulate import tabulate
 
 from segscale.errors import UserError
 
-from .tables import cell_text
+from .markdown import format_cell, markdown_table
+from .tables import table_rows
 
 COLUMNS = ("paper", "arxiv", "method", "backbone", "training", "dataset", "protocol", "miou")
 UNTRAINED = "none"
 NOTE = "Published numbers are copied from the papers and were not measured here."
 
 # By the paper: what its names mean here.
-PROTOCOLS = {"goca": "goca", "ovss": "seg4diff", "unsupervised": "seg4diff-unsupervised"}
-BACKBONES = {
+PROTOCOL_OF_EVALUATION = {"goca": "goca", "ovss": "seg4diff", "unsupervised": "seg4diff-unsupervised"}
+BACKBONE_OF_PAPER_NAME = {
     "GoCA": {"SD v1.5": "sd15", "SDXL": "sdxl", "PixArt-Sigma": "pixart-sigma", "Flux": "flux"},
     "Seg4Diff": {"SD3": "sd3", "SD3.5": "sd35", "Flux.1-dev": "flux-seg4diff"},
 }
-METHODS = {
+METHOD_OF_PAPER_NAME = {
     "goca": {"Vanilla": "vanilla", "Baseline": "baseline", "GoCA": "goca"},
     "seg4diff": {"Seg4Diff": "seg4diff"},
     "seg4diff-unsupervised": {"Seg4Diff": "seg4diff-masks"},
 }
-DATASETS = {
+DATASET_OF_PAPER_NAME = {
     "goca": {
         "VOC": "voc",
         "Context": "context60",
@@ -70,11 +70,11 @@ def comparable(published: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for row in published.to_dict("records"):
-        protocol = PROTOCOLS.get(row["protocol"], "")
+        protocol = PROTOCOL_OF_EVALUATION.get(row["protocol"], "")
         names = {
-            "backbone": BACKBONES.get(row["paper"], {}).get(row["backbone"]),
-            "method": METHODS.get(protocol, {}).get(row["method"]),
-            "dataset": DATASETS.get(protocol, {}).get(row["dataset"]),
+            "backbone": BACKBONE_OF_PAPER_NAME.get(row["paper"], {}).get(row["backbone"]),
+            "method": METHOD_OF_PAPER_NAME.get(protocol, {}).get(row["method"]),
+            "dataset": DATASET_OF_PAPER_NAME.get(protocol, {}).get(row["dataset"]),
             "protocol": protocol,
         }
         if row["training"] == UNTRAINED and all(names.values()):
@@ -94,8 +94,8 @@ def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> str:
             "dataset": both["dataset"] + " " + both["split"],
             "protocol": both["protocol"],
             "published (not measured here)": both["published"].map("{:.1f}".format) + ", arXiv " + both["arxiv"],
-            "measured here": both.apply(cell_text, axis=1),
+            "measured here": [format_cell(row) for row in table_rows(both)],
             "difference": (both["miou"] - both["published"]).map("{:+.1f}".format),
         }
     )
-    return f"{tabulate(shown, headers='keys', tablefmt='github', showindex=False, disable_numparse=True)}\n\n{NOTE}"
+    return f"{markdown_table(shown)}\n\n{NOTE}"

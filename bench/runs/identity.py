@@ -1,36 +1,77 @@
-"""What a run is: everything that can change one of its numbers, and the hash that names it."""
+"""The run plan: every setting that affects a stored number. Its hash is the run id."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from pydantic import JsonValue
+
+from ..tasks.identity import TaskIdentity
 
 IDENTITY_LENGTH = 12
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A resolved run. The parts are plain JSON values.
+class BackboneIdentity:
+    """The network whose attention is read."""
 
-    backbone: config, weights fingerprint, dtype. method: its parameters. dataset: config and split.
-    protocol: its rules. seed: of the noise. version: of Segscale.
-    """
-
-    backbone: dict[str, Any]
-    method: dict[str, Any]
-    dataset: dict[str, Any]
-    protocol: dict[str, Any]
-    seed: int
-    version: str
+    name: str
+    weights: str
+    """Hub id and commit, or a hash over the files of a folder, see ``WeightsId``."""
+    dtype: str
+    text_dtype: str
+    variant: str | None
+    """Of the weight files, such as ``fp16``."""
+    quantize: str | None
+    untrained: bool
+    """Whether the denoiser has random weights."""
+    packaged: bool
+    """Whether the weights are carried by the package: a pocket twin."""
+    options: dict[str, JsonValue]
+    """All other arguments of its config."""
 
     @property
-    def identity(self) -> str:
+    def label(self) -> str:
+        """The name, as tables show it."""
+        return f"{self.name} (untrained)" if self.untrained else self.name
+
+
+@dataclass(frozen=True)
+class MethodIdentity:
+    """The method that turns attention into scores."""
+
+    name: str
+    variant: str
+    normalised: bool
+    """Whether scores lie in [0, 1], rather than being raw attention."""
+    attention: str | None
+    """The kind that is read where that is not what its paper reads."""
+    parameters: dict[str, JsonValue]
+    """All fields of the method."""
+
+    @property
+    def label(self) -> str:
+        """Name and variant, and the attention that is read, as tables show them."""
+        kind = " (cross-attention)" if self.attention == "cross" else ""
+        return f"{self.name}{self.variant}{kind}"
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A resolved run."""
+
+    backbone: BackboneIdentity
+    method: MethodIdentity
+    task: TaskIdentity
+    seed: int
+    """Of the noise."""
+    version: str
+    """Of Segscale."""
+
+    @property
+    def run_id(self) -> str:
+        """Hash of all settings, 12 hexadecimal digits."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:IDENTITY_LENGTH]
-
-
-def plain(value: Any) -> Any:
-    """``value`` with tuples as lists, as JSON will give it back."""
-    return json.loads(json.dumps(value))

@@ -1,11 +1,10 @@
-"""The run loop: every image through one forward per distinct capture, areas into the run store."""
+"""The run loop: every image through the forwards that its methods share, pixel counts into the run store."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -13,194 +12,191 @@ from importlib.metadata import version
 from tqdm import tqdm
 
 from segscale.errors import UserError
-from segscale.registry import build
 
-from ...backbones.attention.maps import CaptureSettings
 from ...backbones.backbone import Backbone
-from ...backbones.latents.noise import image_generator
-from ...datasets.dataset import Dataset, Sample
+from ...datasets.dataset import Sample
 from ...methods.method import Method
-from ..evaluation.evaluate import evaluate
 from ..inference.memory import PeakMemory
-from ..inference.score import Asker, answer, asker
-from ..tasks.protocol import Protocol
-from .identity import plain
-from .plan import RunOptions, build_backbone, build_dataset, make_plan, pinned, run_folder
-from .store import Record, RunStore
+from ..inference.score import MethodScores, image_noise, score
+from ..tasks.task import Task
+from .identity import RunPlan
+from .launcher import rank_and_world
+from .options import RunOptions
+from .plan import make_plan, plan_backbone, run_folder
+from .record import ForwardCounts, Machine, StoredRun
+from .store import ImageRecord, RunStore
 
 FLUSH_SECONDS = 5.0
-# More methods than these make a title too long to read.
-NAMED = 6
+NAMED_METHODS = 6
+"""More methods than these make a title too long to read."""
 PACKAGES = ("torch", "diffusers", "transformers", "mmsegmentation", "numpy")
-# Of torchrun, srun (not of sbatch, which starts one process whatever the number of tasks) and Open MPI.
-RANK_VARIABLES = (
-    ("RANK", "WORLD_SIZE"),
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-)
-
-
-def rank_and_world() -> tuple[int, int]:
-    """This process among those of a launcher (torchrun, SLURM, Open MPI), or (0, 1)."""
-    for rank, world in RANK_VARIABLES:
-        if rank in os.environ and world in os.environ:
-            return int(os.environ[rank]), int(os.environ[world])
-    return 0, 1
 
 
 @dataclass
-class _Cell:
-    """One method's share of the loop.
-
-    todo: ids left to do. pending: records not written yet. forwards: of each image, if the method were alone.
-    captioned: images whose prompt a caption made.
-    """
+class MethodRun:
+    """One method's share of the loop."""
 
     method: Method
     store: RunStore
-    todo: frozenset[str]
-    pending: list[Record] = field(default_factory=list)
+    due: frozenset[str]
+    """Ids of images that are not stored yet."""
+    pending: list[ImageRecord] = field(default_factory=list)
+    """Computed and not written yet."""
     forwards: list[int] = field(default_factory=list)
+    """Of each image, if the method were alone."""
     captioned: int = 0
+    """Images whose prompt a caption made."""
+
+    def add(self, task: Task, sample: Sample, answer: MethodScores, memory: PeakMemory) -> None:
+        """Count the pixels of one image."""
+        start = time.perf_counter()
+        counts = task.count(answer.scores, answer.prompts.class_ids, sample)
+        seconds = answer.seconds + time.perf_counter() - start
+        self.pending.append(ImageRecord(sample.id, seconds, memory.read(), counts))
+        self.forwards.append(len(answer.prompts.texts))
+        self.captioned += answer.prompts.captioned
 
     def flush(self) -> None:
+        """Write what is pending."""
         if self.pending:
             self.store.append(self.pending)
             self.pending.clear()
 
 
 @dataclass
-class _Tally:
+class LoopCounts:
     """What the loop did."""
 
     images: int = 0
     forwards: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Unusable images and what is wrong with each."""
 
 
-def run_methods(
-    backbone: str, methods: Sequence[Method], dataset: str, protocol: str | Protocol, options: RunOptions
-) -> list[RunStore]:
-    """Evaluate methods on one backbone, dataset and protocol, resuming what is stored. One store per method.
+def run_methods(backbone_name: str, methods: Sequence[Method], task: Task, options: RunOptions) -> list[RunStore]:
+    """Evaluate methods on one backbone and task, resuming what is stored. One store per method.
 
-    Raises UserError at the first unusable image (unless ``options.skip_bad``) or missing thing; what was computed
-    stays.
+    Raises:
+        UserError: At the first unusable image (unless ``options.skip_bad``) or missing thing; what was computed stays.
     """
-    rules: Protocol = build("protocol", protocol) if isinstance(protocol, str) else protocol
-    data = build_dataset(dataset, options, rules)
-    rules = rules.resolved(data)
     rank, world = rank_and_world()
-    wanted = range(len(data))[: options.limit]
-    ids = data.ids
-    mine = wanted[rank::world]
-    my_ids = frozenset(ids[index] for index in mine)
-    # Reading names and weights anew for each of many methods would cost more than their cells.
-    shared = make_plan(backbone, methods[0], data, rules, options)
-    plans = [replace(shared, method=plain(method.parameters)) for method in methods]
-    metadata = {
-        "status": "running",
-        "classes": rules.class_names(data),
-        "background": rules.background_id(data),
-        "split_images": len(data),
-        "packages": {name: version(name) for name in PACKAGES},
-        "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
-    }
-    cells: list[_Cell] = []
-    for method, plan in zip(methods, plans, strict=True):
+    ids = task.dataset.ids
+    indices = range(len(ids))[: options.limit]
+    rank_indices = indices[rank::world]
+    rank_ids = frozenset(ids[index] for index in rank_indices)
+    planned = plan_backbone(backbone_name, options)
+    runs: list[MethodRun] = []
+    for method in methods:
+        plan = make_plan(planned.identity, method, task, options.seed)
         store = RunStore(run_folder(options.results, plan), rank)
-        store.start(plan, metadata)
-        cells.append(_Cell(method, store, my_ids - store.done()))
-    missing = [index for index in mine if any(ids[index] in cell.todo for cell in cells)]
-    if missing:
-        load, arguments = pinned(backbone, options), options.backbone_arguments
-        model = build_backbone(backbone, load, options.weights, options.untrained, **arguments)
-        parameters = sum(p.numel() for p in model.denoiser.parameters())
-        for cell in cells:
-            cell.store.update(parameters=parameters, device=str(model.device))
-        _loop(model, cells, data, rules, missing, options)
-    for cell in cells:
-        done = len(cell.store.done())
-        finished = done + len(cell.store.skipped()) >= len(wanted)
-        cell.store.update(status="complete" if finished else "running", images=done)
-    return [cell.store for cell in cells]
+        store.start(_new_run(plan, task))
+        runs.append(MethodRun(method, store, rank_ids - store.done()))
+    pending_indices = [index for index in rank_indices if any(ids[index] in run.due for run in runs)]
+    if pending_indices:
+        backbone = planned.load()
+        for run in runs:
+            _note_backbone(run.store, backbone)
+        _Loop(backbone, task, runs, options).over(pending_indices)
+    for run in runs:
+        _note_progress(run.store, len(indices))
+    return [run.store for run in runs]
 
 
-def _loop(
-    model: Backbone, cells: list[_Cell], data: Dataset, rules: Protocol, indices: Sequence[int], options: RunOptions
-) -> None:
-    rank, world = rank_and_world()
-    share = f", share {rank + 1} of {world}" if world > 1 else ""
-    names = ", ".join(cell.method.name for cell in cells) if len(cells) <= NAMED else f"{len(cells)} methods"
-    title = f"{model.name} x {names} on {data.name}{share}"
-    memory = PeakMemory(model.device)
-    memory.reset()
-    last_flush = time.monotonic()
-    tally = _Tally()
-    ask = asker(model, rules, [cell.method for cell in cells], data)
-    skipped: dict[str, str] = {}
-    ids = data.ids
-    progress = tqdm(indices, desc=title, unit="image")
-    try:
-        for index in progress:
-            try:
-                sample = data[index]
-            except UserError as error:
-                if not options.skip_bad:
-                    raise
-                again = ids[index] in ids[:index]
-                skipped[f"{ids[index]} (again)" if again else ids[index]] = error.problem
-                continue
-            waiting = [cell for cell in cells if sample.id in cell.todo]
-            _evaluate(model, waiting, ask, data, rules, sample, options.seed, memory, tally)
-            progress.set_postfix_str(f"{tally.forwards / tally.images:.3g} forwards per image", refresh=False)
-            if time.monotonic() - last_flush > FLUSH_SECONDS:
-                for cell in cells:
-                    cell.flush()
-                last_flush = time.monotonic()
-    finally:
-        for cell in cells:
-            cell.flush()
-            cell.store.skip(skipped)
-            if cell.forwards:
-                stored = cell.store.read()
-                cell.store.update(
-                    asked=stored.get("asked", 0) + len(cell.forwards),
-                    captioned=stored.get("captioned", 0) + cell.captioned,
-                    forwards_alone=sum(cell.forwards) / len(cell.forwards),
-                    forwards_per_image=tally.forwards / tally.images,
-                    forwards_shared_by=[other.method.name for other in cells],
-                )
+class _Loop:
+    """One pass of a backbone over images."""
 
+    def __init__(self, backbone: Backbone, task: Task, runs: list[MethodRun], options: RunOptions) -> None:
+        self.backbone, self.task, self.runs, self.options = backbone, task, runs, options
+        self.noise = image_noise(backbone, task, options.seed)
+        self.memory = PeakMemory(backbone.device)
+        self.counts = LoopCounts()
 
-def _evaluate(
-    model: Backbone,
-    cells: list[_Cell],
-    ask: Asker,
-    data: Dataset,
-    rules: Protocol,
-    sample: Sample,
-    seed: int,
-    memory: PeakMemory,
-    tally: _Tally,
-) -> None:
-    """One image through every cell; cells whose noised image and prompt are the same share a forward."""
-    asked = [ask(cell.method, sample) for cell in cells]
-    tally.images += 1
-    groups: dict[tuple[CaptureSettings, tuple[str, ...]], list[int]] = defaultdict(list)
-    for number, one in enumerate(asked):
-        groups[cells[number].method.settings, one.texts].append(number)
-    for (settings, texts), numbers in groups.items():
-        start = time.perf_counter()
-        group = [(cells[number].method, asked[number]) for number in numbers]
+    def over(self, indices: Sequence[int]) -> None:
+        """Evaluate the images at ``indices``; what is done is stored, whatever ends the loop."""
+        self.memory.reset()
+        flushed = time.monotonic()
+        progress = tqdm(indices, desc=self._title(), unit="image")
         try:
-            scores = answer(model, group, sample, settings, image_generator(seed, data.name, sample.id))
+            for index in progress:
+                sample = self._sample(index)
+                if sample is None:
+                    continue
+                self._evaluate(sample)
+                per_image = self.counts.forwards / self.counts.images
+                progress.set_postfix_str(f"{per_image:.3g} forwards per image", refresh=False)
+                if time.monotonic() - flushed > FLUSH_SECONDS:
+                    for run in self.runs:
+                        run.flush()
+                    flushed = time.monotonic()
+        finally:
+            for run in self.runs:
+                run.flush()
+                run.store.skip(self.counts.skipped, run.store.done())
+                self._note_forwards(run)
+
+    def _sample(self, index: int) -> Sample | None:
+        """The sample, or None for an unusable one that is left out."""
+        try:
+            return self.task.dataset[index]
         except UserError as error:
-            raise UserError(f"{data.name} image {sample.id}: {error}") from error
-        tally.forwards += len(texts)
-        shared = (time.perf_counter() - start) / len(group)
-        for number, one in zip(numbers, scores, strict=True):
-            start = time.perf_counter()
-            areas = evaluate(one, asked[number].class_ids, sample, rules, data)
-            seconds = shared + time.perf_counter() - start
-            cells[number].pending.append(Record(sample.id, seconds, memory.read(), areas))
-            cells[number].forwards.append(len(texts))
-            cells[number].captioned += asked[number].captioned
+            if not self.options.skip_bad:
+                raise
+            ids = self.task.dataset.ids
+            id = f"{ids[index]} (again)" if ids[index] in ids[:index] else ids[index]
+            self.counts.skipped[id] = error.problem
+            return None
+
+    def _evaluate(self, sample: Sample) -> None:
+        due = [run for run in self.runs if sample.id in run.due]
+        (scored,) = score(self.backbone, self.task, [run.method for run in due], [sample], self.noise)
+        self.counts.images += 1
+        self.counts.forwards += scored.forwards
+        for run, answer in zip(due, scored.by_method, strict=True):
+            run.add(self.task, sample, answer, self.memory)
+
+    def _note_forwards(self, run: MethodRun) -> None:
+        if not run.forwards:
+            return
+        stored = run.store.read()
+        forwards = ForwardCounts(
+            asked=stored.forwards.asked + len(run.forwards),
+            captioned=stored.forwards.captioned + run.captioned,
+            alone=sum(run.forwards) / len(run.forwards),
+            per_image=self.counts.forwards / self.counts.images,
+            shared_by=tuple(other.method.name for other in self.runs),
+        )
+        run.store.write(replace(stored, forwards=forwards))
+
+    def _title(self) -> str:
+        rank, world = rank_and_world()
+        share = f", share {rank + 1} of {world}" if world > 1 else ""
+        methods = f"{len(self.runs)} methods"
+        if len(self.runs) <= NAMED_METHODS:
+            methods = ", ".join(run.method.name + run.method.variant for run in self.runs)
+        return f"{self.backbone.name} x {methods} on {self.task.dataset.name}{share}"
+
+
+def _new_run(plan: RunPlan, task: Task) -> StoredRun:
+    packages = {name: version(name) for name in PACKAGES}
+    return StoredRun(
+        run_id=plan.run_id,
+        plan=plan,
+        table_rules=task.table_rules,
+        classes=task.class_names,
+        background_id=task.background_id,
+        split_images=len(task.dataset),
+        machine=Machine(platform.platform(), platform.machine(), os.cpu_count() or 1, packages=packages),
+    )
+
+
+def _note_backbone(store: RunStore, backbone: Backbone) -> None:
+    stored = store.read()
+    parameters = sum(parameter.numel() for parameter in backbone.denoiser.parameters())
+    machine = replace(stored.machine, device=str(backbone.device))
+    store.write(replace(stored, parameters=parameters, machine=machine))
+
+
+def _note_progress(store: RunStore, due: int) -> None:
+    done = len(store.done())
+    finished = done + len(store.skipped()) >= due
+    store.write(replace(store.read(), status="complete" if finished else "running", images=done))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,146 +13,107 @@ from segscale.catalogue import config_files
 from segscale.errors import UserError
 from segscale.registry import build, load_config
 
-from ...backbones.attention.maps import Recommended
 from ...backbones.backbone import Backbone
-from ...backbones.loading.pretrained import LoadOptions, weights_fingerprint
-from ...datasets.dataset import Dataset
+from ...backbones.build import build_backbone
+from ...backbones.loading.pretrained import PACKAGED
+from ...backbones.loading.weights_id import WeightsId, weights_id
+from ...methods.build import build_method
 from ...methods.method import Method
-from ..tasks.prompts import names_of
 from ..tasks.protocol import Protocol
-from .identity import Plan, plain
+from ..tasks.task import Task
+from .identity import BackboneIdentity, MethodIdentity, RunPlan
+from .options import RunOptions
+
+NOT_IN_IDENTITY = ("weights", "architecture", "method_defaults", "presets")
+"""Parts of a backbone's config that are in a run's identity by what follows from them, if at all."""
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """Choices of a run beside the four names.
+class BackbonePlan:
+    """A backbone before its weights are loaded: which it is, and how to load exactly that."""
 
-    weights, split, data_root: instead of the configs' own. captions: a caption file. limit: only the first images.
-    skip_bad: leave unusable images out and list them. backbone_arguments: instead of the config's. seed: of the
-    noise. untrained: random denoiser weights. results: folder that holds ``runs/``.
-    """
+    identity: BackboneIdentity
+    weights_id: WeightsId
+    options: RunOptions
 
-    weights: str | None = None
-    split: str | None = None
-    data_root: str | None = None
-    captions: Path | None = None
-    limit: int | None = None
-    skip_bad: bool = False
-    backbone_arguments: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    untrained: bool = False
-    results: Path = Path("results")
-    load: LoadOptions = field(default_factory=LoadOptions)
+    def load(self) -> Backbone:
+        """Load the weights that the identity names."""
+        options = self.options
+        load = self.weights_id.load_options_at_commit(options.load)
+        return build_backbone(
+            self.identity.name, load, options.weights, options.untrained, **options.backbone_arguments
+        )
 
 
-def build_backbone(
-    name: str, load: LoadOptions | None = None, weights: str | None = None, untrained: bool = False, **arguments: Any
-) -> Backbone:
-    """The loaded backbone; ``weights`` and ``arguments`` replace the config's."""
-    overrides: dict[str, Any] = {} if weights is None else {"weights": weights, "denoiser_weights": None}
-    return build("backbone", name, load=load or LoadOptions(), untrained=untrained, **overrides, **arguments)
-
-
-def build_method(name: str, backbone: str, image_size: int | None = None, /, **choices: Any) -> Method:
-    """The method with the recommendations and the preset of the backbone's config; ``choices`` win over the preset."""
-    arguments = preset(name, backbone) | choices
-    if image_size is not None:
-        arguments["recommended"] = replace(arguments["recommended"], image_size=image_size)
-    return build("method", name, **arguments)
-
-
-def preset(method: str, backbone: str) -> dict[str, Any]:
-    """What the backbone's config adds to the method's own arguments."""
-    config = load_config("backbone", backbone)
-    return {"recommended": Recommended(**config["recommended"])} | config.get("presets", {}).get(method, {})
-
-
-def build_methods(names: Sequence[str] | None, backbone: str, protocol: str) -> list[Method]:
-    """Methods by name, or all that suit the protocol. Raises UserError for one that it cannot evaluate."""
-    rules: Protocol = build("protocol", protocol)
-    methods = [build_method(name, backbone) for name in names or config_files("method")]
-    fitting = [method for method in methods if method.clusters == (rules.matching is not None)]
-    if not names and rules.background_rule != "none":
-        # A prompt of class names alone has no word for the background that competes.
-        fitting = [method for method in fitting if method.prompt.text != "names"]
-    if names and len(fitting) < len(methods):
-        wrong = next(method.name for method in methods if method not in fitting)
-        kind = "nameless clusters" if rules.matching is None else "classes"
-        raise UserError(f"{wrong} gives {kind}, which protocol {protocol} does not evaluate", "see: segscale list")
-    return fitting
-
-
-def build_dataset(name: str, options: RunOptions, rules: Protocol | None = None) -> Dataset:
-    """The dataset as ``rules`` want it; a split of the options wins. A caption file replaces its captions."""
-    overrides: dict[str, Any] = {} if rules is None else rules.arguments_of(name)
-    if options.data_root is not None:
-        overrides["data_root"] = options.data_root
-    if options.split is not None:
-        overrides["split"] = options.split
-    if options.captions is not None:
-        overrides["captions"] = str(options.captions)
-    return build("dataset", name, **overrides)
-
-
-# Parts of a backbone's config that are in a run's identity by what follows from them, if at all.
-DESCRIPTIVE = ("weights", "architecture", "recommended", "presets")
-
-
-def _backbone_identity(name: str, options: RunOptions) -> dict[str, Any]:
-    config = load_config("backbone", name)
+def plan_backbone(backbone_name: str, options: RunOptions) -> BackbonePlan:
+    """Say which weights would be loaded. Raises UserError where they are missing."""
+    config = load_config("backbone", backbone_name)
+    weights = options.weights or config["weights"]
+    found = weights_id(weights, options.load)
     if options.weights is not None:
         config.pop("denoiser_weights", None)
     elif "denoiser_weights" in config:
         part = "unet" if "unet" in config.get("architecture", {}) else "transformer"
-        apart = weights_fingerprint(config["denoiser_weights"], None, f"{part}/config.json", options.load.offline)
-        config["denoiser_weights"] = apart
-    rules = {key: value for key, value in config.items() if key not in DESCRIPTIVE}
-    return (
-        rules
-        | dict(options.backbone_arguments)
-        | {
-            "name": name,
-            "weights": fingerprint(name, options),
-            "variant": options.load.variant,
-            "dtype": options.load.dtype,
-            "text_dtype": options.load.text_dtype or options.load.dtype,
-            "quantize": options.load.quantize,
-            "untrained": options.untrained,
-        }
+        apart = replace(options.load, revision=None)
+        config["denoiser_weights"] = weights_id(config["denoiser_weights"], apart, f"{part}/config.json").text
+    arguments = {key: value for key, value in config.items() if key not in NOT_IN_IDENTITY}
+    identity = BackboneIdentity(
+        name=backbone_name,
+        weights=found.text,
+        dtype=options.load.dtype,
+        text_dtype=options.load.text_dtype or options.load.dtype,
+        variant=options.load.variant,
+        quantize=options.load.quantize,
+        untrained=options.untrained,
+        packaged=weights.startswith(PACKAGED),
+        options=_plain(arguments | dict(options.backbone_arguments)),
     )
+    return BackbonePlan(identity, found, options)
 
 
-def fingerprint(backbone: str, options: RunOptions) -> str:
-    """Which weights are used, as ``weights_fingerprint`` says it."""
-    weights = options.weights or load_config("backbone", backbone)["weights"]
-    return weights_fingerprint(weights, options.load.revision, offline=options.load.offline)
+def packaged_backbones() -> list[str]:
+    """Names of backbones whose weights come with the package."""
+    return [name for name in config_files("backbone") if load_config("backbone", name)["weights"].startswith(PACKAGED)]
 
 
-def pinned(backbone: str, options: RunOptions) -> LoadOptions:
-    """Loading options at the very commit that the run's identity names."""
-    weights = options.weights or load_config("backbone", backbone)["weights"]
-    repository, at, commit = fingerprint(backbone, options).partition("@")
-    return replace(options.load, revision=commit) if at and repository == weights else options.load
+def build_task(dataset_name: str, protocol: Protocol, options: RunOptions) -> Task:
+    """The protocol on the dataset as it wants it; a split of the options wins. A caption file replaces its captions."""
+    arguments = protocol.dataset_arguments(dataset_name) | options.dataset_arguments
+    return Task.of(protocol, build("dataset", dataset_name, **arguments))
 
 
-def make_plan(backbone: str, method: Method, dataset: Dataset, protocol: Protocol, options: RunOptions) -> Plan:
+def build_methods(names: Sequence[str] | None, backbone_name: str, protocol: Protocol) -> list[Method]:
+    """Methods by name, or all that suit the protocol. Raises UserError for one that it cannot evaluate."""
+    methods = [build_method(name, backbone_name) for name in names or config_files("method")]
+    fitting = [method for method in methods if method.unnamed_masks == (protocol.matching is not None)]
+    if not names and protocol.background_rule != "none":
+        # A prompt of class names alone has no word for the background that competes.
+        fitting = [method for method in fitting if method.prompt_rule.text != "names"]
+    if names and len(fitting) < len(methods):
+        unfit = next(method.name for method in methods if method not in fitting)
+        kind = "nameless masks" if protocol.matching is None else "classes"
+        raise UserError(f"{unfit} gives {kind}, which protocol {protocol.name} does not evaluate", "see: segscale list")
+    return fitting
+
+
+def make_plan(backbone: BackboneIdentity, method: Method, task: Task, seed: int) -> RunPlan:
     """Everything that can change a number of this run."""
-    ids = hashlib.sha256("\n".join(dataset.ids).encode()).hexdigest()
-    return Plan(
-        backbone=plain(_backbone_identity(backbone, options)),
-        method=plain(method.parameters),
-        dataset={"name": dataset.name, "split": dataset.split, "images": ids} | plain(dataset.choices),
-        protocol=plain(protocol.rules | _names_and_order(protocol, dataset)),
-        seed=options.seed,
-        version=segscale.__version__,
+    identity = MethodIdentity(
+        name=method.name,
+        variant=method.variant,
+        normalised=method.normalised,
+        attention=getattr(method, "attention", None),
+        parameters=_plain(asdict(method)),
     )
+    return RunPlan(backbone, identity, task.identity, seed, segscale.__version__)
 
 
-def _names_and_order(protocol: Protocol, dataset: Dataset) -> dict[str, Any]:
-    """What the protocol's tables say of this dataset."""
-    names = hashlib.sha256(json.dumps(names_of(protocol, dataset)).encode()).hexdigest()
-    return {"class_names": names, "label_order": protocol.label_orders.get(dataset.name)}
+def run_folder(results: Path, plan: RunPlan) -> Path:
+    """Where a run is stored."""
+    names = (plan.backbone.name, plan.method.name, plan.task.dataset.name)
+    return results.joinpath("runs", *names, plan.run_id)
 
 
-def run_folder(results: Path, plan: Plan) -> Path:
-    return results / "runs" / plan.backbone["name"] / plan.method["name"] / plan.dataset["name"] / plan.identity
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """``value`` with tuples as lists, as JSON gives them back."""
+    return json.loads(json.dumps(value))

@@ -10,130 +10,130 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segscale.errors import UserError
 from segscale.files import explained_writes, replaced
 
-from ..evaluation.metrics import ImageAreas, best_threshold
-from ..evaluation.pixel_counts import Areas
-from ..tasks.protocol import BEST, Averaging
-from .identity import Plan
+from ..evaluation.pixel_counts import PixelCounts
+from .counts import StoredCounts
+from .record import StoredRun, parse_run, run_text
 
 log = logging.getLogger(__name__)
 
 LEFTOVER_SECONDS = 3600
+COUNTS = ("intersection", "predicted_area", "label_area")
 SCHEMA = pa.schema(
     [
         ("image", pa.string()),
         ("seconds", pa.float64()),
         ("peak_bytes", pa.int64()),
-        ("intersection", pa.list_(pa.int64())),
-        ("prediction", pa.list_(pa.int64())),
-        ("label", pa.list_(pa.int64())),
+        *((name, pa.list_(pa.int64())) for name in COUNTS),
     ]
 )
 
 
 @dataclass(frozen=True)
-class Record:
-    """One evaluated image. seconds: wall time; peak_bytes: peak memory of the process or device so far."""
+class ImageRecord:
+    """One evaluated image."""
 
     image: str
     seconds: float
+    """Wall time."""
     peak_bytes: int
-    areas: Areas
+    """Peak memory of the process or device so far."""
+    counts: PixelCounts
 
 
 class RunStore:
-    """The folder of one run. rank: of this process among those that share the run."""
+    """The folder of one run."""
 
     def __init__(self, folder: Path, rank: int = 0) -> None:
+        """Name the folder, and the rank of this process among those that share the run."""
         self.folder = folder
         self.rank = rank
         self.parts = folder / "parts"
 
-    def start(self, plan: Plan, metadata: dict[str, Any]) -> None:
-        """Create the run, or check that the stored one is the same. ``metadata`` is informative only."""
+    def start(self, run: StoredRun) -> None:
+        """Create the run, or check that the stored one is the same.
+
+        Raises:
+            UserError: If the folder holds another run or cannot be written.
+        """
         with explained_writes(self.folder):
             self.parts.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
-            if (self.folder / "run.json").exists():
-                if self.read()["identity"] != plan.identity:
-                    raise UserError(f"{self.folder} holds another run", "remove it or choose another --results")
-                return
-            self._write_json({"identity": plan.identity, "plan": asdict(plan)} | metadata)
+            if not (self.folder / "run.json").exists():
+                self.write(run)
+            elif self.read().run_id != run.run_id:
+                raise UserError(f"{self.folder} holds another run", "choose another --results")
 
-    def read(self) -> dict[str, Any]:
-        """Contents of ``run.json``."""
+    def read(self) -> StoredRun:
+        """Contents of ``run.json``. Raises UserError where it cannot be read."""
+        path = self.folder / "run.json"
         try:
-            return json.loads((self.folder / "run.json").read_text())
+            text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.folder}/run.json cannot be read ({error})", "remove the folder and run again"
-            ) from error
+            raise UserError(f"{path} cannot be read ({error})", "run the same command again") from error
+        return parse_run(text, str(path))
 
-    def plan(self) -> Plan:
-        return Plan(**self.read()["plan"])
+    def write(self, run: StoredRun) -> None:
+        """Replace ``run.json``."""
+        with explained_writes(self.folder), replaced(self.folder / "run.json") as file:
+            file.write(run_text(run))
 
-    def update(self, **fields: Any) -> None:
-        with explained_writes(self.folder):
-            self._write_json(self.read() | fields)
-
-    def append(self, records: list[Record]) -> None:
+    def append(self, records: Sequence[ImageRecord]) -> None:
         """Write one part, durably."""
         rows = [
             {
                 "image": record.image,
                 "seconds": record.seconds,
                 "peak_bytes": record.peak_bytes,
-                "intersection": record.areas.intersection.ravel(),
-                "prediction": record.areas.prediction.ravel(),
-                "label": record.areas.label,
+                **{name: getattr(record.counts, name).ravel() for name in COUNTS},
             }
             for record in records
         ]
         with explained_writes(self.folder):
             self._write_part(pa.Table.from_pylist(rows, schema=SCHEMA))
 
-    def load(self) -> pd.DataFrame:
-        """All images, each once, in order of their ids. Damaged parts are named and set aside."""
-        frames = [frame for path in sorted(self.parts.glob("*.parquet")) if (frame := _read_part(path)) is not None]
-        if not frames:
-            return SCHEMA.empty_table().to_pandas()
-        return pd.concat(frames).drop_duplicates("image").sort_values("image", ignore_index=True)
+    def load(self, run: StoredRun) -> StoredCounts:
+        """Counts of all images, each once, in order of their ids. Damaged parts are named and set aside."""
+        tables = [table for path in self._part_files() if (table := _read_part(path)) is not None]
+        return _as_counts(pa.concat_tables([SCHEMA.empty_table(), *tables]), run)
 
     def done(self) -> frozenset[str]:
         """Ids of the stored images."""
-        return frozenset(self.load()["image"])
+        tables = [table for path in self._part_files() if (table := _read_part(path, ["image"])) is not None]
+        return frozenset(image for table in tables for image in table["image"].to_pylist())
 
-    def skip(self, images: Mapping[str, str]) -> None:
-        """Remember images of this rank that cannot be used, with the reason."""
-        if images or self.skipped():
-            done = self.done()
-            kept = {image: why for image, why in {**self.skipped(self.rank), **images}.items() if image not in done}
-            with explained_writes(self.folder):
-                self._write_json(kept, f"skipped-{self.rank}.json")
+    def skip(self, images: Mapping[str, str], done: frozenset[str]) -> None:
+        """Remember images of this rank that cannot be used, with the reason; those ``done`` since are forgotten."""
+        kept = {image: why for image, why in {**self.skipped(self.rank), **images}.items() if image not in done}
+        path = self.folder / f"skipped-{self.rank}.json"
+        if kept or path.exists():
+            with explained_writes(self.folder), replaced(path) as file:
+                json.dump(kept, file, indent=2)
 
     def skipped(self, rank: int | None = None) -> dict[str, str]:
         """Images left out and why, of one rank or of all."""
-        found: dict[str, str] = {}
+        reasons: dict[str, str] = {}
         for path in sorted(self.folder.glob("skipped-*.json" if rank is None else f"skipped-{rank}.json")):
-            found |= json.loads(path.read_text())
-        return found
+            reasons |= json.loads(path.read_text(encoding="utf-8"))
+        return reasons
+
+    def _part_files(self) -> list[Path]:
+        return sorted(self.parts.glob("*.parquet"))
 
     def _remove_leftovers(self) -> None:
-        """Temporary files of killed processes; young ones may belong to a running one."""
+        """Remove temporary files of killed processes; young ones may belong to a running one."""
         for path in self.parts.glob(f".{self.rank}-*.tmp"):
             if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
                 path.unlink(missing_ok=True)
@@ -162,9 +162,31 @@ class RunStore:
             sequence += 1
             yield self.parts / f"{self.rank}-{sequence:06d}.parquet"
 
-    def _write_json(self, content: Mapping[str, Any], name: str = "run.json") -> None:
-        with replaced(self.folder / name) as file:
-            json.dump(content, file, indent=2)
+
+def find_runs(results: Path) -> list[RunStore]:
+    """All stored runs below ``results``, in a stable order. Raises UserError where there is none."""
+    folders = sorted(path.parent for path in (results / "runs").glob("*/*/*/*/run.json"))
+    if not folders:
+        raise UserError(f"there are no runs in {results}/runs", "make some with: segscale bench")
+    return [RunStore(folder) for folder in folders]
+
+
+def _as_counts(table: pa.Table, run: StoredRun) -> StoredCounts:
+    """Rows by id, each id once."""
+    images = table["image"].to_pylist()
+    _, rows = np.unique(np.array(images, dtype=object), return_index=True)
+    thresholds = run.plan.task.protocol.thresholds
+    counts = {name: table[name].combine_chunks().flatten().to_numpy() for name in COUNTS}
+    swept = (len(images), len(thresholds), len(run.classes))
+    return StoredCounts(
+        images=tuple(images[row] for row in rows),
+        thresholds=thresholds,
+        intersection=counts["intersection"].reshape(swept)[rows],
+        predicted_area=counts["predicted_area"].reshape(swept)[rows],
+        label_area=counts["label_area"].reshape(len(images), len(run.classes))[rows],
+        seconds=table["seconds"].to_numpy()[rows],
+        peak_bytes=table["peak_bytes"].to_numpy()[rows],
+    )
 
 
 def _flush_folder(folder: Path) -> None:
@@ -176,9 +198,10 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _read_part(path: Path) -> pd.DataFrame | None:
+def _read_part(path: Path, columns: list[str] | None = None) -> pa.Table | None:
+    """The part, or None for one that is damaged and was set aside."""
     try:
-        return pq.read_table(path, schema=SCHEMA).to_pandas()
+        return pq.read_table(path, schema=SCHEMA, columns=columns)
     except (pa.ArrowException, OSError, ValueError) as error:
         # The file system's own errors carry a number; Arrow's about the contents do not.
         if isinstance(error, OSError) and error.errno is not None:
@@ -188,35 +211,3 @@ def _read_part(path: Path) -> pd.DataFrame | None:
             path.replace(aside)
         log.warning("%s is damaged (%s); set aside as %s, its images will be computed again", path, error, aside.name)
         return None
-
-
-def image_areas(run: Mapping[str, Any], frame: pd.DataFrame, index: int) -> ImageAreas:
-    """Areas of a run's images at one stored threshold."""
-    return ImageAreas(*areas_at(frame, index, len(run["classes"])))
-
-
-def swept_areas(run: Mapping[str, Any], frame: pd.DataFrame) -> list[ImageAreas]:
-    """Areas of a run's images at every stored threshold."""
-    return [image_areas(run, frame, index) for index in range(len(run["plan"]["protocol"]["thresholds"]))]
-
-
-def chosen_areas(
-    run: Mapping[str, Any], frame: pd.DataFrame, threshold: float | str, averaging: Averaging
-) -> tuple[float, ImageAreas]:
-    """The stored threshold, or the best one, and the areas there."""
-    thresholds = run["plan"]["protocol"]["thresholds"]
-    if threshold == BEST:
-        sweep = swept_areas(run, frame)
-        index = best_threshold(sweep, averaging)
-        return thresholds[index], sweep[index]
-    index = thresholds.index(threshold)
-    return thresholds[index], image_areas(run, frame, index)
-
-
-def areas_at(frame: pd.DataFrame, threshold_index: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Intersection, prediction and label, int64 ``(images, classes)``, at one stored threshold."""
-    columns = slice(threshold_index * classes, (threshold_index + 1) * classes)
-    intersection, prediction = (
-        np.stack([np.asarray(row, np.int64)[columns] for row in frame[name]]) for name in ("intersection", "prediction")
-    )
-    return intersection, prediction, np.stack([np.asarray(row, np.int64) for row in frame["label"]])

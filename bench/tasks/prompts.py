@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from segscale.prompt import BACKGROUND, Prompt
 
-from ...datasets.dataset import Dataset
-from ...datasets.names import Names, names_by_id
+from ...backbones.backbone import Backbone
+from ...datasets.names import Names
 from ...datasets.prompts.described import class_prompt, described_prompt, names_prompt
 from ...datasets.prompts.published import published_prompt
 from ...methods.method import PromptRule
@@ -16,43 +16,81 @@ from .protocol import Protocol
 
 
 @dataclass(frozen=True)
-class ClassPrompt:
-    """class_ids: dataset ids of the prompt's classes, in its order. captioned: whether a caption made it."""
+class PromptGroup:
+    """One prompt, and the classes that it asks for."""
 
     prompt: Prompt
     class_ids: tuple[int, ...]
+    """Dataset ids of the prompt's classes, in its order."""
     captioned: bool
+    """Whether a caption made it."""
 
 
-def names_of(rules: Protocol, dataset: Dataset) -> Names:
-    """Names of every class id under ``rules``, the one that prompts use first."""
-    if rules.names_of is None:
-        return tuple((name,) for name in dataset.classes)
-    return names_by_id(rules.names, rules.names_of, dataset.classes, dataset.background)
+@dataclass(frozen=True)
+class PromptGroups:
+    """The prompts that ask for one image's classes: one, or the groups of the full vocabulary; one forward each."""
+
+    groups: tuple[PromptGroup, ...]
+    full_vocabulary: bool = False
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What the text encoders read."""
+        return tuple(group.prompt.text for group in self.groups)
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """Ids of all classes asked for, in the order of the scores."""
+        return tuple(id for group in self.groups for id in group.class_ids)
+
+    @property
+    def captioned(self) -> bool:
+        """Whether captions made all of them."""
+        return bool(self.groups) and all(group.captioned for group in self.groups)
 
 
-def image_prompt(
-    rules: Protocol,
-    reading: PromptRule,
-    caption: str | None,
-    names: Names,
-    class_ids: Sequence[int],
-) -> ClassPrompt:
-    """The prompt for classes ``class_ids`` of one image; rules must be resolved for the dataset.
+def prompts_for_present(
+    protocol: Protocol, rule: PromptRule, names: Names, caption: str | None, class_ids: Sequence[int]
+) -> PromptGroups:
+    """The prompt for the classes of an image; none where there is nothing to ask, so that no forward is needed."""
+    group = _prompt_group(protocol, rule, names, caption, class_ids)
+    needless = not group.prompt.text and rule.text != "empty"
+    return PromptGroups(() if needless else (group,))
 
-    Without a caption, or where the rules want none, it is made of the class names.
-    """
-    if reading.text == "empty":
-        return ClassPrompt(Prompt("", ()), (), captioned=False)
-    if reading.text != "names" and rules.prompt == "caption" and caption is not None:
-        rule = published_prompt if reading.text == "published" else described_prompt
-        prompt, said = rule(caption, names, class_ids, rules.caption_background, rules.add_missing)
-        return ClassPrompt(replace(prompt, location=reading.location), said, captioned=True)
-    first = [names[id][0] for id in class_ids]
-    if not first:
-        return ClassPrompt(Prompt("", ()), (), captioned=False)
-    if reading.text == "names" or rules.prompt == "joined-names":
-        return ClassPrompt(names_prompt(first, reading.location), tuple(class_ids), captioned=False)
-    background = [] if rules.background_rule == "none" else [BACKGROUND]
-    prompt = class_prompt(first, background)
-    return ClassPrompt(replace(prompt, location=reading.location), tuple(class_ids), captioned=False)
+
+def prompts_for_vocabulary(
+    protocol: Protocol, rule: PromptRule, names: Names, class_ids: Sequence[int], backbone: Backbone
+) -> PromptGroups:
+    """The full vocabulary in the fewest groups, in order, that the text encoders of ``backbone`` take whole."""
+    groups: list[PromptGroup] = []
+    rest = list(class_ids)
+    while rest:
+        low, high = 1, len(rest)
+        while low < high:
+            middle = (low + high + 1) // 2
+            prompt = _prompt_group(protocol, rule, names, None, rest[:middle]).prompt
+            cut = any(stream.cut for stream in backbone.tokenize(prompt))
+            low, high = (low, middle - 1) if cut else (middle, high)
+        groups.append(_prompt_group(protocol, rule, names, None, rest[:low]))
+        rest = rest[low:]
+    return PromptGroups(tuple(groups), full_vocabulary=True)
+
+
+def _prompt_group(
+    protocol: Protocol, rule: PromptRule, names: Names, caption: str | None, class_ids: Sequence[int]
+) -> PromptGroup:
+    """The prompt for ``class_ids``; without a caption, or where none is wanted, it is made of class names."""
+    if rule.text == "empty":
+        return PromptGroup(Prompt("", ()), (), captioned=False)
+    if rule.text != "names" and protocol.prompt == "caption" and caption is not None:
+        read = published_prompt if rule.text == "published" else described_prompt
+        prompt, named = read(caption, names, class_ids, protocol.caption_background, protocol.add_missing)
+        return PromptGroup(replace(prompt, location=rule.location), named, captioned=True)
+    leading = [names[id][0] for id in class_ids]
+    if not leading:
+        return PromptGroup(Prompt("", ()), (), captioned=False)
+    if rule.text == "names" or protocol.prompt == "joined-names":
+        return PromptGroup(names_prompt(leading, rule.location), tuple(class_ids), captioned=False)
+    background = [] if protocol.background_rule == "none" else [BACKGROUND]
+    prompt = replace(class_prompt(leading, background), location=rule.location)
+    return PromptGroup(prompt, tuple(class_ids), captioned=False)

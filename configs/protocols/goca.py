@@ -15,27 +15,27 @@ averaging = "every-class"
 names = "goca"
 caption_background = True
 add_missing = False
-listed_only = True
+only_listed_datasets = True
 datasets = {
     "pocket": dict(),
     "voc": dict(
-        names_of="voc",
+        name_list="voc",
         present_from="annotations",
         add_missing=True,
         arguments=dict(split="train", background=True, present_from="annotations"),
     ),
     "context60": dict(
-        names_of="context",
+        name_list="context",
         caption_background=False,
         add_missing=True,
         arguments=dict(split="segmentation-train", background=True, order="goca"),
     ),
-    "cityscapes": dict(names_of="cityscapes", caption_background=False, arguments=dict(background=True)),
-    "ade20k": dict(names_of="ade20k", arguments=dict(background=True)),
-    "coco-object": dict(names_of="coco-object", arguments=dict(background=True)),
+    "cityscapes": dict(name_list="cityscapes", caption_background=False, arguments=dict(background=True)),
+    "ade20k": dict(name_list="ade20k", arguments=dict(background=True)),
+    "coco-object": dict(name_list="coco-object", arguments=dict(background=True)),
     # Food and furniture are merged with their stuff, whose ids stay and count as 0.
     "coco-stuff-27": dict(
-        names_of="coco-stuff-27",
+        name_list="coco-stuff-27",
         caption_background=False,
         add_missing=True,
         merged_labels=((15, 3), (16, 4)),

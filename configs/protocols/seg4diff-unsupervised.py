@@ -16,7 +16,7 @@ matching = "row"
 evaluated_edges = (640, 2560)
 # VOC with background last; Pascal Context with background first, of which the evaluator drops the last class.
 label_orders = {"voc": (*range(1, 21), 0), "context60": tuple(range(59))}
-listed_only = True
+only_listed_datasets = True
 datasets = {
     name: dict(arguments=dict(background=name in ("pocket", "voc", "context60", "coco-object")))
     for name in ("pocket", "voc", "context60", "coco-object", "coco-stuff-27", "cityscapes", "ade20k")

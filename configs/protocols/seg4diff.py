@@ -14,13 +14,13 @@ absent = "zero"
 void = "ignored"
 background_scored = False
 averaging = "in-ground-truth"
-listed_only = True
+only_listed_datasets = True
 datasets = {
-    "voc": dict(names_of="voc20", arguments=dict(background=False)),
-    "context59": dict(names_of="context59", arguments=dict(background=False)),
+    "voc": dict(name_list="voc20", arguments=dict(background=False)),
+    "context59": dict(name_list="context59", arguments=dict(background=False)),
     # Background is prompted like a class and may be predicted.
-    "coco-object": dict(names_of="coco-object", arguments=dict(background=True)),
-    "cityscapes": dict(names_of="cityscapes", arguments=dict(background=False)),
-    "ade20k": dict(names_of="ade20k", arguments=dict(background=False)),
+    "coco-object": dict(name_list="coco-object", arguments=dict(background=True)),
+    "cityscapes": dict(name_list="cityscapes", arguments=dict(background=False)),
+    "ade20k": dict(name_list="ade20k", arguments=dict(background=False)),
     "pocket": dict(arguments=dict(background=False)),
 }

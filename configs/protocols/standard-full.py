@@ -4,3 +4,4 @@ _base_ = ["./standard.py"]
 
 class_oracle = "all"
 prompt = "class-names"
+oracle_protocol = "standard"

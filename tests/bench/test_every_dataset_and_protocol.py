@@ -142,8 +142,6 @@ def test_goca_counts_and_prompts_context_in_its_published_order(roots: dict[str,
             if id and (alphabetical == id).any():
                 assert (ours[alphabetical == id] == published["raw_459_id_to_class"][str(raw_id)]).all()
     present = (2, 3, 4, 12)
-    prompt = image_prompt(
-        rules, PromptRule("published", "first-substring"), "a thing", names_of(rules, data), present
-    )
+    prompt = image_prompt(rules, PromptRule("published", "first-substring"), "a thing", names_of(rules, data), present)
     appended = [published["match_list"][id][0] for id in set(present)]
     assert prompt.prompt.text == ", ".join(["a thing", *appended])

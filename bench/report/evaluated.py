@@ -1,0 +1,95 @@
+"""Stored runs with their score, at the threshold that tables read. No model is needed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from segscale.errors import UserError
+
+from ...datasets.folder import CALIBRATION
+from ..evaluation.metrics import Score, score_counts
+from ..runs.counts import StoredCounts
+from ..runs.identity import RunPlan
+from ..runs.record import StoredRun
+from ..runs.store import RunStore, find_runs
+from .thresholds import Thresholds
+
+log = logging.getLogger(__name__)
+
+ThresholdSource = Literal["best", "calibrated", "default", "none"]
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """A stored run with its images and its score at ``threshold``."""
+
+    run: StoredRun
+    counts: StoredCounts
+    score: Score
+    threshold: float
+    threshold_from: ThresholdSource
+    """``best`` on the images evaluated, ``calibrated`` on others, the protocol's ``default``, or ``none``, where the
+    rule uses none."""
+
+    @property
+    def plan(self) -> RunPlan:
+        """Every setting of the run."""
+        return self.run.plan
+
+
+def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str] | None = None) -> EvaluatedRun:
+    """Score one run, or its part on ``images``, by the rules that it was stored with.
+
+    Raises:
+        UserError: For a run without images or that cannot be read.
+    """
+    run = store.read()
+    counts = store.load(run)
+    if images is not None:
+        counts = counts.only(images)
+    if not len(counts):
+        raise UserError(f"{store.folder} holds no image yet", "give the command that made it again")
+    threshold, source = _threshold(run, counts, thresholds)
+    if threshold not in counts.thresholds:
+        raise UserError(f"{store.folder} has no counts at threshold {threshold}", "run it again")
+    score = score_counts(counts.at_threshold(threshold), run.table_rules.averaging)
+    return EvaluatedRun(run, counts, score, threshold, source)
+
+
+def evaluate_runs(results: Path) -> list[EvaluatedRun]:
+    """Score all runs below ``results`` that hold an image; a run that cannot be read is named and passed over.
+
+    Raises:
+        UserError: Where no run is left.
+    """
+    thresholds = Thresholds(results)
+    evaluated: list[EvaluatedRun] = []
+    for store in find_runs(results):
+        try:
+            evaluated.append(evaluate_run(store, thresholds))
+        except UserError as error:
+            log.warning("%s", error)
+    if not evaluated:
+        raise UserError(f"no run in {results}/runs holds an image", "make some with: segscale bench")
+    return evaluated
+
+
+def _threshold(run: StoredRun, counts: StoredCounts, thresholds: Thresholds) -> tuple[float, ThresholdSource]:
+    rules, task, method = run.table_rules, run.plan.task, run.plan.method
+    if isinstance(rules.threshold, str):
+        return counts.best_threshold(rules.averaging), "best"
+    if len(task.protocol.thresholds) == 1:
+        return rules.threshold, "none"
+    # Words of raw attention compete as they are: no offset is of their scale on every backbone.
+    if not method.normalised:
+        return 0.0, "none"
+    # On the images it was chosen on, the calibrated threshold would be another best one.
+    if task.dataset.split != CALIBRATION:
+        stored = thresholds.calibrated(task.protocol.name, task.dataset.name, method.name)
+        if stored is not None:
+            return stored, "calibrated"
+    return rules.threshold, "default"

@@ -1,0 +1,128 @@
+"""Tables in Markdown: methods by backbones, the scaling table, the leaderboard."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+from tabulate import tabulate
+
+from .tables import BEST_MARK, DEFAULT_MARK, TASK_COLUMNS, TableRow, grouped, notes, table_rows
+
+MARKS = {"best": BEST_MARK, "default": DEFAULT_MARK}
+
+
+def markdown_table(table: pd.DataFrame, titles: Sequence[str] | None = None) -> str:
+    """A table as GitHub shows it; numbers stay as they are written."""
+    headers = list(table.columns) if titles is None else list(titles)
+    return tabulate(table.to_numpy().tolist(), headers, tablefmt="github", disable_numparse=True)
+
+
+def format_miou(row: TableRow) -> str:
+    """MIoU with its interval, marked by where the threshold comes from."""
+    mark = MARKS.get(str(row["threshold_from"]), "")
+    return f"{row['miou']:.1f}{mark} [{row['low']:.1f}, {row['high']:.1f}]"
+
+
+def format_cell(row: TableRow) -> str:
+    """As ``format_miou``, with the number of images where it is not the whole split."""
+    partial = "" if row["images"] == row["split_images"] else f" ({row['images']} images)"
+    return format_miou(row) + partial
+
+
+def format_parameters(parameters: float | None) -> str:
+    """A number of parameters in millions."""
+    return "-" if parameters is None or math.isnan(parameters) else f"{parameters / 1e6:.1f} M"
+
+
+def method_matrix(table: pd.DataFrame) -> str:
+    """MIoU of methods (down) by backbones (across, by size), per dataset, split and protocol."""
+    parts: list[str] = []
+    for (dataset, split, protocol), group in grouped(table, TASK_COLUMNS):
+        by_size = group.sort_values(["parameters", "label"], kind="stable").drop_duplicates("label")
+        labels = by_size["label"].tolist()
+        wide = _joined_cells(group, "label").sort_index().reindex(columns=labels).fillna("-").reset_index()
+        sizes = map(format_parameters, by_size["parameters"])
+        titles = ["method", *(f"{label}, {size}" for label, size in zip(labels, sizes, strict=True))]
+        parts.append(f"{dataset} {split}, protocol {protocol}, mIoU in percent:\n")
+        parts.append(markdown_table(wide, titles) + "\n")
+    return "\n".join(parts).rstrip("\n")
+
+
+def scaling_table(table: pd.DataFrame) -> str:
+    """MIoU of methods and backbones by size (down), by dataset, split and protocol (across).
+
+    Beside a protocol with the full vocabulary stands what knowing the classes is worth, in points.
+    """
+    column = table["dataset"] + " " + table["split"] + " (" + table["protocol"] + ")"
+    sizes = [format_parameters(parameters) for parameters in table["parameters"]]
+    shown = table.assign(column=column, size=sizes)
+    cells = _joined_cells(shown, "column")
+    order = shown.sort_values(["method", "parameters", "label"]).drop_duplicates(["method", "label"])
+    rows = pd.MultiIndex.from_arrays([order["method"], order["label"]], names=["method", "backbone"])
+    for full, gap in oracle_gaps(shown).items():
+        cells.insert(list(cells.columns).index(full) + 1, gap.name, gap)
+    cells = cells.reindex(rows).fillna("-").reset_index()
+    cells.insert(2, "parameters", order["size"].to_numpy())
+    return markdown_table(cells)
+
+
+def _joined_cells(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Rows method and label, a column for each value of ``column``; runs that share a cell stand in it together."""
+    cells = table.assign(cell=[format_cell(row) for row in table_rows(table)])
+    texts = cells.groupby(list(dict.fromkeys(["method", "label", column])), sort=False)["cell"].agg("; ".join)
+    return pd.DataFrame(texts.unstack(column))
+
+
+def oracle_gaps(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """What knowing the classes of an image is worth, in points: oracle - full, where both saw as many images.
+
+    Keys are the columns of the full vocabulary, values are series over method and label.
+    """
+    gaps: dict[str, pd.Series] = {}
+    by_row = ["method", "label"]
+    for (dataset, split, oracle, column), full in grouped(
+        table.dropna(subset=["oracle_protocol"]), ["dataset", "split", "oracle_protocol", "column"]
+    ):
+        same_images = (table["dataset"] == dataset) & (table["split"] == split)
+        known = table[same_images & (table["protocol"] == oracle)]
+        both = known.merge(full, on=[*by_row, "images"], suffixes=("", "_full")).set_index(by_row)
+        if len(both):
+            points = (both["miou"] - both["miou_full"]).map("{:+.1f}".format)
+            joined = pd.Series(points.groupby(level=by_row).agg("; ".join))
+            joined.name = f"{dataset} {split} (oracle - full)"
+            gaps[str(column)] = joined
+    return gaps
+
+
+def leaderboard(table: pd.DataFrame) -> str:
+    """One table per dataset and protocol, best first, with everything a row must carry."""
+    parts = ["# Leaderboard", ""]
+    for (dataset, split, protocol), group in grouped(table, TASK_COLUMNS):
+        shown = _ranking(group.sort_values("miou", ascending=False))
+        parts += [f"## {dataset} {split}, protocol {protocol}", "", markdown_table(shown), ""]
+    for note in notes(table):
+        parts += [note, ""]
+    return "\n".join(parts)
+
+
+def _ranking(ranked: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "method": ranked["method"],
+            "backbone": ranked["backbone"],
+            "mIoU [95 %]": [format_miou(row) for row in table_rows(ranked)],
+            "threshold": ranked["threshold"].map("{:g}".format),
+            "aAcc": ranked["accuracy"].map("{:.1f}".format),
+            "images": [f"{i} of {n}" for i, n in zip(ranked["images"], ranked["split_images"], strict=True)],
+            "seed": ranked["seed"],
+            "weights": ranked["weights"],
+            "dtype": ranked["dtype"],
+            "forwards": ["-" if pd.isna(count) else f"{count:.3g}" for count in ranked["forwards"]],
+            "s / image": ranked["seconds_per_image"].map("{:.3f}".format),
+            "peak MiB": ranked["peak_mib"].map("{:.0f}".format),
+            "version": ranked["version"],
+            "run": ranked["identity"],
+        }
+    )

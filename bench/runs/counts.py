@@ -1,0 +1,56 @@
+"""The stored pixel counts of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..evaluation.metrics import Averaging, best_index
+from ..evaluation.pixel_counts import PixelCounts
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCounts:
+    """Pixel counts of many images at every threshold, images in order of their ids."""
+
+    images: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    intersection: NDArray[np.int64]
+    """``(images, thresholds, classes)``."""
+    predicted_area: NDArray[np.int64]
+    """``(images, thresholds, classes)``."""
+    label_area: NDArray[np.int64]
+    """``(images, classes)``."""
+    seconds: NDArray[np.float64]
+    """Wall time per image."""
+    peak_bytes: NDArray[np.int64]
+    """Peak memory of the process or device when each image was done."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def at_threshold(self, threshold: float) -> PixelCounts:
+        """Counts of all images at a stored threshold. Raises ValueError for another."""
+        index = self.thresholds.index(threshold)
+        return PixelCounts(self.intersection[:, index], self.predicted_area[:, index], self.label_area)
+
+    def best_threshold(self, averaging: Averaging) -> float:
+        """The threshold whose mean IoU over all images is highest; the first of equals."""
+        return self.thresholds[best_index([self.at_threshold(threshold) for threshold in self.thresholds], averaging)]
+
+    def only(self, images: Collection[str]) -> StoredCounts:
+        """The part on ``images``."""
+        chosen = frozenset(images)
+        kept = np.array([image in chosen for image in self.images], np.bool_)
+        return StoredCounts(
+            tuple(image for image in self.images if image in chosen),
+            self.thresholds,
+            self.intersection[kept],
+            self.predicted_area[kept],
+            self.label_area[kept],
+            self.seconds[kept],
+            self.peak_bytes[kept],
+        )

@@ -1,0 +1,43 @@
+"""Choices of a run beside its four names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...backbones.loading.pretrained import LoadOptions
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Choices of a run beside backbone, method, dataset and protocol."""
+
+    weights: str | None = None
+    """Hub id or local folder, instead of the config's."""
+    split: str | None = None
+    """Instead of the config's."""
+    data_root: str | None = None
+    """Folder of the dataset, instead of the config's."""
+    captions: Path | None = None
+    """A caption file, instead of the dataset's own captions."""
+    limit: int | None = None
+    """Only the first images."""
+    skip_bad: bool = False
+    """Whether unusable images are left out and listed."""
+    backbone_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Instead of the config's."""
+    seed: int = 0
+    """Of the noise."""
+    untrained: bool = False
+    """Whether the denoiser gets random weights."""
+    results: Path = Path("results")
+    """Folder that holds ``runs/``."""
+    load: LoadOptions = field(default_factory=LoadOptions)
+
+    @property
+    def dataset_arguments(self) -> dict[str, str]:
+        """What was chosen of the dataset's constructor."""
+        chosen = {"split": self.split, "data_root": self.data_root, "captions": self.captions}
+        return {name: str(value) for name, value in chosen.items() if value is not None}

@@ -1,0 +1,96 @@
+"""``run.json``: what a stored run is, and how far it has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from segscale.errors import UserError
+
+from ..tasks.identity import TableRules
+from .identity import RunPlan
+
+FORMAT = 2
+"""Of run.json and parts. Runs of another format are named and passed over."""
+
+
+class ForeignRunError(UserError):
+    """A run.json that this version cannot read."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run was computed on."""
+
+    platform: str
+    processor: str
+    cores: int
+    device: str | None = None
+    packages: dict[str, str] = field(default_factory=dict)
+    """Versions of the packages that numbers depend on."""
+
+
+@dataclass(frozen=True)
+class ForwardCounts:
+    """Forwards of the denoiser, and where prompts came from, over the images of a run."""
+
+    asked: int = 0
+    """Images that were asked about."""
+    captioned: int = 0
+    """Of these, how many had a prompt made of a caption."""
+    alone: float | None = None
+    """Forwards per image that the method needs alone; None for a run that was killed."""
+    per_image: float | None = None
+    """Forwards per image of all methods that ran together."""
+    shared_by: tuple[str, ...] = ()
+    """The methods that ran together."""
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """Everything in ``run.json``."""
+
+    run_id: str
+    plan: RunPlan
+    table_rules: TableRules
+    classes: tuple[str, ...]
+    """Names in the order of stored counts."""
+    background_id: int | None
+    split_images: int
+    """Images of the whole split."""
+    machine: Machine
+    status: Literal["running", "complete"] = "running"
+    images: int = 0
+    """Stored so far; counted when a process ends."""
+    parameters: int | None = None
+    """Of the denoiser."""
+    forwards: ForwardCounts = ForwardCounts()
+    format: int = FORMAT
+
+
+_ADAPTER = TypeAdapter(StoredRun)
+
+
+def parse_run(text: str, path: str) -> StoredRun:
+    """The run that ``text`` describes; ``path`` names it. Raises ForeignRunError for another format or damage."""
+    try:
+        run = _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "contents"
+        raise ForeignRunError(f"{path} is not of format {FORMAT} ({place}: {first['msg']})", _REMEDY) from error
+    if run.format != FORMAT:
+        raise ForeignRunError(f"{path} is of format {run.format}, this version reads {FORMAT}", _REMEDY)
+    if run.run_id != run.plan.run_id:
+        raise ForeignRunError(f"{path} does not match its run id {run.run_id}", _REMEDY)
+    return run
+
+
+def run_text(run: StoredRun) -> str:
+    """The JSON of ``run``."""
+    return _ADAPTER.dump_json(run, indent=2).decode() + "\n"
+
+
+_REMEDY = "it is passed over; make it anew with: segscale bench"

@@ -1,0 +1,60 @@
+"""What of a task is in a run's identity: everything about data and rules that can change a stored count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from ..evaluation.metrics import Averaging
+
+
+@dataclass(frozen=True)
+class DatasetIdentity:
+    """The images that are evaluated, and how their labels are read."""
+
+    name: str
+    split: str
+    images: str
+    """SHA-256 of the ids, in order."""
+    options: dict[str, JsonValue]
+    """What else decides samples, see ``Dataset.identity_options``."""
+
+
+@dataclass(frozen=True)
+class ProtocolIdentity:
+    """The rules that change a stored count."""
+
+    name: str
+    variant: str
+    full_vocabulary: bool
+    thresholds: tuple[float, ...]
+    uses_threshold: bool
+    """Whether background competes at a threshold at all."""
+    class_names: str
+    """SHA-256 of the names that are prompted."""
+    rules: dict[str, JsonValue]
+    """All other fields of the protocol."""
+
+    @property
+    def label(self) -> str:
+        """Name and variant, as tables show them."""
+        return f"{self.name}{self.variant}"
+
+
+@dataclass(frozen=True)
+class TaskIdentity:
+    """A protocol applied to a dataset."""
+
+    dataset: DatasetIdentity
+    protocol: ProtocolIdentity
+
+
+@dataclass(frozen=True)
+class TableRules:
+    """How tables read the stored counts. It changes none of them, so it is no part of the identity."""
+
+    threshold: float | str
+    """A stored one, or ``best``."""
+    averaging: Averaging
+    oracle_protocol: str | None

@@ -1,0 +1,77 @@
+"""One's own pictures as a task: the classes are named by the user, and there is no label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from segscale.errors import UserError
+from segscale.prompt import BACKGROUND
+
+from ...datasets.dataset import Dataset, Sample
+from ...datasets.labels import IGNORE_LABEL, colour_map
+from .protocol import BEST, Protocol
+from .task import Task
+
+
+class Pictures(Dataset):
+    """The classes that a user names, after background; it holds no sample itself."""
+
+    name = "predict"
+    split = "own"
+    splits = ("own",)
+    background = 0
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        """Raise UserError for a name that stands twice or is "background"."""
+        if len(set(class_names)) < len(class_names):
+            raise UserError("a class is named twice", "name each once")
+        if BACKGROUND in class_names:
+            raise UserError(f"{BACKGROUND!r} is what is left over, not a class", "leave it out")
+        self.classes = (BACKGROUND, *class_names)
+        self.palette = colour_map(len(self.classes))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """No image is known beforehand."""
+        return ()
+
+    def __getitem__(self, index: int) -> Sample:
+        """There is no sample to give."""
+        raise IndexError(index)
+
+
+def task_of_classes(class_names: Sequence[str], protocol: Protocol, normalised: bool = True) -> Task:
+    """The task of finding named classes in a picture, by the rules of ``protocol``.
+
+    Args:
+        class_names: All of them take part in every picture.
+        protocol: Its prompts and its threshold hold here as they do in a run.
+        normalised: Of the method; raw attention has the threshold 0, as in tables.
+
+    Raises:
+        UserError: For names that cannot be told apart, or a protocol that chooses its threshold with labels.
+    """
+    if protocol.threshold == BEST:
+        raise UserError(f"protocol {protocol.name} chooses its threshold with the labels", "name standard instead")
+    threshold = float(protocol.threshold) if normalised else 0.0
+    rules = replace(
+        protocol,
+        present_from="annotations",
+        name_list=None,
+        prompted_edges=None,
+        datasets={},
+        only_listed_datasets=False,
+        thresholds=(threshold,),
+        threshold=threshold,
+    )
+    return Task.of(rules, Pictures(class_names))
+
+
+def picture_sample(task: Task, image: Image.Image, caption: str | None = None, id: str = "") -> Sample:
+    """A picture without a label, in which every class of ``task`` may be."""
+    label = np.full((image.height, image.width), IGNORE_LABEL, np.uint8)
+    return Sample(id, image, label, caption, present=tuple(range(1, len(task.dataset.classes))))
