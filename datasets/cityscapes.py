@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Literal
 from segscale.prompt import BACKGROUND
 from segscale.registry import DATASETS
 
-from .dataset import IGNORE_LABEL
 from .folder import Counts, FolderDataset, Layout, MaskFolder, mmseg_entries, mmseg_metainfo, need
-from .labels import LabelTable
+from .labels import IGNORE_LABEL, LabelTable
 from .prepare import Relabelled
 
 UNPACK = "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip and name their folder with --data-root"

@@ -11,10 +11,9 @@ from segscale.errors import UserError
 from segscale.prompt import BACKGROUND
 from segscale.registry import DATASETS
 
-from .coco_classes import OBJECT_CATEGORIES, STUFF_27, colour_map
-from .dataset import IGNORE_LABEL
+from .coco_classes import OBJECT_CATEGORIES, STUFF_27
 from .folder import DOCUMENTATION, Counts, Entry, FolderDataset, Layout, MaskFolder, need, prepare_command
-from .labels import LabelTable
+from .labels import IGNORE_LABEL, LabelTable, colour_map
 from .prepare import Derivation, Panoptic, Relabelled
 
 FOLDERS = {"train": "train2017", "val": "val2017"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from .dataset import Colour
-
 # Category id of every thing; there are gaps.
 OBJECT_CATEGORIES = {
     1: "person",
@@ -119,15 +117,3 @@ STUFF_27: dict[str, tuple[int, ...]] = {
     "structural": (98, 112, 137, 145, 163),
     "water": (119, 147, 154, 177, 178),
 }
-
-
-def colour_map(count: int) -> tuple[Colour, ...]:
-    """Colours of Pascal VOC's map: the bits of the index, spread over red, green and blue from the highest bit down."""
-    return tuple(_colour(index) for index in range(count))
-
-
-def _colour(index: int) -> Colour:
-    red, green, blue = (
-        sum(((index >> (3 * step + channel)) & 1) << (7 - step) for step in range(3)) for channel in range(3)
-    )
-    return red, green, blue

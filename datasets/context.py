@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from segscale.errors import UserError
 from segscale.registry import DATASETS
 
-from .dataset import IGNORE_LABEL
 from .folder import (
     DOCUMENTATION,
     Counts,
@@ -26,7 +25,7 @@ from .folder import (
     need_list,
     prepare_command,
 )
-from .labels import LabelTable
+from .labels import IGNORE_LABEL, LabelTable
 from .names import class_names
 from .prepare import Derivation, ListFile, MatFile, RunLengths
 

@@ -16,11 +16,10 @@ from PIL import Image
 
 from segscale.errors import UserError
 
+from .labels import Colour
+
 if TYPE_CHECKING:
     from .prepare import Derivation
-
-IGNORE_LABEL = 255
-Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from segscale.errors import UserError
 
-from .dataset import Colour, Dataset, Sample, captions_digest, unknown_split
+from .dataset import Dataset, Sample, captions_digest, unknown_split
 from .files import FileError, read_ids, read_image
-from .labels import LabelTable
+from .labels import Colour, LabelTable
 from .mmseg_import import import_mmseg
 from .prompts.published import read_captions
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import IGNORE_LABEL
-
+IGNORE_LABEL = 255
 VALUES = 256
+Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,3 +58,15 @@ class LabelTable:
         values = np.flatnonzero(self.known)
         runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
         return ", ".join(f"from {run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def colour_map(count: int) -> tuple[Colour, ...]:
+    """Colours of Pascal VOC's map: the bits of the index, spread over red, green and blue from the highest bit down."""
+    return tuple(_colour(index) for index in range(count))
+
+
+def _colour(index: int) -> Colour:
+    red, green, blue = (
+        sum(((index >> (3 * step + channel)) & 1) << (7 - step) for step in range(3)) for channel in range(3)
+    )
+    return red, green, blue

@@ -19,8 +19,8 @@ from PIL import Image
 from segscale.errors import UserError
 from segscale.registry import DATASETS
 
-from .dataset import Colour, Dataset, Sample, captions_digest, unknown_split
-from .labels import LabelTable
+from .dataset import Dataset, Sample, captions_digest, unknown_split
+from .labels import Colour, LabelTable
 from .prompts.published import read_captions
 
 Array = NDArray[np.floating]
