@@ -6,10 +6,13 @@ import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from segscale.files import replaced_bytes
 
 from .files import FileError, read_ids, read_image
 from .labels import LabelTable
@@ -23,15 +26,14 @@ class Derivation(ABC):
     target: Path
 
     @abstractmethod
-    def write(self, path: Path) -> None:
+    def write(self, file: BinaryIO) -> None:
         """Raises FileError naming an unusable source."""
 
     def make(self) -> None:
-        """Writes under a temporary name first, so that a kill leaves no half of the target."""
+        """Write the target, whole or not at all."""
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.target.with_name(f".{self.target.name}.partial")
-        self.write(partial)
-        partial.replace(self.target)
+        with replaced_bytes(self.target) as file:
+            self.write(file)
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class ListFile(Derivation):
 
     ids: tuple[str, ...]
 
-    def write(self, path: Path) -> None:
-        path.write_text("".join(f"{id}\n" for id in self.ids))
+    def write(self, file: BinaryIO) -> None:
+        file.write("".join(f"{id}\n" for id in self.ids).encode())
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Mask(Derivation):
     def label(self) -> NDArray[np.uint8]:
         """``(height, width)``. Raises FileError naming an unusable source."""
 
-    def write(self, path: Path) -> None:
-        Image.fromarray(self.label()).save(path, format="PNG")
+    def write(self, file: BinaryIO) -> None:
+        Image.fromarray(self.label()).save(file, format="PNG")
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from segscale.errors import UserError
 
@@ -29,10 +30,19 @@ def explained_writes(folder: Path, option: str = "--results") -> Iterator[None]:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[TextIO]:
-    """A text file that takes ``path``'s place, flushed, when the block ends without an error."""
+    """A UTF-8 text file that takes ``path``'s place, flushed, when the block ends without an error."""
+    with replaced_bytes(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8")
+        yield text
+        text.detach()
+
+
+@contextmanager
+def replaced_bytes(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes ``path``'s place, flushed, when the block ends without an error."""
     temporary = path.with_name(f".{path.name}-{token_hex(8)}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

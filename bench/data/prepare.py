@@ -33,6 +33,8 @@ def prepare(name: str, data_root: str | None, workers: int) -> Prepared:
     todo = [one for one in files if not one.target.exists()]
     faults = [fault for fault in in_processes(_make, todo, workers, f"preparing {name}") if fault is not None]
     folders = tuple(sorted({one.target.parent for one in files}))
+    for leftover in (path for folder in folders for path in folder.glob(".*.tmp")):
+        leftover.unlink(missing_ok=True)
     return Prepared(folders, len(todo) - len(faults), len(files) - len(todo), tuple(faults))
 
 

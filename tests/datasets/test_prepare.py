@@ -188,18 +188,17 @@ def files(root: Path) -> dict[str, tuple[bytes, int]]:
 
 KILLED = """
 import os, signal, sys
-from pathlib import Path
 from PIL import Image
 from segscale.bench.data.prepare import prepare
 
 save, count = Image.Image.save, 0
 
-def dies(self, path, **options):
+def dies(self, file, **options):
     global count
     count += 1
-    save(self, path, **options)
+    save(self, file, **options)
     if count == 15:
-        Path(path).write_bytes(Path(path).read_bytes()[:30])
+        file.truncate(30)
         os.kill(os.getpid(), signal.SIGKILL)
 
 Image.Image.save = dies
@@ -219,7 +218,7 @@ def test_preparing_goes_on_after_a_kill_and_leaves_originals_alone(gt_fine: Path
     after = files(gt_fine)
     assert {name: after[name] for name in originals} == originals
     assert len(after) == 2 * FRAMES
-    assert all(after[name] == halfway[name] for name in halfway if not name.endswith(".partial"))
+    assert all(after[name] == halfway[name] for name in halfway if not name.endswith(".tmp"))
     for target, label in expected.items():
         assert np.array_equal(np.array(Image.open(target)), label)
     assert prepare("cityscapes", str(gt_fine), workers=2).made == 0
