@@ -1,4 +1,4 @@
-"""What a caption writer is, what it is asked, and which answers count as captions.
+"""Caption writers, what they are asked, and which answers count as captions.
 
 The task is that of GoCA (arXiv 2603.06178): a comma-separated list of what an image shows, things that belong
 together in parentheses.
@@ -19,33 +19,41 @@ REFUSAL = re.compile(
     r"|as an (ai|artificial|assistant|language)\b",
     re.IGNORECASE,
 )
-THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
+THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 # A comma outside parentheses.
 BETWEEN_ENTITIES = re.compile(r",(?![^()]*\))")
-# As in the published captions of GoCA; other datasets have 20.
-WORDS = {"context": 35}
+# As in the published captions of GoCA; the other datasets have the default.
+WORD_LIMITS = {"context59": 35, "context60": 35}
+DEFAULT_WORD_LIMIT = 20
 
 
 class NoCaptionError(Exception):
-    """No caption for one image. refused: the writer answered, but with no caption; else it did not answer."""
+    """One image gets no caption."""
 
     def __init__(self, reason: str, refused: bool) -> None:
         super().__init__(reason)
         self.refused = refused
+        """True where the writer answered without a caption, False where it did not answer."""
 
 
 class Captioner(ABC):
-    """A model that answers a question about an image. name: what the caption file's record calls it."""
+    """A model that answers a question about an image."""
 
     name: str
+    """The model's name in the record of a caption file."""
 
     @abstractmethod
     def __call__(self, image: Image.Image, question: str) -> str:
         """The answer as it is. Raises NoCaptionError for this image, UserError where the next image would fail too."""
 
 
-def question(classes: Sequence[str], words: int) -> str:
-    """What the writer is asked. classes: names it should prefer; words: how many it may use in all."""
+def word_limit(dataset_name: str) -> int:
+    """The number of words that a caption of a dataset may have."""
+    return WORD_LIMITS.get(dataset_name, DEFAULT_WORD_LIMIT)
+
+
+def caption_question(classes: Sequence[str], words: int) -> str:
+    """What a writer is asked: to prefer the names ``classes`` and to use at most ``words`` words."""
     return (
         "List everything that this image shows: the objects, and also the surroundings such as sky, road, grass or "
         "wall. Write one line that is nothing but a comma-separated list of short names in lower case, "
@@ -56,17 +64,18 @@ def question(classes: Sequence[str], words: int) -> str:
     )
 
 
-def caption_of(answer: str, words: int) -> str:
+def caption_from(answer: str, words: int) -> str:
     """The caption in an answer: one line of whole entities, ``words`` words at most.
 
-    Raises NoCaptionError for a refusal or an empty answer.
+    Raises:
+        NoCaptionError: The answer is empty or a refusal.
     """
-    text = " ".join(THOUGHTS.sub(" ", answer).split()).strip("`\"' ")
-    if not any(character.isalnum() for character in text):
+    text = " ".join(THINKING.sub(" ", answer).split()).strip("`\"' ")
+    if not any(letter.isalnum() for letter in text):
         raise NoCaptionError("empty answer", refused=True)
     if REFUSAL.match(text):
-        raise NoCaptionError(f"refused: {shown(text)}", refused=True)
-    return _at_most(_without_repeats(text), words)
+        raise NoCaptionError(f"refused: {one_line(text)}", refused=True)
+    return _leading_entities(_without_repeats(text), words)
 
 
 def _without_repeats(text: str) -> str:
@@ -78,7 +87,7 @@ def _without_repeats(text: str) -> str:
     return ",".join(entities.values()).strip()
 
 
-def _at_most(text: str, words: int) -> str:
+def _leading_entities(text: str, words: int) -> str:
     """Leading entities within the limit; of a sentence that is one long entity, its leading words."""
     if len(text.split()) <= words:
         return text
@@ -90,8 +99,8 @@ def _at_most(text: str, words: int) -> str:
     return ",".join(kept).strip() or " ".join(text.split()[:words]).replace("(", "").replace(")", "").rstrip(", ")
 
 
-def shown(text: str, length: int = 80) -> str:
+def one_line(text: str, length: int = 80) -> str:
     """``text`` as one short line for a message."""
-    line = "".join(character if character.isprintable() else " " for character in text)
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
     line = " ".join(line.split())
     return line if len(line) <= length else f"{line[: length - 3]}..."

@@ -1,82 +1,71 @@
-"""The caption file of GoCA, ``{image: {"caption": text}}``, and beside it a record of who wrote it."""
+"""The caption file that ``segscale caption`` writes, and beside it a record of its writer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from segscale.errors import UserError
 from segscale.files import explained_writes, replaced
 
-from .captioner import shown
+from ...datasets.prompts.caption_file import caption_text, image_key, read_json_object
+from .captioner import one_line
+
+OTHER_OUTPUT = "choose another --output"
 
 
 class CaptionFile:
-    """Captions by image, rewritten as a whole under a temporary name, so a kill leaves the last whole one.
-
-    origin: everything that decides what the captions say. It is stored as ``<name>.origin.json``; a file of
-    another origin is not continued. A file without that record, made elsewhere, is.
-    Raises UserError for a damaged file or another origin.
-    """
+    """Captions by image, ``{image: {"caption": text}}``, replaced as a whole, so that a kill leaves the last one."""
 
     def __init__(self, path: Path, origin: dict[str, Any]) -> None:
+        """Read the captions that are there.
+
+        Args:
+            path: The file, which need not exist.
+            origin: Everything that decides what captions say, stored as ``<name>.origin.json``. A file without that
+                record was made elsewhere and is continued.
+
+        Raises:
+            UserError: The file is damaged, or a writer of another origin wrote it.
+        """
         self.path = path
         self._record = path.with_suffix(".origin.json")
-        self._captions = _read(path, _is_caption)
-        self._names = {_stem(key) for key in self._captions} | self._captions.keys()
-        self._origin = None if self._captions else origin
-        stored = _read(self._record, lambda _: True) if self._captions else {}
+        self._entries = _read(path, "captions by image")
+        for image, entry in self._entries.items():
+            if not isinstance(entry, dict) or caption_text(entry) is None:
+                raise UserError(f"{path} has no caption under {image!r}", f"remove it or {OTHER_OUTPUT}")
+        self._images = {image_key(image) for image in self._entries}
+        self._origin = None if self._entries else origin
+        stored = _read(self._record, "record of a writer") if self._entries else {}
         for key in origin:
             if key in stored and stored[key] != origin[key]:
-                what = f"{path} was written with another {key}: {shown(str(stored[key]))}"
-                raise UserError(what, "choose another --output")
+                raise UserError(f"{path} was written with another {key}: {one_line(str(stored[key]))}", OTHER_OUTPUT)
 
     def __len__(self) -> int:
-        return len(self._captions)
+        return len(self._entries)
 
     def __contains__(self, image: str) -> bool:
-        """Whether there is a caption for the image id, under its file name or without the ending."""
-        return image in self._names
+        """True where the image has a caption, under its id or the name of its file."""
+        return image_key(image) in self._images
 
     def add(self, image: str, caption: str) -> None:
-        self._captions[image] = {"caption": caption}
-        self._names.add(image)
+        """Keep the caption of an image until the file is saved."""
+        self._entries[image] = {"caption": caption}
+        self._images.add(image_key(image))
 
     def save(self) -> None:
-        """Write record and captions, sorted, durably."""
+        """Write record and captions, sorted by image. Raises UserError where that is impossible."""
         with explained_writes(self.path.parent, "--output"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self._origin is not None:
                 _replace(self._record, self._origin)
                 self._origin = None
-            _replace(self.path, self._captions)
+            _replace(self.path, self._entries)
 
 
-def _stem(key: str) -> str:
-    return key.rpartition(".")[0] or key
-
-
-def _is_caption(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("caption"), str)
-
-
-def _read(path: Path, valid: Callable[[Any], bool]) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})", "choose another --output") from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error})", "remove it or choose another --output") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no captions by image", "remove it or choose another --output")
-    for key, entry in content.items():
-        if not valid(entry):
-            raise UserError(f"{path} has no caption under {key!r}", "remove it or choose another --output")
-    return content
+def _read(path: Path, content: str) -> dict[str, Any]:
+    return read_json_object(path, content, f"remove it or {OTHER_OUTPUT}") if path.exists() else {}
 
 
 def _replace(path: Path, content: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Captions for a dataset: asks a writer about every image that has none, and keeps what it says."""
+"""Captions for a dataset: asks a writer about every image that has no caption, and keeps the answers."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from tqdm import tqdm
 from segscale.errors import UserError
 
 from ...datasets.dataset import Dataset, Sample
-from .captioner import WORDS, Captioner, NoCaptionError, caption_of, question
+from .captioner import Captioner, NoCaptionError, caption_from, caption_question
 from .file import CaptionFile
 
-DEFAULT_WORDS = 20
 # Images in a row without any answer after which the writer is taken to be gone.
 SILENT_IMAGES = 5
+
+Outcome = tuple[str, str | NoCaptionError]
+"""The id of an image with its caption, or why it has none."""
 
 
 @dataclass(frozen=True)
 class CaptionReport:
-    """What came out. images: asked for; captions: of these, how many have one; failed: reason by image id."""
+    """How many images have a caption now."""
 
     path: Path
     images: int
+    """Number of images asked for."""
     captions: int
+    """How many of them have a caption."""
     failed: dict[str, str]
-
-
-def word_limit(dataset: str) -> int:
-    return WORDS.get(dataset, DEFAULT_WORDS)
+    """Why the others have none, by image id."""
 
 
 def write_captions(
-    data: Dataset,
+    dataset: Dataset,
     captioner: Captioner,
     path: Path,
     words: int,
@@ -45,23 +46,25 @@ def write_captions(
     workers: int = 1,
     flush_seconds: float = 5.0,
 ) -> CaptionReport:
-    """Caption the first ``limit`` images; those with a caption in ``path`` are not asked about again.
+    """Write captions of the first ``limit`` images; those with a caption in ``path`` are not asked about again.
 
     The file is written every ``flush_seconds`` and at the end, whatever ends it. It does not depend on the number
-    of workers. Raises UserError where going on makes no sense; what was answered stays.
+    of workers.
+
+    Raises:
+        UserError: The next image would fail too. What was answered is in the file.
     """
-    names = [name for index, name in enumerate(data.classes) if index != data.background]
-    asked = question(names, words)
-    origin = {"dataset": data.name, "split": data.split, "captioner": captioner.name, "words": words, "question": asked}
-    file = CaptionFile(path, origin)
-    ids = data.ids[:limit]
-    missing = [index for index, image in enumerate(ids) if image not in file]
+    names = [name for index, name in enumerate(dataset.classes) if index != dataset.background]
+    question = caption_question(names, words)
+    file = CaptionFile(path, _origin(dataset, captioner, words, question))
+    ids = dataset.ids[:limit]
+    pending = [index for index, image in enumerate(ids) if image not in file]
     failed: dict[str, str] = {}
     silent = 0
     saved = time.monotonic()
     try:
-        answers = _answers(data, captioner, missing, asked, words, workers)
-        for image, answer in tqdm(answers, desc=f"captions of {data.name}", unit="image", total=len(missing)):
+        outcomes = _outcomes(dataset, captioner, pending, question, words, workers)
+        for image, answer in tqdm(outcomes, desc=f"captions of {dataset.name}", unit="image", total=len(pending)):
             if isinstance(answer, NoCaptionError):
                 failed[image] = str(answer)
                 silent = 0 if answer.refused else silent + 1
@@ -74,27 +77,37 @@ def write_captions(
                 file.save()
                 saved = time.monotonic()
     finally:
-        if missing and len(file):
+        if pending and len(file):
             file.save()
     return CaptionReport(path, len(ids), len(ids) - len(failed), dict(sorted(failed.items())))
 
 
-def _answers(
-    data: Dataset, captioner: Captioner, indices: Sequence[int], asked: str, words: int, workers: int
-) -> Iterator[tuple[str, str | NoCaptionError]]:
-    """Image id and caption, as they come. Images are read here, one at a time; only questions run in threads."""
+def _origin(dataset: Dataset, captioner: Captioner, words: int, question: str) -> dict[str, str | int]:
+    return {
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "captioner": captioner.name,
+        "words": words,
+        "question": question,
+    }
+
+
+def _outcomes(
+    dataset: Dataset, captioner: Captioner, indices: Sequence[int], question: str, words: int, workers: int
+) -> Iterator[Outcome]:
+    """Outcomes as they come. Images are read here, one at a time; only questions run in threads."""
     if workers == 1:
         for index in indices:
-            sample = data[index]
-            yield sample.id, _caption(captioner, sample, asked, words)
+            sample = dataset[index]
+            yield sample.id, _ask(captioner, sample, question, words)
         return
-    tasks: SimpleQueue[Sample | None] = SimpleQueue()
-    answers: SimpleQueue[tuple[str, str | NoCaptionError | Exception]] = SimpleQueue()
+    samples: SimpleQueue[Sample | None] = SimpleQueue()
+    answers: SimpleQueue[tuple[str, str | Exception]] = SimpleQueue()
 
     def work() -> None:
-        while (sample := tasks.get()) is not None:
+        while (sample := samples.get()) is not None:
             try:
-                answer = _caption(captioner, sample, asked, words)
+                answer = _ask(captioner, sample, question, words)
             except Exception as error:  # noqa: BLE001 (raised again by the thread that asked)
                 answers.put((sample.id, error))
             else:
@@ -106,27 +119,27 @@ def _answers(
     try:
         for count, index in enumerate(indices):
             try:
-                tasks.put(data[index])
+                samples.put(dataset[index])
             except UserError as error:
-                answers.put((data.ids[index], NoCaptionError(error.problem, refused=True)))
+                answers.put((dataset.ids[index], NoCaptionError(error.problem, refused=True)))
             if count >= workers:
-                yield _taken(answers)
+                yield _next_outcome(answers)
         for _ in range(min(workers, len(indices))):
-            yield _taken(answers)
+            yield _next_outcome(answers)
     finally:
         for _ in range(workers):
-            tasks.put(None)
+            samples.put(None)
 
 
-def _taken(answers: SimpleQueue[tuple[str, str | NoCaptionError | Exception]]) -> tuple[str, str | NoCaptionError]:
+def _next_outcome(answers: SimpleQueue[tuple[str, str | Exception]]) -> Outcome:
     image, answer = answers.get()
     if isinstance(answer, Exception) and not isinstance(answer, NoCaptionError):
         raise answer
     return image, answer
 
 
-def _caption(captioner: Captioner, sample: Sample, asked: str, words: int) -> str | NoCaptionError:
+def _ask(captioner: Captioner, sample: Sample, question: str, words: int) -> str | NoCaptionError:
     try:
-        return caption_of(captioner(sample.image, asked), words)
+        return caption_from(captioner(sample.image, question), words)
     except NoCaptionError as failure:
         return failure

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def caption(arguments: argparse.Namespace) -> None:
     check_names(dataset=[arguments.dataset])
-    from ..captions.write import word_limit, write_captions
+    from ..captions.captioner import word_limit
+    from ..captions.write import write_captions
     from ..runs.plan import RunOptions, build_dataset
 
     quiet_libraries()
@@ -37,12 +38,13 @@ def caption(arguments: argparse.Namespace) -> None:
 
 def _captioner(arguments: argparse.Namespace, words: int) -> Captioner:
     if arguments.endpoint is not None:
-        from ..captions.endpoint import EndpointCaptioner, Pace, key_from
+        from ..captions.endpoint import EndpointCaptioner, key_from
+        from ..captions.retry import RateLimiter
 
         if arguments.captioner is None:
             raise UserError("the endpoint's model is not named", "name it with --captioner")
-        pace = Pace(arguments.rate)
-        return EndpointCaptioner(arguments.endpoint, arguments.captioner, key_from(), arguments.temperature, pace)
+        limiter = RateLimiter(arguments.rate)
+        return EndpointCaptioner(arguments.endpoint, arguments.captioner, key_from(), arguments.temperature, limiter)
     from ..captions.model import DEFAULT, ModelCaptioner
 
     if arguments.workers > 1 or arguments.rate is not None:

@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 from PIL import Image
 from segscale.bench.captions.captioner import NoCaptionError
-from segscale.bench.captions.endpoint import EndpointCaptioner, Pace, Patience, key_from
+from segscale.bench.captions.endpoint import EndpointCaptioner, key_from
+from segscale.bench.captions.retry import RateLimiter, RetryPolicy
 from segscale.bench.captions.write import SILENT_IMAGES, CaptionReport, write_captions
 from segscale.bench.commands.parser import main
 from segscale.bench.runs.plan import RunOptions, build_dataset
@@ -33,7 +34,7 @@ from segscale.errors import UserError
 from ..conftest import interruptible
 
 KEY = "sk-loop/back+0123456789abcdef"
-QUICK = Patience(timeout=0.3, retries=3, backoff=0.0)
+QUICK = RetryPolicy(timeout=0.3, retries=3, backoff=0.0)
 Action = Callable[["Handler"], None]
 
 
@@ -144,9 +145,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def caption(
-    server: Server, path: Path, limit: int = 1, workers: int = 1, patience: Patience = QUICK, pace: Pace | None = None
+    server: Server,
+    path: Path,
+    limit: int = 1,
+    workers: int = 1,
+    policy: RetryPolicy = QUICK,
+    limiter: RateLimiter | None = None,
 ) -> CaptionReport:
-    captioner = EndpointCaptioner(server.url, "writer", KEY, pace=pace, patience=patience)
+    captioner = EndpointCaptioner(server.url, "writer", KEY, limiter=limiter, policy=policy)
     return write_captions(build_dataset("pocket", RunOptions()), captioner, path, 20, limit, workers)
 
 
@@ -189,7 +195,7 @@ def test_the_request_is_the_one_of_the_chat_interface(server: Server, tmp_path: 
     assert Image.open(tmp_path / "sent.jpg").size == (64, 64)
 
 
-PASSING: dict[str, Action] = {
+RETRYABLE: dict[str, Action] = {
     "500": fails(500),
     "503 with Retry-After": fails(503, retry_after="0"),
     "429": fails(429),
@@ -207,9 +213,9 @@ PASSING: dict[str, Action] = {
 }
 
 
-@pytest.mark.parametrize("name", PASSING)
+@pytest.mark.parametrize("name", RETRYABLE)
 def test_what_may_pass_is_tried_again(server: Server, tmp_path: Path, name: str) -> None:
-    server.plan = [PASSING[name], PASSING[name]]
+    server.plan = [RETRYABLE[name], RETRYABLE[name]]
     report = caption(server, tmp_path / "c.json")
     assert len(server.bodies) == 3
     assert server.bodies[0] == server.bodies[2]
@@ -246,14 +252,14 @@ class Clock:
         if seconds:
             self.slept.append(seconds)
 
-    def pace(self, per_minute: float | None = None) -> Pace:
-        return Pace(per_minute, lambda: self.now, self.sleep)
+    def limiter(self, per_minute: float | None = None) -> RateLimiter:
+        return RateLimiter(per_minute, lambda: self.now, self.sleep)
 
 
 def test_waits_double_and_a_retry_after_is_kept(server: Server, tmp_path: Path) -> None:
     clock = Clock()
     server.plan = [fails(500), fails(429, retry_after="7"), fails(429, retry_after="soon"), fails(500)]
-    caption(server, tmp_path / "c.json", patience=Patience(retries=4, backoff=0.5), pace=clock.pace())
+    caption(server, tmp_path / "c.json", policy=RetryPolicy(retries=4, backoff=0.5), limiter=clock.limiter())
     assert clock.slept == [0.5, 7.0, 2.0, 4.0]
 
 
@@ -261,17 +267,17 @@ def test_a_retry_after_may_be_a_date(server: Server, tmp_path: Path) -> None:
     clock = Clock()
     past, future = (format_datetime(datetime.now(UTC) + timedelta(hours=hours)) for hours in (-1, 1))
     server.plan = [fails(429, retry_after=past)]
-    caption(server, tmp_path / "c.json", pace=clock.pace())
+    caption(server, tmp_path / "c.json", limiter=clock.limiter())
     assert clock.slept == []
     server.plan = [fails(429, retry_after=future)]
     with pytest.raises(UserError, match=r"asks to come back in 3[56]\d\d s; run the same command then"):
-        caption(server, tmp_path / "d.json", pace=clock.pace())
+        caption(server, tmp_path / "d.json", limiter=clock.limiter())
 
 
 def test_the_rate_spreads_requests_and_counts_retries(server: Server, tmp_path: Path) -> None:
     clock = Clock()
     server.plan = [fails(500)]
-    caption(server, tmp_path / "c.json", limit=3, pace=clock.pace(per_minute=30))
+    caption(server, tmp_path / "c.json", limit=3, limiter=clock.limiter(per_minute=30))
     assert len(server.bodies) == 4
     assert clock.slept == [2.0, 2.0, 2.0]
 
@@ -431,6 +437,6 @@ def test_the_key_comes_from_the_environment(server: Server, tmp_path: Path, monk
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        captioner = EndpointCaptioner(f"http://127.0.0.1:{free.getsockname()[1]}", "writer", patience=QUICK)
+        captioner = EndpointCaptioner(f"http://127.0.0.1:{free.getsockname()[1]}", "writer", policy=QUICK)
         with pytest.raises(NoCaptionError, match=r"connection failed \(ConnectionError\), 4 times"):
             captioner(Image.new("RGB", (8, 8)), "what?")

@@ -11,16 +11,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from segscale.bench.captions.captioner import Captioner, NoCaptionError, caption_of, question
+from segscale.bench.captions.captioner import (
+    Captioner,
+    NoCaptionError,
+    caption_from,
+    caption_question,
+    word_limit,
+)
 from segscale.bench.captions.file import CaptionFile
 from segscale.bench.captions.model import ModelCaptioner
-from segscale.bench.captions.write import word_limit, write_captions
+from segscale.bench.captions.write import write_captions
 from segscale.bench.commands.parser import main
 from segscale.bench.runs.plan import RunOptions, build_dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
+from segscale.catalogue import config_files
 from segscale.errors import UserError
 
 ORIGIN = {"dataset": "pocket", "split": "val", "captioner": "a", "words": 20}
@@ -50,7 +57,7 @@ def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ],
 )
 def test_an_answer_becomes_a_line_within_the_limit(answer: str, caption: str) -> None:
-    assert caption_of(answer, 5) == caption
+    assert caption_from(answer, 5) == caption
 
 
 REFUSALS = ("", "...", "\n", "I'm sorry, but I cannot.", "Sorry, no.", "I am unable to see.", "As an AI model, I")
@@ -59,7 +66,7 @@ REFUSALS = ("", "...", "\n", "I'm sorry, but I cannot.", "Sorry, no.", "I am una
 @pytest.mark.parametrize("answer", REFUSALS)
 def test_a_refusal_is_no_caption(answer: str) -> None:
     with pytest.raises(NoCaptionError) as caught:
-        caption_of(answer, 20)
+        caption_from(answer, 20)
     assert caught.value.refused
 
 
@@ -70,7 +77,7 @@ ENTITIES = st.lists(
 
 @given(ENTITIES, st.integers(3, 12))
 def test_a_list_is_cut_between_entities(entities: list[str], words: int) -> None:
-    caption = caption_of(", ".join(entities), words)
+    caption = caption_from(", ".join(entities), words)
     count = max(n for n in range(len(entities) + 1) if len(", ".join(entities[:n]).split()) <= words)
     assert caption == ", ".join(entities[:count])
 
@@ -78,7 +85,7 @@ def test_a_list_is_cut_between_entities(entities: list[str], words: int) -> None
 @given(st.text(), st.integers(1, 9))
 def test_no_answer_is_longer_than_the_limit(answer: str, words: int) -> None:
     try:
-        caption = caption_of(answer, words)
+        caption = caption_from(answer, words)
     except NoCaptionError:
         return
     assert 1 <= len(caption.split()) <= words
@@ -86,9 +93,14 @@ def test_no_answer_is_longer_than_the_limit(answer: str, words: int) -> None:
 
 
 def test_the_question_names_the_classes_and_the_limit() -> None:
-    assert question(["dog", "potted plant"], 35).endswith("use exactly that name: dog, potted plant.")
-    assert "at most 35 words" in question(["dog"], 35)
-    assert (word_limit("voc"), word_limit("context")) == (20, 35)
+    assert caption_question(["dog", "potted plant"], 35).endswith("use exactly that name: dog, potted plant.")
+    assert "at most 35 words" in caption_question(["dog"], 35)
+
+
+def test_captions_of_pascal_context_are_longer_as_published() -> None:
+    limits = {name: word_limit(name) for name in config_files("dataset")}
+    assert {name for name, words in limits.items() if words == 35} == {"context59", "context60"}
+    assert {*limits.values()} == {20, 35}
 
 
 class Counting(Captioner):
@@ -242,7 +254,7 @@ def test_a_local_model_writes_the_same_captions_again(
     assert max(len(caption.split()) for caption in captions.values()) <= 20
     sample = build_dataset("pocket", RunOptions())[3]
     asked = json.loads((tmp_path / "one.origin.json").read_text())["question"]
-    assert caption_of(ModelCaptioner(str(folder))(sample.image, asked), 20) == captions["val-00003"]
+    assert caption_from(ModelCaptioner(str(folder))(sample.image, asked), 20) == captions["val-00003"]
 
 
 def test_what_is_generated_is_bounded_by_the_words(folder: Path) -> None:

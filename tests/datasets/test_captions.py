@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from segscale.bench.captions.file import CaptionFile
 from segscale.datasets.names import class_names
-from segscale.datasets.prompts.published import image_key, published_prompt, read_captions
+from segscale.datasets.prompts.caption_file import captions_of, image_key, read_captions
+from segscale.datasets.prompts.published import published_prompt
 
 from segscale.errors import UserError
 from segscale.prompt import Prompt
@@ -132,3 +134,28 @@ def test_a_damaged_caption_file_is_one_line(content: bytes, tmp_path: Path) -> N
 def test_a_caption_file_that_cannot_be_read_is_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         read_captions(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("image", "key"),
+    [
+        ("2007_1.jpg", "2007_1"),
+        ("2007_1", "2007_1"),
+        ("folder/a.JPEG", "a"),
+        ("scene.v2", "scene.v2"),
+        ("scene.v2.png", "scene.v2"),
+        ("scene.v2.tar", "scene.v2.tar"),
+    ],
+)
+def test_only_the_ending_of_an_image_file_is_no_part_of_an_image_name(image: str, key: str) -> None:
+    assert image_key(image) == key
+
+
+def test_readers_and_the_writer_of_caption_files_agree_on_the_image(tmp_path: Path) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text('{"a.v2": {"caption": "a dog"}, "b.jpg": {"caption": "a cat"}}')
+    ids = ("a", "a.v2", "a.v2.jpg", "b", "b.png", "b.v2")
+    captions = captions_of(ids, path)
+    assert captions == {"a.v2": "a dog", "a.v2.jpg": "a dog", "b": "a cat", "b.png": "a cat"}
+    file = CaptionFile(path, {})
+    assert {id for id in ids if id in file} == captions.keys()

@@ -1,0 +1,60 @@
+"""Files of captions, ``{image: {"caption": text}}``, and the one rule by which their keys name images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from segscale.errors import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+WRITE_ONE = "write one with: segscale caption"
+
+
+def image_key(name: str) -> str:
+    """The name of an image without the ending of an image file; other endings belong to the name."""
+    path = Path(name)
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+
+
+def read_captions(path: Path) -> dict[str, str]:
+    """Captions by ``image_key``, from entries ``{"caption": text}`` or plain texts.
+
+    Raises:
+        UserError: The file is missing, damaged or of another form, or has two captions for one image.
+    """
+    captions: dict[str, str] = {}
+    for image, entry in read_json_object(path, "captions by image", WRITE_ONE).items():
+        text, key = caption_text(entry), image_key(image)
+        if text is None:
+            raise UserError(f"{path} has no caption under {image!r}", WRITE_ONE)
+        if captions.setdefault(key, text) != text:
+            raise UserError(f"{path} has two captions for {key!r}", "leave one of them")
+    return captions
+
+
+def captions_of(ids: Iterable[str], path: str | Path) -> dict[str, str]:
+    """The captions that a file holds for images, by image id. Raises UserError as ``read_captions``."""
+    captions = read_captions(Path(path).expanduser())
+    return {id: captions[image_key(id)] for id in ids if image_key(id) in captions}
+
+
+def caption_text(entry: Any) -> str | None:
+    """The text of an entry, None where it holds none."""
+    text = entry.get("caption") if isinstance(entry, dict) else entry
+    return text if isinstance(text, str) else None
+
+
+def read_json_object(path: Path, content: str, hint: str) -> dict[str, Any]:
+    """A JSON object of ``content``. Raises UserError with ``hint`` where the file is missing or holds no such thing."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror})", hint) from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error})", hint) from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no {content}", hint)
+    return value
