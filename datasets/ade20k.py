@@ -7,7 +7,7 @@ from typing import ClassVar
 from segscale.prompt import BACKGROUND
 from segscale.registry import DATASETS
 
-from .folder import Counts, FolderDataset, Layout, MaskFolder, mmseg_entries, mmseg_metainfo, need
+from .folder import Counts, FolderDataset, Layout, MaskFolder, mmseg_entries, mmseg_metainfo
 from .labels import LabelTable
 
 FOLDERS = {"train": "training", "val": "validation"}
@@ -16,20 +16,19 @@ UNPACK = "unpack ADEChallengeData2016.zip and name its folder with --data-root"
 
 @DATASETS.register_module()
 class ADE20K(FolderDataset):
-    """data_root: the folder that holds ``ADEChallengeData2016``. 0 in a mask is "other", the canonical background."""
+    """The folder ``data_root`` holds ``ADEChallengeData2016``. 0 in a mask is "other", the canonical background."""
 
-    official: ClassVar[Counts] = {"train": (20210,), "val": (2000,)}
-    below = "ADEChallengeData2016"
+    official_counts: ClassVar[Counts] = {"train": (20210,), "val": (2000,)}
+    subfolder = "ADEChallengeData2016"
 
-    def _layout(self, split: str) -> Layout:
+    def layout(self, split: str) -> Layout:
         images, labels = (f"{kind}/{FOLDERS[split]}" for kind in ("images", "annotations"))
-        for folder in (images, labels):
-            need(self.root / folder, UNPACK)
+        folders = MaskFolder(self.require(images, UNPACK), self.require(labels, UNPACK), ".jpg", ".png")
         classes, palette = mmseg_metainfo("ADE20KDataset")
         return Layout(
             (BACKGROUND, *classes),
             ((0, 0, 0), *palette),
             LabelTable.consecutive(len(classes) + 1),
             mmseg_entries("ADE20KDataset", self.root, images, labels),
-            MaskFolder(self.root / images, self.root / labels, ".jpg", ".png"),
+            folders,
         )

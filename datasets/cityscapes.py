@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from segscale.prompt import BACKGROUND
 from segscale.registry import DATASETS
 
-from .folder import Counts, FolderDataset, Layout, MaskFolder, mmseg_entries, mmseg_metainfo, need
+from .folder import Counts, FolderDataset, Layout, MaskFolder, mmseg_entries, mmseg_metainfo, require
 from .labels import IGNORE_LABEL, LabelTable
 from .prepare import Relabelled
 
@@ -22,13 +22,13 @@ LABEL_IDS = 34
 
 
 def label_id_table() -> LabelTable:
-    """From labelIds; those that are not evaluated are background."""
+    """The table of labelIds; those that are not evaluated are background."""
     other = dict.fromkeys((*range(LABEL_IDS), IGNORE_LABEL), 0)
     return LabelTable.of(other | {value: index + 1 for index, value in enumerate(EVALUATED)})
 
 
 def train_id_table() -> LabelTable:
-    """From labelTrainIds: 0 to 18, and 255 for the rest, which is background."""
+    """The table of labelTrainIds: 0 to 18, and 255 for the rest, which is background."""
     return LabelTable.of({index: index + 1 for index in range(len(EVALUATED))} | {IGNORE_LABEL: 0})
 
 
@@ -37,36 +37,36 @@ TABLES = {"labelIds": label_id_table, "labelTrainIds": train_id_table}
 
 @DATASETS.register_module()
 class Cityscapes(FolderDataset):
-    """data_root: the folder that holds ``leftImg8bit`` and ``gtFine``. labels: which of the mask files are read."""
+    """The folder ``data_root`` holds ``leftImg8bit`` and ``gtFine``."""
 
-    official: ClassVar[Counts] = {"train": (2975,), "val": (500,)}
+    official_counts: ClassVar[Counts] = {"train": (2975,), "val": (500,)}
 
-    def __init__(self, labels: Literal["labelIds", "labelTrainIds"] = "labelIds", **arguments: Any) -> None:
+    def __init__(self, *, labels: Literal["labelIds", "labelTrainIds"] = "labelIds", **arguments: Any) -> None:
+        """Read the masks of ``labels``; further arguments are those of FolderDataset."""
         self.labels = labels
         super().__init__(**arguments)
 
     @property
-    def choices(self) -> dict[str, Any]:
-        return super().choices | {"labels": self.labels}
+    def identity_options(self) -> dict[str, Any]:
+        return super().identity_options | {"labels": self.labels}
 
-    def _layout(self, split: str) -> Layout:
+    def layout(self, split: str) -> Layout:
         images, labels = f"leftImg8bit/{split}", f"gtFine/{split}"
-        for folder in (images, labels):
-            need(self.root / folder, UNPACK)
         suffix = f"_gtFine_{self.labels}.png"
+        folders = MaskFolder(self.require(images, UNPACK), self.require(labels, UNPACK), IMAGE_SUFFIX, suffix)
         classes, palette = mmseg_metainfo("CityscapesDataset")
         return Layout(
             (BACKGROUND, *classes),
             ((0, 0, 0), *palette),
             TABLES[self.labels](),
             mmseg_entries("CityscapesDataset", self.root, images, labels, seg_map_suffix=suffix),
-            MaskFolder(self.root / images, self.root / labels, IMAGE_SUFFIX, suffix),
+            folders,
         )
 
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Relabelled]:
-        """labelTrainIds beside labelIds, where the authors' own script puts them."""
-        need(root / "gtFine", UNPACK)
+        """The masks labelTrainIds beside labelIds, where the authors' own script puts them."""
+        folder = require(root, "gtFine", UNPACK)
         table = label_id_table().without_background()
-        for source in sorted((root / "gtFine").glob("*/*/*_gtFine_labelIds.png")):
+        for source in sorted(folder.glob("*/*/*_gtFine_labelIds.png")):
             yield Relabelled(source, source.with_name(source.name.replace("_labelIds", "_labelTrainIds")), table)

@@ -12,27 +12,36 @@ from segscale.prompt import BACKGROUND
 from segscale.registry import DATASETS
 
 from .coco_classes import OBJECT_CATEGORIES, STUFF_27
-from .folder import DOCUMENTATION, Counts, Entry, FolderDataset, Layout, MaskFolder, need, prepare_command
+from .folder import DOCUMENTATION, Counts, Entry, FolderDataset, Layout, MaskFolder, prepare_command, require
 from .labels import IGNORE_LABEL, LabelTable, colour_map
 from .prepare import Derivation, Panoptic, Relabelled
 
 FOLDERS = {"train": "train2017", "val": "val2017"}
 UNPACK = "unpack the COCO 2017 images and name their folder with --data-root"
 STUFFTHINGMAPS = "stuffthingmaps"
+# mmsegmentation's own converter writes masks of this ending beside the official ones.
+CONVERTED = "_labelTrainIds"
+
+# The official source of one folder's masks, by the kind of annotation, and its name.
+SOURCES = {
+    "panoptic": ("annotations/panoptic_{}.json", "COCO's panoptic annotations"),
+    STUFFTHINGMAPS: (f"{STUFFTHINGMAPS}/{{}}", "COCO-Stuff's stuffthingmaps"),
+}
 
 
 class CocoFolder(FolderDataset):
-    """data_root: the folder that holds ``images`` and the prepared masks. Masks hold canonical ids."""
+    """The folder ``data_root`` holds ``images`` and the prepared masks, whose values are canonical ids."""
 
-    official: ClassVar[Counts] = {"train": (118287,), "val": (5000,)}
+    official_counts: ClassVar[Counts] = {"train": (118287,), "val": (5000,)}
     masks: str
+    """Name of the folder of prepared masks."""
     names: tuple[str, ...]
+    """Names of the classes without background."""
 
-    def _layout(self, split: str) -> Layout:
-        images, masks = self.root / "images" / FOLDERS[split], self.root / self.masks / FOLDERS[split]
-        need(images, UNPACK)
-        prepare = prepare_command(self.name, self.root)
-        need(masks, f"make it with: {prepare}")
+    def layout(self, split: str) -> Layout:
+        folder, prepare = FOLDERS[split], prepare_command(self.name, self.root)
+        images = self.require(f"images/{folder}", UNPACK)
+        masks = self.require(f"{self.masks}/{folder}", self.masks_hint(folder, prepare))
         entries = [Entry(image.stem, image, masks / f"{image.stem}.png") for image in sorted(images.glob("*.jpg"))]
         classes = (BACKGROUND, *self.names)
         return Layout(
@@ -44,27 +53,42 @@ class CocoFolder(FolderDataset):
             prepare,
         )
 
+    def masks_hint(self, folder: str, prepare: str) -> str:
+        """How to get the masks of ``train2017`` or ``val2017``."""
+        return f"make it with: {prepare}"
+
 
 @DATASETS.register_module()
 class CocoObject(CocoFolder):
-    """80 things. labels: what the masks were made from. Pixels without a thing are background."""
+    """COCO's 80 things. Pixels without a thing are background."""
 
     names = tuple(OBJECT_CATEGORIES.values())
 
-    def __init__(self, labels: Literal["panoptic", "stuffthingmaps"] = "panoptic", **arguments: Any) -> None:
+    def __init__(self, *, labels: Literal["panoptic", "stuffthingmaps"] = "panoptic", **arguments: Any) -> None:
+        """Read the masks made from ``labels``; further arguments are those of FolderDataset."""
         self.labels = labels
         self.masks = object_folder(labels)
         super().__init__(**arguments)
 
     @property
-    def choices(self) -> dict[str, Any]:
-        return super().choices | {"labels": self.labels}
+    def identity_options(self) -> dict[str, Any]:
+        return super().identity_options | {"labels": self.labels}
+
+    def masks_hint(self, folder: str, prepare: str) -> str:
+        source, source_name = SOURCES[self.labels]
+        if (self.root / source.format(folder)).exists():
+            return super().masks_hint(folder, prepare)
+        hint = f"unpack {source_name}, then: {prepare}"
+        other = next(labels for labels in SOURCES if labels != self.labels)
+        if (self.root / object_folder(other) / folder).is_dir():
+            hint += f'; or set labels = "{other}" in a config to read the masks that are there'
+        return hint
 
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:
         """Masks from every official source that is there: panoptic json with png, and stuffthingmaps."""
         if not any((root / "annotations").glob("panoptic_*2017.json")):
-            need(root / STUFFTHINGMAPS, "unpack COCO's panoptic annotations, or COCO-Stuff's stuffthingmaps")
+            require(root, STUFFTHINGMAPS, "unpack COCO's panoptic annotations, or COCO-Stuff's stuffthingmaps")
         for folder in FOLDERS.values():
             yield from _panoptic(root, folder)
         yield from _relabelled(root, object_folder(STUFFTHINGMAPS), object_table())
@@ -80,22 +104,23 @@ class CocoStuff27(CocoFolder):
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:
         """Masks from stuffthingmaps."""
-        need(root / STUFFTHINGMAPS, "unpack COCO-Stuff's stuffthingmaps")
+        require(root, STUFFTHINGMAPS, "unpack COCO-Stuff's stuffthingmaps")
         return _relabelled(root, cls.masks, stuff_27_table())
 
 
 def object_folder(labels: str) -> str:
+    """The folder of COCO-Object's masks made from ``labels``."""
     return f"coco-object-{labels}"
 
 
 def object_table() -> LabelTable:
-    """From the values of stuffthingmaps, which are category ids less one."""
+    """COCO-Object's class of every value of stuffthingmaps; values are category ids less one."""
     things = {category - 1: index + 1 for index, category in enumerate(OBJECT_CATEGORIES)}
     return LabelTable.of(dict.fromkeys((*range(182), IGNORE_LABEL), 0) | things)
 
 
 def stuff_27_table() -> LabelTable:
-    """From the values of stuffthingmaps; 255 is unlabelled."""
+    """The coarse class of every value of stuffthingmaps; 255 is unlabelled."""
     fine = {value: index + 1 for index, values in enumerate(STUFF_27.values()) for value in values}
     return LabelTable.of(fine | {IGNORE_LABEL: 0})
 
@@ -103,25 +128,29 @@ def stuff_27_table() -> LabelTable:
 def _relabelled(root: Path, target: str, table: LabelTable) -> Iterator[Relabelled]:
     for folder in FOLDERS.values():
         for source in sorted((root / STUFFTHINGMAPS / folder).glob("*.png")):
-            yield Relabelled(source, root / target / folder / source.name, table)
+            if not source.stem.endswith(CONVERTED):
+                yield Relabelled(source, root / target / folder / source.name, table)
 
 
 def _panoptic(root: Path, folder: str) -> Iterator[Panoptic]:
-    path = root / "annotations" / f"panoptic_{folder}.json"
-    masks = path.with_suffix("")
+    path = root / SOURCES["panoptic"][0].format(folder)
     if not path.exists():
         return
-    need(masks, f"unpack {masks.name}.zip")
+    masks = require(root, f"annotations/{path.stem}", f"unpack {path.stem}.zip")
+    target = root / object_folder("panoptic") / folder
+    for name, segments in sorted(_segments(path).items()):
+        yield Panoptic(masks / name, target / name, segments)
+
+
+def _segments(path: Path) -> dict[str, tuple[tuple[int, int], ...]]:
+    """The id and class of every segment, by file name; stuff is background, whatever its category."""
     classes = {category: index + 1 for index, category in enumerate(OBJECT_CATEGORIES)}
-    for annotation in sorted(_annotations(path), key=lambda one: one["file_name"]):
-        # Stuff is background, whatever its category.
-        segments = tuple((one["id"], classes.get(one["category_id"], 0)) for one in annotation["segments_info"])
-        name = annotation["file_name"]
-        yield Panoptic(masks / name, root / object_folder("panoptic") / folder / name, segments)
-
-
-def _annotations(path: Path) -> list[dict[str, Any]]:
     try:
-        return json.loads(path.read_text())["annotations"]
-    except (ValueError, KeyError, OSError) as error:
+        return {
+            image["file_name"]: tuple(
+                (segment["id"], classes.get(segment["category_id"], 0)) for segment in image["segments_info"]
+            )
+            for image in json.loads(path.read_text())["annotations"]
+        }
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} is damaged ({error!r})", DOCUMENTATION) from error

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from segscale.errors import UserError
 from segscale.registry import DATASETS
 
+from .files import read_list
 from .folder import (
     DOCUMENTATION,
     Counts,
@@ -21,14 +22,14 @@ from .folder import (
     Layout,
     mmseg_entries,
     mmseg_metainfo,
-    need,
-    need_list,
     prepare_command,
+    require,
 )
 from .labels import IGNORE_LABEL, LabelTable
 from .names import class_names
 from .prepare import Derivation, ListFile, MatFile, RunLengths
 
+SUBFOLDER = "VOCdevkit/VOC2010"
 UNPACK = "unpack VOC 2010 and name its folder with --data-root"
 MASKS = "SegmentationClassContext"
 LISTS = "ImageSets/SegmentationContext"
@@ -55,55 +56,58 @@ def raw_table() -> NDArray[np.uint8]:
 
 @DATASETS.register_module()
 class PascalContext(FolderDataset):
-    """data_root: the folder that holds ``VOCdevkit``. Masks hold 0 to 59, as mmsegmentation's.
+    """The folder ``data_root`` holds ``VOCdevkit``. Masks hold 0 to 59, as mmsegmentation's.
 
-    order: of the classes; ``goca`` is that of its published code. The split ``segmentation-train`` is the train list
-    of VOC 2010's segmentation task, on which GoCA evaluates.
+    The split ``segmentation-train`` is the train list of VOC 2010's segmentation task, on which GoCA evaluates.
     """
 
     # trainval_merged.json and the .mat files differ by three images.
-    official: ClassVar[Counts] = {"train": (4996, 4998), "val": (5104, 5105), SEGMENTATION_TRAIN: (964,)}
-    below = "VOCdevkit/VOC2010"
+    official_counts: ClassVar[Counts] = {"train": (4996, 4998), "val": (5104, 5105), SEGMENTATION_TRAIN: (964,)}
+    subfolder = SUBFOLDER
 
-    def __init__(self, order: Literal["alphabetical", "goca"] = "alphabetical", **arguments: Any) -> None:
+    def __init__(self, *, order: Literal["alphabetical", "goca"] = "alphabetical", **arguments: Any) -> None:
+        """Find the files; further arguments are those of FolderDataset.
+
+        Args:
+            order: Order of the classes; ``goca`` is that of its published code.
+            arguments: Those of FolderDataset.
+        """
         self.order = order
         super().__init__(**arguments)
 
-    def _layout(self, split: str) -> Layout:
-        need(self.root / "JPEGImages", UNPACK)
-        prepare = prepare_command(self.name, self.root.parents[1])
+    def layout(self, split: str) -> Layout:
+        self.require("JPEGImages", UNPACK)
+        prepare = prepare_command(self.name, self.data_root)
+        list_file, hint = f"{LISTS}/{split}.txt", f"make it with: {prepare}"
         if split == SEGMENTATION_TRAIN:
-            listed, hint = VOC_TRAIN, UNPACK
-        else:
-            listed, hint = f"{LISTS}/{split}.txt", f"make it with: {prepare}"
-        need_list(self.root / listed, hint)
-        need(self.root / MASKS, f"make it with: {prepare}")
+            self.require(VOC_TRAIN, UNPACK)
+            list_file = VOC_TRAIN
+        self.require(list_file, hint)
+        self.require(MASKS, hint)
         classes, palette = mmseg_metainfo("PascalContextDataset")
-        entries = mmseg_entries("PascalContextDataset", self.root, "JPEGImages", MASKS, listed)
-        wanted = self._order(classes)
-        table = LabelTable.of({value: id for id, value in enumerate(wanted)} | {IGNORE_LABEL: IGNORE_LABEL})
-        return Layout([classes[i] for i in wanted], [palette[i] for i in wanted], table, entries, prepare=prepare)
+        entries = mmseg_entries("PascalContextDataset", self.root, "JPEGImages", MASKS, list_file)
+        values = self._mask_values(classes)
+        table = LabelTable.of({value: id for id, value in enumerate(values)} | {IGNORE_LABEL: IGNORE_LABEL})
+        return Layout([classes[v] for v in values], [palette[v] for v in values], table, entries, prepare=prepare)
 
-    def _order(self, classes: Sequence[str]) -> list[int]:
+    def _mask_values(self, classes: Sequence[str]) -> list[int]:
         """The value that each class id has in a mask; GoCA counts classes in an order of its own."""
         if self.order == "alphabetical":
             return [*range(len(classes))]
         return [0, *(classes.index(row[0]) for row in class_names("goca", "context") if row)]
 
     @property
-    def choices(self) -> dict[str, Any]:
-        return super().choices | ({} if self.order == "alphabetical" else {"order": self.order})
+    def identity_options(self) -> dict[str, Any]:
+        return super().identity_options | ({} if self.order == "alphabetical" else {"order": self.order})
 
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:
         """Masks and lists, from trainval_merged.json where it is there, else from the .mat files."""
-        folder = root / "VOCdevkit" / "VOC2010"
-        if (folder / ANNOTATIONS).exists():
-            yield from _from_json(folder)
-        else:
-            hint = f"unpack the official annotation: {ANNOTATIONS}, or the .mat files as trainval"
-            need(folder / "trainval", hint)
-            yield from _from_mat(folder)
+        if (root / SUBFOLDER / ANNOTATIONS).exists():
+            return _from_json(root / SUBFOLDER)
+        hint = f"unpack the official annotation: {ANNOTATIONS}, or the .mat files as trainval"
+        require(root, f"{SUBFOLDER}/trainval", hint)
+        return _from_mat(root)
 
 
 def _from_json(folder: Path) -> Iterator[Derivation]:
@@ -112,31 +116,32 @@ def _from_json(folder: Path) -> Iterator[Derivation]:
     masks: dict[str, list[RunLengths]] = {split: [] for split in SPLITS}
     try:
         data: dict[str, Any] = json.loads(path.read_text())
-        for one in data["annos_segmentation"]:
-            segments[one["image_id"]].append((one["segmentation"]["counts"], int(table[one["category_id"]])))
-        for one in sorted(data["images"], key=lambda one: one["file_name"]):
-            target = folder / MASKS / f"{Path(one['file_name']).stem}.png"
-            size, drawn = (one["height"], one["width"]), tuple(segments[one["image_id"]])
-            if one["phase"] in masks:
-                masks[one["phase"]].append(RunLengths(path, target, size, drawn))
+        for segment in data["annos_segmentation"]:
+            code, label = segment["segmentation"]["counts"], int(table[segment["category_id"]])
+            segments[segment["image_id"]].append((code, label))
+        for image in sorted(data["images"], key=lambda image: image["file_name"]):
+            target = folder / MASKS / f"{Path(image['file_name']).stem}.png"
+            size, drawn = (image["height"], image["width"]), tuple(segments[image["image_id"]])
+            if image["phase"] in masks:
+                masks[image["phase"]].append(RunLengths(path, target, size, drawn))
     except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
         raise UserError(f"{path} is damaged ({error!r})", DOCUMENTATION) from error
-    for split, made in masks.items():
-        yield from made
-        yield _list_file(folder, split, path, made)
+    for split, split_masks in masks.items():
+        yield from split_masks
+        yield _list_file(folder, split, path, split_masks)
 
 
-def _from_mat(folder: Path) -> Iterator[Derivation]:
+def _from_mat(root: Path) -> Iterator[Derivation]:
     """The split is VOC 2010's own, restricted to the images that have a .mat file."""
-    there = {path.stem: path for path in (folder / "trainval").glob("*.mat")}
+    folder = root / SUBFOLDER
+    files = {path.stem: path for path in (folder / "trainval").glob("*.mat")}
     for split in SPLITS:
-        source = folder / "ImageSets" / "Main" / f"{split}.txt"
-        need_list(source, UNPACK)
-        names = sorted(set(source.read_text().split()) & there.keys())
-        made = [MatFile(there[name], folder / MASKS / f"{name}.png", raw_table()) for name in names]
-        yield from made
-        yield _list_file(folder, split, source, made)
+        source = require(root, f"{SUBFOLDER}/ImageSets/Main/{split}.txt", UNPACK)
+        names = sorted({*read_list(source)} & files.keys())
+        masks = [MatFile(files[name], folder / MASKS / f"{name}.png", raw_table()) for name in names]
+        yield from masks
+        yield _list_file(folder, split, source, masks)
 
 
-def _list_file(folder: Path, split: str, source: Path, made: Sequence[Derivation]) -> ListFile:
-    return ListFile(source, folder / LISTS / f"{split}.txt", tuple(one.target.stem for one in made))
+def _list_file(folder: Path, split: str, source: Path, masks: Sequence[Derivation]) -> ListFile:
+    return ListFile(source, folder / LISTS / f"{split}.txt", tuple(mask.target.stem for mask in masks))

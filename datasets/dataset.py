@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,69 +16,118 @@ from PIL import Image
 
 from segscale.errors import UserError
 
-from .labels import Colour
+from .labels import IGNORE_LABEL, Colour
 
 if TYPE_CHECKING:
     from .prepare import Derivation
 
+CALIBRATION = "calibration"
+"""The split on which thresholds are chosen; no evaluation uses its images."""
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One image.
-
-    label: uint8 ``(height, width)``, class ids, 255 = ignored. caption: None where there is none. present: ids of the
-    classes that the dataset's own annotations name, ascending; None where there is no such annotation.
-    """
+    """One image with its label map."""
 
     id: str
     image: Image.Image
     label: NDArray[np.uint8]
+    """Class ids, uint8 ``(height, width)``; 255 is ignored."""
     caption: str | None = None
     present: tuple[int, ...] | None = None
+    """Ids of the classes that the dataset's own annotations name, ascending; None where it has no such annotations."""
 
 
 class Dataset(ABC):
-    """One split of a dataset.
+    """One split of a dataset."""
 
-    classes: names in label order; palette: RGB per class; background: the label of "none of them", or None where
-    such pixels are ignored.
-    """
-
+    splits: ClassVar[tuple[str, ...]] = ()
+    """Names of all splits. Every split has its own images; those of ``calibration`` are in no evaluated split."""
+    fails_at_duplicate_ids: ClassVar[bool] = False
+    """True where reading an image whose id came before raises FileError, so that a run can leave it out."""
     name: str
     split: str
     classes: tuple[str, ...]
+    """Class names in label order."""
     palette: tuple[Colour, ...]
+    """RGB colour of every class."""
     background: int | None
+    """The label of pixels that belong to no other class; None where those pixels are ignored."""
+
+    def __init__(self, *, name: str, split: str) -> None:
+        """Raises UserError for a split that ``splits`` does not name."""
+        self.name = name
+        self.split = split
+        check_split(self)
 
     @property
     @abstractmethod
     def ids(self) -> tuple[str, ...]:
-        """Image ids in the split's order."""
+        """Image ids of the split, in its order."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:
-        """The sample of ``ids[index]``. Raises UserError naming a missing or damaged file."""
+        """The sample of ``ids[index]``. Raises FileError for a missing or damaged file."""
 
     @property
-    def choices(self) -> dict[str, Any]:
-        """What beside name, split and ids decides samples, as plain values: it is in a run's identity."""
+    def identity_options(self) -> dict[str, Any]:
+        """Plain values that change samples beside name, split and ids; they are part of a run's identity."""
         return {}
 
     def caption_of(self, id: str) -> str | None:
-        """The caption of an image, None where there is none."""
+        """The caption of an image, None where it has none."""
         return None
 
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:
-        """Files that this dataset reads and ``segscale data prepare`` makes below ``root``; most need none."""
+        """The files that ``segscale data prepare`` makes below ``root`` for this dataset; most need none."""
         return iter(())
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def unknown_split(dataset: str, split: str, known: tuple[str, ...]) -> UserError:
-    return UserError(f"{dataset} has no split {split!r}", f"there are: {', '.join(known)}")
+def check_dataset(dataset: Dataset) -> None:
+    """Raises UserError, in one line, for a dataset that contradicts itself."""
+    check_split(dataset)
+    problem = next(_contradictions(dataset), None)
+    if problem is not None:
+        raise UserError(f"dataset {dataset.name}: {problem}", "correct its module or its config")
+
+
+def check_split(dataset: Dataset) -> None:
+    """Raises UserError for a dataset that does not know its own split."""
+    if not dataset.splits:
+        raise UserError(
+            f"dataset class {type(dataset).__name__} names no splits", "set them in the class: splits = ('val',)"
+        )
+    if dataset.split not in dataset.splits:
+        raise UserError(f"{dataset.name} has no split {dataset.split!r}", f"there are: {', '.join(dataset.splits)}")
+
+
+def _contradictions(dataset: Dataset) -> Iterator[str]:
+    classes, colours = dataset.classes, len(dataset.palette)
+    if not 0 < len(classes) <= IGNORE_LABEL:
+        yield f"it has {len(classes)} classes, not 1 to {IGNORE_LABEL}"
+    for name in _repeated(classes):
+        yield f"two classes are called {name!r}"
+    for name in _repeated(name.strip().casefold() for name in classes):
+        yield f"two classes are called {name!r} but for case"
+    if colours != len(classes):
+        yield f"its palette has {colours} colours for {len(classes)} classes"
+    if dataset.background not in (None, *range(len(classes))):
+        yield f"its background {dataset.background} is none of {len(classes)} classes"
+    if not dataset.fails_at_duplicate_ids:
+        for id in _repeated(dataset.ids):
+            yield f"{id!r} is twice in the split {dataset.split}"
+
+
+def _repeated(items: Iterable[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for item in items:
+        if item in seen:
+            yield item
+        seen.add(item)
 
 
 def captions_digest(captions: Mapping[str, str]) -> str | None:

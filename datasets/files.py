@@ -1,4 +1,4 @@
-"""Reads images and label maps from disk, or says in one line what is wrong with a file."""
+"""Reads images, label maps and lists from disk, or says in one line what is wrong with a file."""
 
 from __future__ import annotations
 
@@ -16,30 +16,70 @@ from .labels import LabelTable
 REPLACE = "replace the file from the original dataset"
 
 Damage = Literal[
-    "missing file", "wrong case", "empty file", "damaged", "not a label map", "wrong size", "unknown id", "duplicate id"
+    "missing file",
+    "wrong case",
+    "empty file",
+    "not regular",
+    "damaged",
+    "too large",
+    "unknown range",
+    "not a label map",
+    "wrong size",
+    "unknown id",
+    "duplicate id",
 ]
 
 
 class FileError(UserError):
-    """One unusable file. kind: what is wrong with it."""
+    """One unusable file; names with control characters are shown with escapes, which no terminal obeys."""
 
     def __init__(self, kind: Damage, problem: str, hint: str = REPLACE) -> None:
-        super().__init__(problem, hint)
+        super().__init__(_escaped(problem), _escaped(hint))
         self.kind: Damage = kind
 
 
+def _escaped(text: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def read_image(path: Path) -> Image.Image:
-    """The decoded image, in its own mode. Raises FileError."""
+    """The decoded image in its own mode; 16-bit grey values are scaled to 8 bits.
+
+    Nothing is turned by EXIF: a dataset's masks match the stored pixels.
+
+    Raises:
+        FileError: The file is missing or unusable, or has 32-bit integers or floats, whose range no file states.
+    """
+    image = _decoded(path)
+    if image.mode in ("I", "F"):
+        hint = "save it with 8 or 16 bits per value"
+        raise FileError("unknown range", f"{path} has 32-bit values, whose range is unknown", hint)
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    return image
+
+
+def _decoded(path: Path) -> Image.Image:
     try:
+        check_regular(path)
         with Image.open(path) as image:
             image.load()
             return image
     except FileNotFoundError as error:
         raise missing_file(path, names_in(path.parent)) from error
+    except Image.DecompressionBombError as error:
+        raise FileError("too large", f"{path} is too large ({error})", "make it smaller") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         if path.is_file() and path.stat().st_size == 0:
             raise FileError("empty file", f"{path} is damaged (it is empty)") from error
         raise FileError("damaged", f"{path} is damaged ({error})") from error
+
+
+def check_regular(path: Path) -> None:
+    """Raises FileError for a folder, a pipe or a device, which would end or block a read."""
+    if path.exists() and not path.is_file():
+        raise FileError("not regular", f"{path} is not a regular file")
 
 
 def names_in(folder: Path) -> frozenset[str]:
@@ -48,31 +88,58 @@ def names_in(folder: Path) -> frozenset[str]:
 
 
 def missing_file(path: Path, names: frozenset[str]) -> FileError:
-    """What to say of a path whose folder holds ``names`` and not its own."""
-    other = sorted(name for name in names if name.lower() == path.name.lower())
-    if other:
-        return FileError("wrong case", f"there is no {path}, only {other[0]}", f"rename it to {path.name}")
+    """The error for a path whose folder holds ``names`` and not its own."""
+    similar = sorted(name for name in names if name.lower() == path.name.lower())
+    if similar:
+        return FileError("wrong case", f"there is no {path}, only {similar[0]}", f"rename it to {path.name}")
     return FileError("missing file", f"there is no {path}")
 
 
 def read_ids(path: Path, size: tuple[int, int] | None, table: LabelTable) -> NDArray[np.uint8]:
-    """Class ids of a one-channel mask, palette indices undecoded, through ``table``. Raises FileError.
+    """Class ids of a one-channel mask, through ``table``; palette indices stay as they are.
 
-    size: width and height the mask must have, None where that is unknown.
+    Args:
+        path: The mask.
+        size: Width and height that it must have, None where that is unknown.
+        table: Which class every pixel value is.
+
+    Raises:
+        FileError: The mask is missing or unusable.
     """
-    mask = read_image(path)
+    mask = _decoded(path)
     if mask.mode not in ("P", "L", "1"):
         raise FileError("not a label map", f"{path} is an {mask.mode} image, not a map of class ids")
     if size is not None and mask.size != size:
-        have, want = f"{mask.size[0]}x{mask.size[1]}", f"{size[0]}x{size[1]}"
-        raise FileError("wrong size", f"{path} is {have} but its image is {want}")
+        sizes = f"{mask.size[0]}x{mask.size[1]} but its image is {size[0]}x{size[1]}"
+        raise FileError("wrong size", f"{path} is {sizes}")
     values = np.asarray(mask).astype(np.uint8)
-    strange = table.unknown(values)
-    if strange:
-        raise FileError("unknown id", f"{path} has id {strange[0]}, but ids go {table.ranges}")
+    unknown = table.unknown(values)
+    if unknown:
+        raise FileError("unknown id", f"{path} has id {unknown[0]}, but ids go {table.ranges}")
     return table.decode(values)
 
 
 def read_label(path: Path, size: tuple[int, int], classes: int) -> NDArray[np.uint8]:
     """Class ids of a mask that holds ``0..classes - 1`` and 255 = ignored. Raises FileError."""
     return read_ids(path, size, LabelTable.consecutive(classes))
+
+
+def read_list(path: Path) -> tuple[str, ...]:
+    """The lines of a UTF-8 text file, without blank ones and without a byte-order mark.
+
+    Raises:
+        FileError: The file is missing, is no text, or lists nothing.
+    """
+    try:
+        check_regular(path)
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError as error:
+        raise missing_file(path, names_in(path.parent)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError("damaged", f"{path} is damaged ({error})") from error
+    if "\0" in text:
+        raise FileError("damaged", f"{path} is damaged (it is no text)")
+    lines = tuple(filter(None, (line.strip() for line in text.split("\n"))))
+    if not lines:
+        raise FileError("empty file", f"{path} lists no image")
+    return lines

@@ -10,20 +10,19 @@ from typing import Any, ClassVar
 
 from segscale.errors import UserError
 
-from .dataset import Dataset, Sample, captions_digest, unknown_split
-from .files import FileError, read_ids, read_image
+from .dataset import CALIBRATION, Dataset, Sample, captions_digest
+from .files import FileError, read_ids, read_image, read_list
 from .labels import Colour, LabelTable
 from .mmseg_import import import_mmseg
-from .prompts.published import read_captions
+from .prompts.caption_file import captions_of
 
-CALIBRATION = "calibration"
 DOCUMENTATION = "docs/datasets.md shows the expected folders"
 Counts = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of a split and where its mask belongs; neither file need exist."""
+    """One image of a split and the place of its mask; neither file need exist."""
 
     id: str
     image: Path
@@ -32,7 +31,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """Where the masks of a split lie that no file lists, and where the image of each belongs."""
+    """A split that is a folder of masks rather than a list of images."""
 
     images: Path
     masks: Path
@@ -40,7 +39,7 @@ class MaskFolder:
     mask_suffix: str
 
     def entries(self) -> Iterator[Entry]:
-        """Every mask, sorted by path."""
+        """Every mask with the place of its image, sorted by path."""
         for mask in sorted(self.masks.rglob(f"*{self.mask_suffix}")):
             stem = mask.name.removesuffix(self.mask_suffix)
             image = self.images / mask.parent.relative_to(self.masks) / f"{stem}{self.image_suffix}"
@@ -49,35 +48,38 @@ class MaskFolder:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a dataset module knows of its files, in the canonical label.
-
-    classes, palette: background first. table: pixel values of a mask to canonical ids. masks: where the split is a
-    folder and not a list. prepare: the command that makes the masks, where they are not official files.
-    """
+    """The files and classes of one official split, in the canonical label."""
 
     classes: Sequence[str]
+    """Class names, background first."""
     palette: Sequence[Colour]
+    """Colours of the classes."""
     table: LabelTable
+    """From the pixel values of a mask to canonical ids."""
     entries: Sequence[Entry]
     masks: MaskFolder | None = None
+    """Where the split is a folder and not a list."""
     prepare: str | None = None
+    """The command that makes the masks where they are not official files."""
 
 
 class FolderDataset(Dataset):
-    """Images and masks on disk.
+    """Images and masks on disk. A subclass states ``official_counts`` and ``layout``."""
 
-    data_root: by default ``data/<name>``. background: True keeps class 0, "background"; False ignores its pixels and
-    lowers all ids by one. captions: path of a file that ``read_captions`` reads. The split ``calibration`` is
-    ``calibration_images`` images evenly spaced over the sorted train list.
-    """
+    official_counts: ClassVar[Counts]
+    """Number of images of every official split: several where official sources differ, none where any is right."""
+    subfolder: ClassVar[str] = ""
+    """Folder below ``data_root`` that holds everything."""
+    fails_at_duplicate_ids = True
 
-    official: ClassVar[Counts]
-    """Number of images of every official split; several where official sources differ."""
-    below: ClassVar[str] = ""
-    """Folder below ``data_root`` in which everything lies."""
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        official = getattr(cls, "official_counts", {})
+        cls.splits = (*official, CALIBRATION) if "train" in official else tuple(official)
 
     def __init__(
         self,
+        *,
         name: str,
         split: str,
         background: bool,
@@ -85,47 +87,59 @@ class FolderDataset(Dataset):
         calibration_images: int = 100,
         captions: str | None = None,
     ) -> None:
-        self.name = name
-        self.split = split
-        self.root = Path(data_root or f"data/{name}").expanduser() / self.below
-        known = (*self.official, CALIBRATION)
-        if split not in known:
-            raise unknown_split(name, split, known)
-        layout = self._layout("train" if split == CALIBRATION else split)
+        """Find the files of the split; none is read yet.
+
+        Args:
+            name: Name of the config.
+            split: An official split, or ``calibration``: images evenly spaced over the sorted train list.
+            background: True keeps class 0, "background". False ignores its pixels and lowers all ids by one.
+            data_root: Folder of the unpacked dataset, by default ``data/<name>``.
+            calibration_images: Number of images in the split ``calibration``.
+            captions: Path of a caption file.
+
+        Raises:
+            UserError: The split is unknown, or a folder or list is missing.
+        """
+        super().__init__(name=name, split=split)
+        self.data_root = Path(data_root or f"data/{name}").expanduser()
+        self.root = self.data_root / self.subfolder
+        calibrates = split == CALIBRATION
+        layout = self.layout("train" if calibrates else split)
         first = 0 if background else 1
         self.background = 0 if background else None
         self.classes = tuple(layout.classes[first:])
         self.palette = tuple(layout.palette[first:])
         self.table = layout.table if background else layout.table.without_background()
-        self.entries = tuple(layout.entries)
+        self.entries = evenly_spaced(layout.entries, calibration_images) if calibrates else tuple(layout.entries)
+        self.expected_images = (calibration_images,) if calibrates else self.official_counts[split]
+        self._masks = None if calibrates else layout.masks
         self._prepare = layout.prepare
-        self.expected_images = (calibration_images,) if split == CALIBRATION else self.official[split]
-        self._masks = layout.masks if split != CALIBRATION else None
-        if split == CALIBRATION:
-            self.entries = evenly_spaced(self.entries, calibration_images)
         if not self.entries:
             raise UserError(f"{name} {split} has no image", DOCUMENTATION)
-        self._repeated = _repeated(self.ids)
-        found = {} if captions is None else read_captions(Path(captions).expanduser())
-        self._captions = {id: found[id] for id in self.ids if id in found}
+        self._duplicates = _duplicate_indices(self.ids)
+        self._captions = {} if captions is None else captions_of(self.ids, captions)
 
     @abstractmethod
-    def _layout(self, split: str) -> Layout:
-        """The files of an official split. Raises UserError naming what is missing."""
+    def layout(self, split: str) -> Layout:
+        """The files of an official split. Raises UserError for what is missing."""
+
+    def require(self, path: str, hint: str) -> Path:
+        """``path`` below ``root``. Raises UserError where it is missing."""
+        return require(self.data_root, str(Path(self.subfolder, path)), hint)
 
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(entry.id for entry in self.entries)
 
     @property
-    def choices(self) -> dict[str, Any]:
+    def identity_options(self) -> dict[str, Any]:
         return {"background": self.background is not None, "captions": captions_digest(self._captions)}
 
     def caption_of(self, id: str) -> str | None:
         return self._captions.get(id)
 
     @property
-    def orphans(self) -> tuple[Entry, ...]:
+    def masks_without_image(self) -> tuple[Entry, ...]:
         """Masks in the split's folder whose image is not there."""
         if self._masks is None:
             return ()
@@ -133,18 +147,18 @@ class FolderDataset(Dataset):
         return tuple(entry for entry in self._masks.entries() if entry.image not in images)
 
     @property
-    def repeats(self) -> dict[int, FileError]:
-        """By index: what to say of an entry whose id came before."""
-        return {index: self._repeat(index) for index in self._repeated}
+    def duplicate_ids(self) -> dict[int, FileError]:
+        """The error of every entry whose id came before, by index."""
+        return {index: self._duplicate(index) for index in self._duplicates}
 
-    def _repeat(self, index: int) -> FileError:
-        what = f"{self.name} {self.split} lists {self.entries[index].id} twice"
-        return FileError("duplicate id", what, "list it once")
+    def _duplicate(self, index: int) -> FileError:
+        problem = f"{self.name} {self.split} lists {self.entries[index].id} twice"
+        return FileError("duplicate id", problem, "list it once")
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]
-        if index in self._repeated:
-            raise self._repeat(index)
+        if index in self._duplicates:
+            raise self._duplicate(index)
         image = read_image(entry.image)
         try:
             label = read_ids(entry.label, image.size, self.table)
@@ -157,11 +171,11 @@ class FolderDataset(Dataset):
         return Sample(entry.id, image, label, self.caption_of(entry.id), self.present_of(entry))
 
     def present_of(self, entry: Entry) -> tuple[int, ...] | None:
-        """Classes that annotations beside the mask name; None where there are none."""
+        """The classes that annotations beside the mask name; None where there are none."""
         return None
 
 
-def _repeated(ids: Sequence[str]) -> frozenset[int]:
+def _duplicate_indices(ids: Sequence[str]) -> frozenset[int]:
     """Indices at which an id comes for the second time or later."""
     first: dict[str, int] = {}
     return frozenset(index for index, id in enumerate(ids) if first.setdefault(id, index) != index)
@@ -174,17 +188,16 @@ def evenly_spaced(entries: Sequence[Entry], count: int) -> tuple[Entry, ...]:
     return tuple(ordered[index * len(ordered) // count] for index in range(count))
 
 
-def need(path: Path, hint: str) -> None:
-    """Raises UserError with ``hint`` where there is no ``path``."""
-    if not path.exists():
-        raise UserError(f"there is no {path}", f"{hint}; {DOCUMENTATION}")
-
-
-def need_list(path: Path, hint: str) -> None:
-    """A list file that exists and lists something."""
-    need(path, hint)
-    if not path.read_text().strip():
-        raise UserError(f"{path} lists no image", "replace the file from the original dataset")
+def require(root: Path, path: str, hint: str) -> Path:
+    """``root / path``. Raises UserError where it is missing, with the right root where that is given too deep."""
+    if (root / path).exists():
+        return root / path
+    names, below = root.absolute().parts, Path(path).parts
+    for depth in range(1, len(below)):
+        outer = Path(*names[:-depth])
+        if names[-depth:] == below[:depth] and (outer / path).exists():
+            raise UserError(f"{root} lies inside the folder of the dataset", f"use --data-root {outer}")
+    raise UserError(f"there is no {root / path}", f"{hint}; {DOCUMENTATION}")
 
 
 def mmseg_metainfo(dataset_class: str) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
@@ -203,7 +216,13 @@ def mmseg_entries(
 ) -> list[Entry]:
     """The files that one of mmsegmentation's dataset classes lists, in its order.
 
-    suffixes: ``img_suffix`` and ``seg_map_suffix`` where they differ from the class's own.
+    Args:
+        dataset_class: Name of the class.
+        root: Folder below which the other paths lie.
+        images: Folder of the images.
+        labels: Folder of the masks.
+        list_file: List of the images; without it, all images of the folder.
+        suffixes: ``img_suffix`` and ``seg_map_suffix`` where they differ from the class's own.
     """
     source = getattr(import_mmseg("datasets"), dataset_class)(
         data_root=str(root),
@@ -213,10 +232,16 @@ def mmseg_entries(
         lazy_init=True,
         **suffixes,
     )
-    found = [(Path(entry["img_path"]), Path(entry["seg_map_path"])) for entry in source.load_data_list()]
-    # A blank line of a list names no image.
-    return [Entry(image.stem, image, label) for image, label in found if image.name != source.img_suffix]
+    if list_file:
+        paths = [
+            (root / images / f"{name}{source.img_suffix}", root / labels / f"{name}{source.seg_map_suffix}")
+            for name in read_list(root / list_file)
+        ]
+    else:
+        paths = [(Path(entry["img_path"]), Path(entry["seg_map_path"])) for entry in source.load_data_list()]
+    return [Entry(image.stem, image, label) for image, label in paths]
 
 
 def prepare_command(name: str, root: Path) -> str:
+    """The command that makes the masks of a dataset."""
     return f"segscale data prepare {name} --data-root {root}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segscale.errors import UserError
+from segscale.prompt import BACKGROUND
 from segscale.registry import DATASETS
 
-from .dataset import Dataset, Sample, captions_digest, unknown_split
+from .dataset import CALIBRATION, Dataset, Sample, captions_digest
 from .labels import Colour, LabelTable
-from .prompts.published import read_captions
+from .prompts.caption_file import captions_of
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -33,21 +33,22 @@ GROUNDS = ("grass", "sand", "water", "night")
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene.
-
-    image: uint8 ``(64, 64, 3)`` RGB; mask: uint8 ``(64, 64)``, 0 = background, ``i`` = ``OBJECTS[i - 1]``;
-    objects: names in drawing order, those that a later object covers left out; ground: one of ``GROUNDS``;
-    words: all objects and the ground, shuffled; caption: the words, such as ``"grass, a star, a ring"``.
-    """
+    """One generated picture and everything it shows."""
 
     image: NDArray[np.uint8]
+    """RGB, ``(64, 64, 3)``."""
     mask: NDArray[np.uint8]
+    """Class ids, ``(64, 64)``: 0 = background, ``i`` = ``OBJECTS[i - 1]``."""
     objects: tuple[str, ...]
+    """Names in drawing order, without those that a later object covers."""
     ground: str
+    """One of ``GROUNDS``."""
     words: tuple[str, ...]
+    """All objects and the ground, shuffled."""
 
     @property
     def caption(self) -> str:
+        """The words, such as ``"grass, a star, a ring"``."""
         return caption_of(self.words)
 
 
@@ -89,7 +90,7 @@ SHAPES: dict[str, Callable[[Array, Array], Mask]] = {
 }
 OBJECTS = tuple(SHAPES)
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLOURS: dict[str, Colour] = {
     "gem": (40, 215, 230),
     "ball": (215, 35, 35),
     "leaf": (150, 235, 40),
@@ -189,19 +190,15 @@ def make_scene(seed: int, split: str, index: int) -> Scene:
     return Scene(image, mask, objects, ground, shuffled)
 
 
-SPLITS = ("train", "calibration", "val")
-
-
 @DATASETS.register_module()
 class PocketScenes(Dataset):
-    """Scenes as a dataset; the trained twins saw only the split ``train``.
+    """Scenes as a dataset; the trained twins saw only the split ``train``."""
 
-    split: any of train, calibration, val. size: number of scenes. seed: of the scenes, 0 for the shipped twins.
-    background: whether grounds are a class or ignored. captions: path of a file whose captions replace the scenes' own.
-    """
+    splits = ("train", CALIBRATION, "val")
 
     def __init__(
         self,
+        *,
         name: str,
         split: str,
         size: int,
@@ -210,20 +207,31 @@ class PocketScenes(Dataset):
         data_root: str | None = None,
         captions: str | None = None,
     ) -> None:
-        self.name = name
-        self.split = split
-        self.size = size
-        self.seed = seed
-        self.background = 0 if background else None
-        self.classes = ("background", *OBJECTS) if background else OBJECTS
-        self.palette: tuple[Colour, ...] = ((0, 0, 0), *COLOURS.values()) if background else tuple(COLOURS.values())
-        table = LabelTable.consecutive(len(OBJECTS) + 1)
-        self._table = table if background else table.without_background()
+        """Generate the split.
+
+        Args:
+            name: Name of the config.
+            split: Any of ``splits``.
+            size: Number of scenes.
+            seed: Seed of the scenes, 0 for the shipped twins.
+            background: True makes grounds a class, False ignores them.
+            data_root: Must be None, as no folder is read.
+            captions: Path of a file whose captions replace the scenes' own.
+
+        Raises:
+            UserError: The split is unknown, or a folder is named.
+        """
+        super().__init__(name=name, split=split)
         if data_root is not None:
             raise UserError(f"{name} is generated and reads no folder", "leave out --data-root")
-        if split not in SPLITS:
-            raise unknown_split(name, split, SPLITS)
-        self._captions = None if captions is None else read_captions(Path(captions).expanduser())
+        self.size = size
+        self.seed = seed
+        first, table = 0 if background else 1, LabelTable.consecutive(len(OBJECTS) + 1)
+        self.background = 0 if background else None
+        self.classes = (BACKGROUND, *OBJECTS)[first:]
+        self.palette = ((0, 0, 0), *COLOURS.values())[first:]
+        self._table = table if background else table.without_background()
+        self._captions = None if captions is None else captions_of(self.ids, captions)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -233,12 +241,9 @@ class PocketScenes(Dataset):
         return f"{self.split if self.seed == 0 else f'{self.split}-seed{self.seed}'}-{index:05d}"
 
     @property
-    def choices(self) -> dict[str, Any]:
-        chosen: dict[str, Any] = {"background": self.background is not None}
-        if self._captions is not None:
-            found = {id: self._captions[id] for id in self.ids if id in self._captions}
-            chosen["captions"] = captions_digest(found)
-        return chosen
+    def identity_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"background": self.background is not None}
+        return options if self._captions is None else options | {"captions": captions_digest(self._captions)}
 
     def __getitem__(self, index: int) -> Sample:
         scene, id = make_scene(self.seed, self.split, index), self._id(index)

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 from segscale.registry import DATASETS
 
-from .files import FileError, missing_file, names_in
-from .folder import Counts, Entry, FolderDataset, Layout, mmseg_entries, mmseg_metainfo, need, need_list
+from .files import FileError, check_regular, missing_file, names_in
+from .folder import Counts, Entry, FolderDataset, Layout, mmseg_entries, mmseg_metainfo
 from .labels import LabelTable
 
 UNPACK = "unpack VOC 2012 and name its folder with --data-root"
@@ -16,33 +16,33 @@ UNPACK = "unpack VOC 2012 and name its folder with --data-root"
 
 @DATASETS.register_module()
 class PascalVOC(FolderDataset):
-    """data_root: the folder that holds ``VOCdevkit``. Classes, palette and file lists are mmsegmentation's.
+    """The folder ``data_root`` holds ``VOCdevkit``. Classes, palette and file endings are mmsegmentation's."""
 
-    present_from: ``annotations`` reads ``Sample.present`` from the object names of ``Annotations/<id>.xml``.
-    """
+    official_counts: ClassVar[Counts] = {"train": (1464,), "val": (1449,), "trainval": (2913,)}
+    subfolder = "VOCdevkit/VOC2012"
 
-    official: ClassVar[Counts] = {"train": (1464,), "val": (1449,), "trainval": (2913,)}
-    below = "VOCdevkit/VOC2012"
+    def __init__(self, *, present_from: Literal["label", "annotations"] = "label", **arguments: Any) -> None:
+        """Find the files; further arguments are those of FolderDataset.
 
-    def __init__(self, present_from: Literal["label", "annotations"] = "label", **arguments: Any) -> None:
+        Args:
+            present_from: ``annotations`` reads ``Sample.present`` from the object names of ``Annotations/<id>.xml``.
+            arguments: Those of FolderDataset.
+        """
         self.present_from = present_from
         super().__init__(**arguments)
         if present_from == "annotations":
-            need(self.root / "Annotations", UNPACK)
+            self.require("Annotations", UNPACK)
 
     @property
-    def choices(self) -> dict[str, Any]:
-        return super().choices | {"present_from": self.present_from}
+    def identity_options(self) -> dict[str, Any]:
+        return super().identity_options | {"present_from": self.present_from}
 
-    def _layout(self, split: str) -> Layout:
-        lists = self.root / "ImageSets" / "Segmentation" / f"{split}.txt"
-        need_list(lists, UNPACK)
-        for folder in ("JPEGImages", "SegmentationClass"):
-            need(self.root / folder, UNPACK)
+    def layout(self, split: str) -> Layout:
+        list_file, images, masks = f"ImageSets/Segmentation/{split}.txt", "JPEGImages", "SegmentationClass"
+        for path in (list_file, images, masks):
+            self.require(path, UNPACK)
         classes, palette = mmseg_metainfo("PascalVOCDataset")
-        entries = mmseg_entries(
-            "PascalVOCDataset", self.root, "JPEGImages", "SegmentationClass", f"ImageSets/Segmentation/{split}.txt"
-        )
+        entries = mmseg_entries("PascalVOCDataset", self.root, images, masks, list_file)
         return Layout(classes, palette, LabelTable.consecutive(len(classes)), entries)
 
     def present_of(self, entry: Entry) -> tuple[int, ...] | None:
@@ -50,6 +50,7 @@ class PascalVOC(FolderDataset):
             return None
         path = self.root / "Annotations" / f"{entry.id}.xml"
         try:
+            check_regular(path)
             names = {name.text for name in ElementTree.parse(path).iterfind("object/name")}
         except FileNotFoundError as error:
             raise missing_file(path, names_in(path.parent)) from error

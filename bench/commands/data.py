@@ -61,11 +61,11 @@ def data_check(arguments: argparse.Namespace) -> None:
 
     chosen = {"data_root": arguments.data_root, "split": arguments.split}
     dataset = build("dataset", arguments.dataset, **{key: value for key, value in chosen.items() if value is not None})
-    report = check(dataset, arguments.workers)
+    report = check(dataset, arguments.workers, arguments.subset)
     for finding in report.findings:
         print(f"{finding.kind:16} {finding.what}")
     if not report.good:
-        raise UserError(report.summary, "docs/datasets.md says where the files come from")
+        raise UserError(report.summary, report.hint)
     print(report.summary)
 
 
@@ -78,7 +78,6 @@ def data_prepare(arguments: argparse.Namespace) -> None:
         print(fault)
     for folder in prepared.folders:
         print_written(folder)
-    counts = f"{arguments.dataset}: {prepared.made} files made, {prepared.kept} were there"
     if prepared.faults:
-        raise UserError(f"{counts}, {len(prepared.faults)} failed", "replace what is named above and run it again")
-    print(counts if prepared.folders else f"{arguments.dataset} reads its official files; nothing is prepared")
+        raise UserError(prepared.summary, "replace what is named above and run it again")
+    print(prepared.summary)

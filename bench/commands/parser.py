@@ -221,6 +221,8 @@ def build_parser() -> argparse.ArgumentParser:
     check = tasks.add_parser("check", help="read every image and mask of a split and name all that is wrong")
     _add_data(check)
     check.add_argument("--split", help="split of the dataset, instead of the config's")
+    subset = "the folder holds a part of the official split on purpose: its number of images is not compared"
+    check.add_argument("--subset", action="store_true", help=subset)
     check.set_defaults(run=data_commands.data_check)
     prepare = tasks.add_parser("prepare", help="make masks from the official annotation; originals stay as they are")
     _add_data(prepare)

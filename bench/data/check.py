@@ -1,4 +1,4 @@
-"""Checks every file of a dataset's split in one pass and says what is wrong with each."""
+"""Reads every file of a dataset's split in one pass and says what is wrong with each."""
 
 from __future__ import annotations
 
@@ -12,88 +12,114 @@ from tqdm import tqdm
 
 from segscale.errors import UserError
 
-from ...datasets.dataset import Dataset
+from ...datasets.dataset import Dataset, check_dataset
 from ...datasets.files import FileError, missing_file, names_in, read_ids, read_image
 from ...datasets.folder import Entry, FolderDataset
 from ...datasets.labels import LabelTable
-from .parallel import in_processes
+from .parallel import map_in_processes
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong. id: of the image; kind: such as ``missing mask``; what: a line that names the file."""
+    """One thing that is wrong with an image or its mask."""
 
     id: str
     kind: str
+    """Such as ``missing mask``."""
     what: str
+    """A line that names the file."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found. expected: how many images the official split has, empty where nothing is official."""
+    """The result of a check."""
 
     title: str
     images: int
     expected: tuple[int, ...]
+    """How many images the official split has; empty where nothing is official or a subset is meant."""
     findings: tuple[Finding, ...]
 
     @property
+    def complete(self) -> bool:
+        """True where no image of the official split is lacking."""
+        return not self.expected or self.images in self.expected
+
+    @property
     def good(self) -> bool:
-        return not self.findings and (not self.expected or self.images in self.expected)
+        """True where nothing is wrong or lacking."""
+        return not self.findings and self.complete
 
     @property
     def summary(self) -> str:
-        count = f"{self.title}: {self.images} images"
+        """Number of images and of faults by kind, as one line."""
+        images = f"{self.title}: {self.images} images"
         if self.expected:
-            agrees = "as many as the" if self.images in self.expected else "but not the"
-            count += f", {agrees} {' or '.join(map(str, self.expected))} of the official split"
+            agrees = "as many as the" if self.complete else "but not the"
+            images += f", {agrees} {' or '.join(map(str, self.expected))} of the official split"
         kinds = Counter(finding.kind for finding in self.findings)
-        listed = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
-        return f"{count}; faults: {len(self.findings)}{f' ({listed})' if listed else ''}"
+        numbers = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+        return f"{images}; faults: {len(self.findings)}{f' ({numbers})' if numbers else ''}"
+
+    @property
+    def hint(self) -> str:
+        """What to do where the report is not good."""
+        official = "docs/datasets.md says where the files come from"
+        return official if self.findings else f"{official}; for a part of the split on purpose: --subset"
 
 
 @dataclass(frozen=True)
-class _Present:
-    """An entry of which at least one file is there; the others are None."""
+class _Files:
+    """The files of an entry that are there; the others are None."""
 
     id: str
     image: Path | None
     label: Path | None
 
 
-def check(dataset: Dataset, workers: int) -> Report:
-    """Reads everything. The report does not depend on the number of workers."""
+def check(dataset: Dataset, workers: int, subset: bool = False) -> Report:
+    """Read everything. The report does not depend on the number of workers.
+
+    Args:
+        dataset: The split to check.
+        workers: Number of processes.
+        subset: True where fewer images than the official split has are meant.
+
+    Raises:
+        UserError: The dataset contradicts itself.
+    """
+    check_dataset(dataset)
     title = f"{dataset.name} {dataset.split}"
     if isinstance(dataset, FolderDataset):
-        return Report(title, len(dataset), dataset.expected_images, tuple(_check_folder(dataset, workers, title)))
+        expected = () if subset else dataset.expected_images
+        return Report(title, len(dataset), expected, tuple(_check_folder(dataset, workers, title)))
     return Report(title, len(dataset), (), tuple(_check_samples(dataset, title)))
 
 
 def _check_folder(dataset: FolderDataset, workers: int, title: str) -> Iterator[Finding]:
-    entries = [*dataset.entries, *dataset.orphans]
-    repeats = dataset.repeats
-    found: list[list[Finding]] = []
-    present: list[_Present] = []
+    duplicates = dataset.duplicate_ids
+    missing: list[list[Finding]] = []
+    present: list[_Files] = []
     names: dict[Path, frozenset[str]] = {}
-    for index, entry in enumerate(entries):
-        if index in repeats:
-            found.append([_finding(entry.id, "list", repeats[index])])
-            present.append(_Present(entry.id, None, None))
+    for index, entry in enumerate([*dataset.entries, *dataset.masks_without_image]):
+        if index in duplicates:
+            missing.append([_finding(entry.id, "list", duplicates[index])])
+            present.append(_Files(entry.id, None, None))
             continue
         for folder in {entry.image.parent, entry.label.parent} - names.keys():
             names[folder] = names_in(folder)
-        lost = _missing(entry, names)
-        found.append([_finding(entry.id, part, error) for part, error in lost.items()])
-        image = None if "image" in lost else entry.image
-        present.append(_Present(entry.id, image, None if "mask" in lost else entry.label))
-    damage = in_processes(partial(_damage, table=dataset.table), present, workers, f"checking {title}")
-    for missing, damaged in zip(found, damage, strict=True):
-        yield from missing
+        errors = _missing(entry, names)
+        missing.append([_finding(entry.id, part, error) for part, error in errors.items()])
+        image = None if "image" in errors else entry.image
+        present.append(_Files(entry.id, image, None if "mask" in errors else entry.label))
+    damage = map_in_processes(partial(_damage, table=dataset.table), present, workers, f"checking {title}")
+    for absent, damaged in zip(missing, damage, strict=True):
+        yield from absent
         yield from damaged
 
 
 def _missing(entry: Entry, names: dict[Path, frozenset[str]]) -> dict[str, FileError]:
-    """By part: files that are not there under their very name, also where the file system ignores case."""
+    """Files that are not there under their very name, also where the file system ignores case, by part."""
     parts = {"image": entry.image, "mask": entry.label}
     return {
         part: missing_file(path, names[path.parent])
@@ -102,20 +128,20 @@ def _missing(entry: Entry, names: dict[Path, frozenset[str]]) -> dict[str, FileE
     }
 
 
-def _damage(present: _Present, table: LabelTable) -> list[Finding]:
+def _damage(files: _Files, table: LabelTable) -> list[Finding]:
     """What is wrong with the files that are there."""
     findings: list[Finding] = []
     size = None
-    if present.image is not None:
+    if files.image is not None:
         try:
-            size = read_image(present.image).size
+            size = read_image(files.image).size
         except FileError as error:
-            findings.append(_finding(present.id, "image", error))
-    if present.label is not None:
+            findings.append(_finding(files.id, "image", error))
+    if files.label is not None:
         try:
-            read_ids(present.label, size, table)
+            read_ids(files.label, size, table)
         except FileError as error:
-            findings.append(_finding(present.id, "mask", error))
+            findings.append(_finding(files.id, "mask", error))
     return findings
 
 

@@ -11,38 +11,58 @@ from segscale.registry import DATASETS, load_config
 from ...datasets.dataset import Dataset
 from ...datasets.files import FileError
 from ...datasets.prepare import Derivation
-from .parallel import in_processes
+from .parallel import map_in_processes
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """folders: where files were made or are; made, kept: number of files; faults: a line per unusable source."""
+    """What a preparation made."""
 
+    dataset_name: str
     folders: tuple[Path, ...]
+    """Folders in which files were made now."""
     made: int
+    """Number of files made now."""
     kept: int
+    """Number of files that were there already."""
     faults: tuple[str, ...]
+    """A line for every unusable source."""
+
+    @property
+    def summary(self) -> str:
+        """The number of files, as one line."""
+        if not self.made + self.kept + len(self.faults):
+            return f"{self.dataset_name} reads its official files; nothing is prepared"
+        failed = f", {len(self.faults)} failed" if self.faults else ""
+        return f"{self.dataset_name}: {self.made} files made, {self.kept} were there{failed}"
 
 
-def prepare(name: str, data_root: str | None, workers: int) -> Prepared:
-    """Makes what is not there yet. Raises UserError where the official annotation is missing."""
-    config = load_config("dataset", name, imports=True)
-    root = Path(data_root or config.get("data_root") or f"data/{name}").expanduser()
+def prepare(dataset_name: str, data_root: str | None, workers: int) -> Prepared:
+    """Make the files that are not there yet. Raises UserError where the official annotation is missing."""
+    config = load_config("dataset", dataset_name, imports=True)
+    root = Path(data_root or config.get("data_root") or f"data/{dataset_name}").expanduser()
     dataset_class: type[Dataset] | None = DATASETS.get(config["type"])
-    files = [] if dataset_class is None else list(dataset_class.derivations(root))
-    todo = [one for one in files if not one.target.exists()]
-    faults = [fault for fault in in_processes(_make, todo, workers, f"preparing {name}") if fault is not None]
-    folders = tuple(sorted({one.target.parent for one in files}))
-    for leftover in (path for folder in folders for path in folder.glob(".*.tmp")):
-        leftover.unlink(missing_ok=True)
-    return Prepared(folders, len(todo) - len(faults), len(files) - len(todo), tuple(faults))
+    derivations = [] if dataset_class is None else list(dataset_class.derivations(root))
+    pending = [derivation for derivation in derivations if not derivation.target.exists()]
+    outcomes = [*map_in_processes(_make, pending, workers, f"preparing {dataset_name}")]
+    faults = tuple(fault for fault in outcomes if fault is not None)
+    made = [derivation for derivation, fault in zip(pending, outcomes, strict=True) if fault is None]
+    _remove_leftovers({derivation.target.parent for derivation in derivations})
+    folders = tuple(sorted({derivation.target.parent for derivation in made}))
+    return Prepared(dataset_name, folders, len(made), len(derivations) - len(pending), faults)
 
 
-def _make(one: Derivation) -> str | None:
+def _make(derivation: Derivation) -> str | None:
     """None, or what is wrong with the source."""
     try:
-        with explained_writes(one.target.parent, "--data-root"):
-            one.make()
+        with explained_writes(derivation.target.parent, "--data-root"):
+            derivation.make()
     except FileError as error:
         return error.problem
     return None
+
+
+def _remove_leftovers(folders: set[Path]) -> None:
+    """Remove the temporary files of killed processes."""
+    for path in (path for folder in folders for path in folder.glob(".*.tmp")):
+        path.unlink(missing_ok=True)

@@ -5,54 +5,14 @@ The described reading of the same captions is ``prompts.described_prompt``.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from segscale.errors import UserError
 from segscale.prompt import BACKGROUND, Prompt, Span, Word
 
 PIECE = re.compile(r"\([^)]*\)|[^,]+")
 PARENTHESES = str.maketrans("", "", "()")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-
-
-def image_key(name: str) -> str:
-    """An image's name without the ending of an image file."""
-    path = Path(name)
-    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
-
-
-def _caption_of(entry: Any) -> str | None:
-    text = entry.get("caption") if isinstance(entry, dict) else entry
-    return text if isinstance(text, str) else None
-
-
-def read_captions(path: Path) -> dict[str, str]:
-    """Captions by ``image_key``, from JSON ``{image file: {"caption": text}}`` or ``{image: text}``.
-
-    Raises UserError for a file that is missing, damaged or of another form.
-    """
-    remedy = "write one with: segscale caption"
-    try:
-        entries = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the captions {path} ({error.strerror})", remedy) from error
-    except ValueError as error:
-        raise UserError(f"the captions {path} are damaged ({error})", remedy) from error
-    if not isinstance(entries, dict):
-        raise UserError(f"the captions {path} are not a JSON object of images", remedy)
-    captions: dict[str, str] = {}
-    for image, entry in entries.items():
-        text, key = _caption_of(entry), image_key(image)
-        if text is None:
-            raise UserError(f"{path} has no caption text for {image!r}", remedy)
-        if captions.setdefault(key, text) != text:
-            raise UserError(f"{path} has two captions for {key!r}", "leave one of them")
-    return captions
 
 
 @dataclass(frozen=True)

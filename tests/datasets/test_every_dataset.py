@@ -42,7 +42,7 @@ def test_the_documentation_has_a_row_with_the_counts(name: str) -> None:
     (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
     if name in WITH_BACKGROUND:
         found = folder_class(name)
-        assert all(f"{split} {counts[0]}" in row for split, counts in found.official.items())
+        assert all(f"{split} {counts[0]}" in row for split, counts in found.official_counts.items())
         assert ("and background" in row) is WITH_BACKGROUND[name]
 
 
@@ -64,7 +64,7 @@ def test_missing_data_is_one_line_that_names_the_path_and_what_to_do(
 
 @pytest.mark.parametrize("name", config_files("dataset"))
 def test_every_official_split_and_the_calibration_split_are_known(name: str, tmp_path: Path) -> None:
-    known = [*folder_class(name).official, "calibration"]
+    known = [*folder_class(name).official_counts, "calibration"]
     assert {"train", "val"} < set(known)
     for split in known:
         with pytest.raises(UserError, match="there is no"):

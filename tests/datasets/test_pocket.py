@@ -59,4 +59,4 @@ def test_captions_of_a_file_replace_the_own_ones_and_are_told(tmp_path: Path) ->
     assert (told.caption_of(first), told.caption_of(second)) == ("a gem", None)
     (tmp_path / "captions.json").write_text(json.dumps({first: "a cone", "other": "a ball"}))
     changed = build("dataset", "pocket", captions=str(tmp_path / "captions.json"))
-    assert len({str(one.choices) for one in (plain, told, changed)}) == 3
+    assert len({str(one.identity_options) for one in (plain, told, changed)}) == 3

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from segscale.backbones.text.tokens import stream_tokens
 from segscale.datasets.names import Names, class_names
+from segscale.datasets.prompts.caption_file import read_captions
 from segscale.datasets.prompts.described import described_prompt
-from segscale.datasets.prompts.published import published_prompt, read_captions
+from segscale.datasets.prompts.published import published_prompt
 from transformers import AutoTokenizer
 
 from segscale.prompt import Prompt

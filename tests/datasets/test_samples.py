@@ -259,16 +259,17 @@ def test_captions_are_read_by_image_and_belong_to_the_choices(voc_mini: Path, tm
     plain = build("dataset", "voc", data_root=str(voc_mini))
     path = tmp_path / "captions.json"
     path.write_text(json.dumps({f"{plain.ids[1]}.jpg": {"caption": "a cat on a sofa"}, "elsewhere": "a dog"}))
-    told = build("dataset", "voc", data_root=str(voc_mini), captions=str(path))
+    options = {"data_root": str(voc_mini), "captions": str(path)}
+    told = build("dataset", "voc", **options)
     assert [sample.caption for sample in told] == [None, "a cat on a sofa", None, None]
     assert told.caption_of(told.ids[1]) == "a cat on a sofa"
     assert [sample.caption for sample in plain] == [None] * 4
-    assert plain.choices == {"background": True, "captions": None, "present_from": "label"}
-    assert told.choices["captions"] is not None
+    assert plain.identity_options == {"background": True, "captions": None, "present_from": "label"}
+    assert told.identity_options["captions"] is not None
     path.write_text(json.dumps({plain.ids[1]: "a cat on a sofa", "elsewhere": "a cow"}))
-    assert build("dataset", "voc", data_root=str(voc_mini), captions=str(path)).choices == told.choices
+    assert build("dataset", "voc", **options).identity_options == told.identity_options
     path.write_text(json.dumps({plain.ids[1]: "a cat"}))
-    assert build("dataset", "voc", data_root=str(voc_mini), captions=str(path)).choices != told.choices
+    assert build("dataset", "voc", **options).identity_options != told.identity_options
 
 
 XML = "<annotation><object><name>dog</name><part><name>head</name></part></object>{}</annotation>"
