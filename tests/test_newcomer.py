@@ -108,11 +108,11 @@ def test_the_examples_of_the_documentation_work(tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    for folder in ("images", "masks"):
+    for folder in ("images/val", "masks/val"):
         (tmp_path / "data" / folder).mkdir(parents=True)
     for index in range(2):
-        Image.new("RGB", (40, 30), "green").save(tmp_path / f"data/images/{index}.jpg")
-        Image.fromarray(np.eye(30, 40, dtype=np.uint8)).save(tmp_path / f"data/masks/{index}.png")
+        Image.new("RGB", (40, 30), "green").save(tmp_path / f"data/images/val/{index}.jpg")
+        Image.fromarray(np.eye(30, 40, dtype=np.uint8)).save(tmp_path / f"data/masks/val/{index}.png")
     environment = os.environ | {"SEGSCALE_CONFIGS": str(tmp_path / "configs"), "PYTHONPATH": str(tmp_path)}
     names = ["--backbone", "pocket-sd3", "--method", "one-site", "--dataset", "ten"]
     arguments = [*names, "--data-root", str(tmp_path / "data"), "--results", str(tmp_path / "results")]

@@ -10,12 +10,12 @@ from segscale.prompt import BACKGROUND, Location, Prompt, Span, Word
 
 from .noun_matching import Match, Matcher
 
-# What parts a caption into phrases: punctuation, and the little words between nouns.
+# Words between nouns; with punctuation they part a caption into phrases.
 BETWEEN = (
     r"and|or|on|in|at|of|by|with|without|under|over|above|below|behind|beside|between|near|against|inside|outside|"
     r"around|along|across|from|next to|in front of"
 )
-# What may come before a noun and says nothing of it.
+# Words before a noun that say nothing about it.
 BEFORE = r"and|an?|the|some|several|many|few|\d+|one|two|three|four|five|six|seven|eight|nine|ten"
 LITTLE = re.compile(rf"(?<![\w-])(?:{BETWEEN})(?![\w-])", re.IGNORECASE)
 LEADING = re.compile(rf"\s*(?:(?:{BEFORE})\s+)*", re.IGNORECASE)
@@ -24,9 +24,9 @@ SEGMENT = re.compile(r"\((?P<group>[^()]*)\)|[^()]+")
 OUTSIDE = " \t\r\n,;."
 
 
-def class_prompt(names: Sequence[str], background: Sequence[str] = (), separator: str = ", ") -> Prompt:
-    """All names, then the background words, joined."""
-    return _listed(names, background, separator, "span")
+def class_prompt(names: Sequence[str], background: Sequence[str] = ()) -> Prompt:
+    """All names, then the background words, joined by commas."""
+    return _listed(names, background, ", ", "span")
 
 
 def names_prompt(names: Sequence[str], location: Location = "counted") -> Prompt:
@@ -47,16 +47,15 @@ def _listed(names: Sequence[str], background: Sequence[str], separator: str, loc
 
 
 def _segments(caption: str) -> tuple[str, list[Span]]:
-    """The caption with commas for parentheses, and the spans of what the innermost ones held."""
+    """The caption with commas for parentheses, and the spans of the groups that the innermost ones held."""
     text = ""
     groups: list[Span] = []
     for match in SEGMENT.finditer(caption):
-        said = (match["group"] or match[0]).strip(OUTSIDE + "()")
-        if said:
-            text += ", " if text else ""
+        segment = (match["group"] or match[0]).strip(OUTSIDE + "()")
+        if segment:
+            text, span = _appended(text, segment)
             if match["group"]:
-                groups.append((len(text), len(text) + len(said)))
-            text += said
+                groups.append(span)
     return text, groups
 
 
@@ -67,14 +66,14 @@ def _phrases(text: str, names: Sequence[Sequence[str]]) -> list[Span]:
     cuts = re.compile(rf"(?P<whole>(?<![\w-])(?:{whole})(?![\w-]))|{PUNCTUATION}|{LITTLE.pattern}", re.IGNORECASE)
     ends = [match.span() for match in cuts.finditer(text) if not match["whole"]]
     starts = [0, *(end for _, end in ends)]
-    found: list[Span] = []
+    phrases: list[Span] = []
     for first, last in zip(starts, [*(start for start, _ in ends), len(text)], strict=True):
         lead = LEADING.match(text, first, last)
         start = lead.end() if lead else first
-        said = text[start:last].rstrip()
-        if said:
-            found.append((start, start + len(said)))
-    return found
+        phrase = text[start:last].rstrip()
+        if phrase:
+            phrases.append((start, start + len(phrase)))
+    return phrases
 
 
 def _assigned(text: str, phrases: Sequence[Span], groups: Sequence[Span], matcher: Matcher) -> list[int | None]:
@@ -102,14 +101,18 @@ def _within(span: Span, group: Span) -> bool:
 def described_prompt(
     caption: str, names: Sequence[Sequence[str]], present: Sequence[int], add_background: bool, add_missing: bool
 ) -> tuple[Prompt, tuple[int, ...]]:
-    """A caption as GoCA's paper describes its use, and the class ids of ``Prompt.classes``.
-
-    names: synonyms of every class id. present: the classes that take part, in the order wanted; those that the caption
-    does not name are left out unless ``add_missing`` appends them. add_background: append the word "background".
+    """The prompt that GoCA's paper describes, and the class ids of ``Prompt.classes``.
 
     Phrases are matched to classes in singular or plural, by synonyms, and by the noun that ends them ("blue sky").
     Members of a parenthesised group that name different classes are words of their own; otherwise the group is one
     word. Phrases of no class are background words. Every word is known by its own spans, and none is lost.
+
+    Args:
+        caption: The caption of an image.
+        names: Synonyms of every class id.
+        present: The classes that take part, in the order of the result.
+        add_background: Append the word "background".
+        add_missing: Append the classes that the caption does not name; otherwise they are left out.
     """
     text, groups = _segments(caption)
     phrases = _phrases(text, names)
@@ -129,10 +132,10 @@ def described_prompt(
         if index not in spans:
             text, span = _appended(text, names[index][0])
             spans[index] = [span]
-    said = tuple(index for index in dict.fromkeys(present) if index in spans)
-    words = tuple(Word(names[index][0], tuple(spans[index])) for index in said)
-    rest = tuple(Word(phrase, tuple(found)) for phrase, found in background.items())
-    return Prompt(text, words, rest), said
+    named = tuple(index for index in dict.fromkeys(present) if index in spans)
+    words = tuple(Word(names[index][0], tuple(spans[index])) for index in named)
+    others = tuple(Word(phrase, tuple(phrase_spans)) for phrase, phrase_spans in background.items())
+    return Prompt(text, words, others), named
 
 
 def _appended(text: str, word: str) -> tuple[str, Span]:

@@ -1,4 +1,4 @@
-"""Which class a noun phrase names: synonyms, singular and plural, words run together, head nouns."""
+"""Finds the class that a noun phrase names: synonyms, singular and plural, words run together, head nouns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _joined(text: str) -> str:
 
 
 def _plurals(noun: str) -> Iterator[str]:
-    """What may be the plural of ``noun``; forms that do not exist match nothing."""
+    """Possible plurals of ``noun``; forms that do not exist match nothing."""
     yield f"{noun}s"
     if SIBILANT_OR_O.search(noun):
         yield f"{noun}es"
@@ -33,14 +33,15 @@ def _plurals(noun: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Match:
-    """index: the class. whole: the phrase is a name of it, not a longer phrase that ends with one."""
+    """The class of a phrase."""
 
     index: int
     whole: bool
+    """True where the phrase is a name of the class, False where a longer phrase ends with one."""
 
 
 class Matcher:
-    """Finds the class of a phrase among ``names`` (per class id); only classes in ``present`` are found.
+    """Finds the class of a phrase; only classes in ``present`` are found.
 
     The longest end of the phrase that names a class decides, so "hot dog" is no dog where it is a class itself. Of
     several classes with the name the first that is present counts, and a name as it is written comes before its plural
@@ -48,16 +49,17 @@ class Matcher:
     """
 
     def __init__(self, names: Sequence[Sequence[str]], present: Sequence[int]) -> None:
+        """``names`` are the synonyms of every class id."""
         self._present = frozenset(present)
         self._written: dict[str, list[int]] = {}
         self._joined: dict[str, list[int]] = {}
         self._plural: dict[str, list[int]] = {}
         for index, synonyms in enumerate(names):
             for name in synonyms:
-                said = name.strip().lower()
-                self._written.setdefault(said, []).append(index)
-                self._joined.setdefault(_joined(said), []).append(index)
-                for plural in _plurals(_joined(said)):
+                written = name.strip().lower()
+                self._written.setdefault(written, []).append(index)
+                self._joined.setdefault(_joined(written), []).append(index)
+                for plural in _plurals(_joined(written)):
                     self._plural.setdefault(plural, []).append(index)
 
     def __call__(self, phrase: str) -> Match | None:

@@ -1,7 +1,4 @@
-"""Captions as GoCA publishes them: files of captions, and the rule that makes prompts of them.
-
-The described reading of the same captions is ``prompts.described_prompt``.
-"""
+"""The prompt that GoCA's published code makes of a caption; ``described`` has the one that its paper describes."""
 
 from __future__ import annotations
 
@@ -17,13 +14,16 @@ PARENTHESES = str.maketrans("", "", "()")
 
 @dataclass(frozen=True)
 class _Entity:
-    """A phrase with the parentheses it still has; text: without them; classes: of its members, in their order."""
+    """A phrase or a parenthesised group."""
 
     raw: str
+    """The phrase with the parentheses that it still has."""
     classes: tuple[int, ...] = ()
+    """The classes of its members, in their order."""
 
     @property
     def text(self) -> str:
+        """The phrase without parentheses."""
         return self.raw.translate(PARENTHESES)
 
 
@@ -33,22 +33,22 @@ def _pieces(caption: str) -> list[str]:
     As published, a group that is not the first phrase and has no comma opens a buffer that swallows what follows, and
     an unfinished buffer is lost.
     """
-    found: list[str] = []
+    pieces: list[str] = []
     buffer = ""
     for piece in PIECE.findall(caption):
-        said = piece.strip()
+        phrase = piece.strip()
         if piece.startswith("(") and piece.endswith(")"):
-            found.append(piece)
+            pieces.append(piece)
         elif "(" in piece:
-            buffer = said
+            buffer = phrase
         elif ")" in piece:
-            found.append(f"{buffer}, {said}")
+            pieces.append(f"{buffer}, {phrase}")
             buffer = ""
         elif buffer:
-            buffer += f", {said}"
+            buffer += f", {phrase}"
         else:
-            found.append(said)
-    return list(dict.fromkeys(found))
+            pieces.append(phrase)
+    return list(dict.fromkeys(pieces))
 
 
 def _entities(raw: str, class_of: dict[str, int]) -> list[_Entity]:
@@ -66,12 +66,16 @@ def published_prompt(
 ) -> tuple[Prompt, tuple[int, ...]]:
     """The prompt that GoCA's published code makes of a caption, and the class ids of ``Prompt.classes``.
 
-    names: of every class id, ``class_names("goca", dataset)``. present: the classes that take part; those named
-    nowhere are left out unless ``add_missing``. add_background: append the word "background".
-
     Its quirks are kept: a later group without comma loses phrases, unmatched members of a group with two classes are
     dropped, and names are matched letter by letter, so that "potted plant" is not ``pottedplant``. Words are known by
     their own spans, and found by ``first-substring``. A phrase without text has no word.
+
+    Args:
+        caption: The caption of an image.
+        names: Synonyms of every class id, ``class_names("goca", dataset_name)``.
+        present: The classes that take part.
+        add_background: Append the word "background".
+        add_missing: Append the classes that the caption does not name; otherwise they are left out.
     """
     class_of: dict[str, int] = {}
     for index in sorted(set(present)):
@@ -80,9 +84,9 @@ def published_prompt(
     text = caption.removesuffix(".") + (f", {BACKGROUND}" if add_background else "")
     entities = list(dict.fromkeys(entity for raw in _pieces(text.lower()) for entity in _entities(raw, class_of)))
     if add_missing:
-        said = {entity.classes[0] for entity in entities if entity.classes}
+        named = {entity.classes[0] for entity in entities if entity.classes}
         # The published order: that of a Python set of small integers, which is not always ascending.
-        entities += [_Entity(names[index][0], (index,)) for index in set(present) - said]
+        entities += [_Entity(names[index][0], (index,)) for index in set(present) - named]
     return _joined(entities, names)
 
 
@@ -98,5 +102,5 @@ def _joined(entities: Sequence[_Entity], names: Sequence[Sequence[str]]) -> tupl
             spans.setdefault(entity.classes[0], []).append(span)
         elif entity.text:
             background.append(Word(entity.text, (span,)))
-    classes = tuple(Word(names[index][0], tuple(found)) for index, found in spans.items())
+    classes = tuple(Word(names[index][0], tuple(class_spans)) for index, class_spans in spans.items())
     return Prompt(text, classes, tuple(background), "first-substring"), tuple(spans)

@@ -164,6 +164,24 @@ def test_fewer_images_than_the_official_split_are_not_good() -> None:
     assert not Report("voc val", 1449, (1449,), (Finding("one", "damaged", "one is damaged"),)).good
 
 
+def test_a_deliberate_part_of_a_split_is_good_where_no_file_is_faulty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_voc(tmp_path, ["one", "two"])
+    arguments = ["data", "check", "voc", "--data-root", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main(arguments)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "2 images, but not the 1449 of the official split; faults: 0; " in line
+    assert line.endswith("for a part of the split on purpose: --subset")
+    main([*arguments, "--subset"])
+    assert capsys.readouterr().out == "voc val: 2 images; faults: 0\n"
+    (tmp_path / "VOCdevkit/VOC2012/JPEGImages/two.jpg").unlink()
+    with pytest.raises(SystemExit):
+        main([*arguments, "--subset"])
+    assert "voc val: 2 images; faults: 1 (1 missing image)" in capsys.readouterr().err
+
+
 def test_masks_without_an_image_are_found_where_no_file_lists_the_split(tmp_path: Path) -> None:
     root = tmp_path / "ADEChallengeData2016"
     for folder in ("images/validation", "annotations/validation"):
@@ -212,6 +230,8 @@ def test_the_prepare_command_says_what_it_wrote_and_what_it_could_not(
     arguments = ["data", "prepare", "cityscapes", "--data-root", str(tmp_path)]
     main(arguments)
     assert capsys.readouterr().out.splitlines() == [f"wrote {folder}", "cityscapes: 1 files made, 0 were there"]
+    main(arguments)
+    assert capsys.readouterr().out == "cityscapes: 0 files made, 1 were there\n"
     (folder / "b_gtFine_labelIds.png").write_bytes(mask(77))
     with pytest.raises(SystemExit):
         main(arguments)

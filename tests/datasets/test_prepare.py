@@ -233,3 +233,43 @@ def test_prepared_bytes_do_not_depend_on_the_number_of_workers(gt_fine: Path) ->
         for path in gt_fine.rglob("*labelTrainIds.png"):
             path.unlink()
     assert contents[0] == contents[1]
+
+
+@pytest.fixture
+def stuff_maps(tmp_path: Path) -> Path:
+    """COCO with stuffthingmaps alone, and what mmsegmentation's converter leaves beside them."""
+    for folder in ("images", "stuffthingmaps"):
+        (tmp_path / folder / "val2017").mkdir(parents=True)
+    Image.new("RGB", (5, 4)).save(tmp_path / "images/val2017/one.jpg")
+    Image.fromarray(np.full((4, 5), 16, np.uint8)).save(tmp_path / "stuffthingmaps/val2017/one.png")
+    Image.fromarray(np.full((4, 5), 255, np.uint8)).save(tmp_path / "stuffthingmaps/val2017/one_labelTrainIds.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["coco-object", "coco-stuff-27"])
+def test_masks_of_another_converter_are_no_sources(stuff_maps: Path, name: str) -> None:
+    assert prepare(name, str(stuff_maps), workers=1).made == 1
+    assert [path.name for path in stuff_maps.glob("coco-*/val2017/*")] == ["one.png"]
+
+
+def test_masks_from_the_other_annotation_are_named_where_the_configured_one_is_not_there(stuff_maps: Path) -> None:
+    command = f"segscale data prepare coco-object --data-root {stuff_maps}"
+    with pytest.raises(UserError, match=rf"; unpack COCO's panoptic annotations, then: {command}; docs"):
+        build("dataset", "coco-object", data_root=str(stuff_maps))
+    prepare("coco-object", str(stuff_maps), workers=1)
+    with pytest.raises(UserError, match=rf'then: {command}; or set labels = "stuffthingmaps" in a config'):
+        build("dataset", "coco-object", data_root=str(stuff_maps))
+    dataset = build("dataset", "coco-object", data_root=str(stuff_maps), labels="stuffthingmaps")
+    assert dataset.classes[int(dataset[0].label.max())] == "cat"
+    (stuff_maps / "annotations").mkdir()
+    (stuff_maps / "annotations/panoptic_val2017.json").write_text('{"annotations": []}')
+    with pytest.raises(UserError, match=f"; make it with: {command}; docs"):
+        build("dataset", "coco-object", data_root=str(stuff_maps))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"annotations": [{"file_name": "a.png"}]}'])
+def test_a_damaged_panoptic_json_is_one_line(stuff_maps: Path, text: str) -> None:
+    (stuff_maps / "annotations/panoptic_val2017").mkdir(parents=True)
+    (stuff_maps / "annotations/panoptic_val2017.json").write_text(text)
+    with pytest.raises(UserError, match=r"panoptic_val2017\.json is damaged"):
+        prepare("coco-object", str(stuff_maps), workers=1)
