@@ -18,12 +18,14 @@ from segscale.errors import UserError
 from segscale.prompt import Prompt
 
 from .attention.layer_similarity import SimilarityStream
-from .attention.maps import AttentionMaps, CaptureSettings, MapRequest, Recommended
+from .attention.maps import AttentionMaps
 from .attention.recorder import Observation, Target, map_probe
+from .attention.requests import MapRequest
 from .attention.rules import HeadWeighting
 from .attention.sites import Site
 from .latents.images import pixel_values
 from .latents.noise import NoiseLevel
+from .latents.settings import CaptureSettings
 from .loading.pretrained import TEXT_ENCODERS, LoadOptions, check_device, load_denoiser, load_pipeline, reinitialise
 from .loading.weightless import build_without_weights
 from .text.tokens import StreamTokens
@@ -47,8 +49,7 @@ class Conditioning:
 class Backbone(ABC):
     """A text-to-image diffusion model, read by its attention.
 
-    weights: hub id or local diffusers folder. recommended, presets: settings for methods, see ``maps.Recommended``
-    (presets are per method and win). architecture: the parts' published configuration, to build them without
+    weights: hub id or local diffusers folder. architecture: the parts' published configuration, to build them without
     weights. denoiser_weights: where the denoiser is published apart from the rest. untrained: give the denoiser
     random weights from a fixed seed, to see what the architecture alone yields.
     """
@@ -63,8 +64,6 @@ class Backbone(ABC):
         self,
         name: str,
         weights: str,
-        recommended: Mapping[str, Any],
-        presets: Mapping[str, Mapping[str, Any]] | None = None,
         architecture: Mapping[str, Mapping[str, Any]] | None = None,
         denoiser_weights: str | None = None,
         load: LoadOptions | None = None,
@@ -72,8 +71,6 @@ class Backbone(ABC):
         **load_arguments: Any,
     ) -> None:
         self.name = name
-        self.recommended = Recommended(**recommended)
-        self.presets = presets or {}
         self.load = load or LoadOptions()
         check_device(self.load.device, self.load.offload)
         parts = dict.fromkeys(self.dropped_parts) | load_arguments
@@ -200,24 +197,6 @@ class Backbone(ABC):
         for part in TEXT_ENCODERS:
             if getattr(self.pipeline, part, None) is not None:
                 setattr(self.pipeline, part, None)
-
-    @torch.no_grad()
-    def capture(
-        self,
-        image: Image.Image,
-        prompt: Prompt,
-        request: MapRequest,
-        settings: CaptureSettings,
-        generator: torch.Generator,
-        pixel_dtype: torch.dtype = torch.float16,
-    ) -> AttentionMaps:
-        """Attention maps of ``image`` under ``prompt`` at the requested sites, from one denoiser forward.
-
-        generator: on the CPU; gives the posterior draw, then the diffusion noise.
-        Words that lost tokens because the prompt is longer than the text encoder are logged.
-        """
-        noised, level = self.noised(image, settings, generator)
-        return self.observe(noised, level, prompt, request, settings.image_size, pixel_dtype)
 
     @torch.no_grad()
     def observe(

@@ -12,10 +12,10 @@ from torch import Tensor
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
-from .attention.maps import CaptureSettings
 from .attention.sites import Grid, Site
 from .backbone import Backbone, Conditioning
 from .latents.noise import NoiseLevel, diffusion_level
+from .latents.settings import CaptureSettings
 from .text.tokens import StreamTokens, stream_tokens
 
 

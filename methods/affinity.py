@@ -12,20 +12,21 @@ from .rescaling import min_max
 from .resizing import resized_pixels
 
 
-def spatial_affinity(maps: AttentionMaps, sites: Sequence[str], side: int, renormalised: bool = False) -> Tensor:
-    """Mean over sites of the resized self-attention, ``(side^2, side^2)``, query x key.
+def spatial_affinity(maps: AttentionMaps, sites: Sequence[str], score_size: int, renormalised: bool = False) -> Tensor:
+    """Average the resized self-attention of sites; methods of one image share the result.
 
-    Rows of a g x g site sum to about ``(side / g)^2`` (published), or to one if ``renormalised``. Methods of one image
-    share the result.
+    Returns:
+        ``(score_size^2, score_size^2)``, query x key. Rows of a g x g site sum to about ``(score_size / g)^2``
+        (published), or to one if ``renormalised``.
     """
-    key = ("spatial affinity", tuple(sites), side, renormalised)
-    if key not in maps.derived:
-        maps.derived[key] = _spatial_affinity(maps, sites, side, renormalised)
-    return maps.derived[key]
+    key = ("spatial affinity", tuple(sites), score_size, renormalised)
+    if key not in maps.shared_cache:
+        maps.shared_cache[key] = _spatial_affinity(maps, sites, score_size, renormalised)
+    return maps.shared_cache[key]
 
 
-def _spatial_affinity(maps: AttentionMaps, sites: Sequence[str], side: int, renormalised: bool) -> Tensor:
-    grid = Grid(side, side)
+def _spatial_affinity(maps: AttentionMaps, sites: Sequence[str], score_size: int, renormalised: bool) -> Tensor:
+    grid = Grid(score_size, score_size)
     total = resized_pixels(maps.pixels[sites[0]], maps.sites[sites[0]].grid, grid, renormalised)
     # A map that needed no resize may be the capture's own.
     total = total.clone() if total.data_ptr() == maps.pixels[sites[0]].data_ptr() else total
@@ -34,9 +35,9 @@ def _spatial_affinity(maps: AttentionMaps, sites: Sequence[str], side: int, reno
     return total.div_(len(sites))
 
 
-def propagate(scores: Tensor, affinity: Tensor, order: int, guarded: bool = False) -> Tensor:
-    """``scores`` ``(n, side, side)`` multiplied ``order`` times by ``affinity``, then min-max per map."""
+def propagate(scores: Tensor, affinity: Tensor, order: int, safe_division: bool = False) -> Tensor:
+    """Multiply square ``scores`` ``(n, size, size)`` ``order`` times by ``affinity``, then stretch every map."""
     vectors = scores.flatten(1).T
     for _ in range(order):
         vectors = affinity @ vectors
-    return min_max(vectors.T.reshape(scores.shape), guarded)
+    return min_max(vectors.T.reshape(scores.shape), safe_division)

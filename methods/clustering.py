@@ -9,22 +9,27 @@ EPSILON = 1e-6
 
 
 def contrast_over_tokens(text_map: Tensor) -> Tensor:
-    """``(pixels, tokens)``, each pixel's row stretched to [0, 1] over its tokens."""
+    """Stretch each pixel's row of ``(pixels, tokens)`` to [0, 1] over its tokens."""
     low = text_map.amin(1, keepdim=True)
     raised = text_map - low
     return raised / (raised.amax(1, keepdim=True) + EPSILON)
 
 
 def spatial_distributions(text_map: Tensor) -> Tensor:
-    """Softmax of each token's map over space, no temperature: ``(pixels, tokens)`` to ``(tokens, pixels)``."""
+    """Take the softmax of each token's map over space: ``(pixels, tokens)`` to ``(tokens, pixels)``."""
     return text_map.T.softmax(1)
 
 
 def symmetric_divergence(distributions: Tensor) -> Tensor:
-    """Half the sum of both Kullback-Leibler divergences between all rows, float64 ``(tokens, tokens)``, in nats.
+    """Average both Kullback-Leibler divergences between all rows.
 
-    distributions: positive ``(tokens, pixels)``, rows sum to 1. float64 because close rows cancel.
+    Args:
+        distributions: Positive ``(tokens, pixels)``, whose rows sum to 1.
+
+    Returns:
+        float64 ``(tokens, tokens)`` in nats.
     """
+    # Close rows cancel in float32.
     rows = distributions.double()
     cross = rows @ rows.log().T
     negative_entropy = cross.diagonal()
@@ -32,10 +37,10 @@ def symmetric_divergence(distributions: Tensor) -> Tensor:
 
 
 def merge_greedily(distributions: Tensor, divergence: Tensor, threshold: float) -> Tensor:
-    """Clusters ``(clusters, pixels)``, each the mean of the rows within ``threshold`` of its anchor.
+    """Merge rows whose divergence is below ``threshold``, which is above 0, into ``(clusters, pixels)``.
 
-    Anchors are the tokens in order that no earlier cluster holds. A later cluster may hold rows of an earlier one
-    again. threshold: of the symmetric divergence, above 0.
+    Each cluster is the mean of the rows within ``threshold`` of its anchor. Anchors are the tokens, in order, that no
+    earlier cluster holds. A later cluster may hold rows of an earlier one again.
     """
     close = divergence < threshold
     free = torch.ones(len(distributions), dtype=torch.bool, device=distributions.device)

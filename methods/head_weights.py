@@ -23,20 +23,20 @@ COSINE_EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
-class OutputShare(HeadWeighting):
-    """Weights from what each head adds to the layer's output; they sum to one per pixel.
-
-    measure: ``dot-product`` <o_h, o>, ``cosine`` of the two, or ``l2-norm`` |o_h|. clamp: negative ones count as 0,
-    and a pixel without any positive one has all weights 1 (published). value_norm: times the largest singular
-    value of V_h W_h^T over the prompt's tokens. guarded: a pixel whose weights are undefined averages its heads.
-    """
+class ContributionWeighting(HeadWeighting):
+    """Weighs heads by what each adds to the layer's output; the weights of a pixel sum to one."""
 
     measure: HeadMeasure
+    """``dot-product`` <o_h, o>, ``cosine`` of the two, or ``l2-norm`` |o_h|."""
     clamp: bool = False
+    """Negative measures count as 0; a pixel without any positive one has all weights 1 (published)."""
     value_norm: bool = False
-    guarded: bool = False
+    """The measure is multiplied by the largest singular value of V_h W_h^T over the prompt's tokens."""
+    safe_division: bool = False
+    """A pixel whose weights are undefined averages its heads."""
 
-    def at(self, projection: Tensor | None, values: Tensor) -> HeadWeights:
+    def bind(self, projection: Tensor | None, values: Tensor) -> HeadWeights:
+        """Return the weights at one module, see ``HeadWeighting.bind``."""
         assert projection is not None
         heads, _, width = values.shape
         columns = projection.unflatten(1, (heads, width)).permute(1, 0, 2)
@@ -49,7 +49,7 @@ class OutputShare(HeadWeighting):
                 measured = measured.clamp(min=0)
             if norms is not None:
                 measured = measured * norms[:, None]
-            if self.guarded:
+            if self.safe_division:
                 return shares(measured)
             share = measured / measured.sum(0)
             return share.nan_to_num(nan=1.0) if self.clamp and norms is None else share
@@ -57,7 +57,7 @@ class OutputShare(HeadWeighting):
         return weights
 
     def _measure(self, outputs: Tensor, projection: Tensor, gram: Tensor | None) -> Tensor:
-        """``(heads, pixels)`` of outputs ``(heads, pixels, width)``."""
+        """Measures ``(heads, pixels)`` of outputs ``(heads, pixels, width)``."""
         norm = None if gram is None else ((outputs @ gram) * outputs).sum(-1).clamp(min=0).sqrt()
         if self.measure == "l2-norm":
             assert norm is not None
@@ -72,12 +72,13 @@ class OutputShare(HeadWeighting):
 
 @dataclass(frozen=True)
 class OneHead(HeadWeighting):
-    """The attention of one head alone. Raises UserError where a site has fewer heads."""
+    """Takes the attention of one head alone."""
 
     head: int
     needs_projection = False
 
-    def at(self, projection: Tensor | None, values: Tensor) -> HeadWeights:
+    def bind(self, projection: Tensor | None, values: Tensor) -> HeadWeights:
+        """Return the weights at one module. Raises UserError where it has fewer heads."""
         if self.head >= len(values):
             raise UserError(f"there is no head {self.head} among {len(values)}", "count heads with: segscale sites")
 
@@ -94,12 +95,12 @@ def _value_norms(columns: Tensor, values: Tensor) -> Tensor:
     return torch.linalg.matrix_norm(values @ columns.transpose(1, 2), ord=2)
 
 
-HEAD_WEIGHTINGS: dict[str, OutputShare | None] = {
+HEAD_WEIGHTINGS: dict[str, ContributionWeighting | None] = {
     "average": None,
-    "l2-norm": OutputShare("l2-norm"),
-    "cosine": OutputShare("cosine"),
-    "cosine-value-norm": OutputShare("cosine", value_norm=True),
-    "dot-product": OutputShare("dot-product"),
-    "dot-product-clamped": OutputShare("dot-product", clamp=True),
-    "dot-product-value-norm": OutputShare("dot-product", clamp=True, value_norm=True),
+    "l2-norm": ContributionWeighting("l2-norm"),
+    "cosine": ContributionWeighting("cosine"),
+    "cosine-value-norm": ContributionWeighting("cosine", value_norm=True),
+    "dot-product": ContributionWeighting("dot-product"),
+    "dot-product-clamped": ContributionWeighting("dot-product", clamp=True),
+    "dot-product-value-norm": ContributionWeighting("dot-product", clamp=True, value_norm=True),
 }

@@ -1,6 +1,6 @@
-"""GoCA's auto aggregation over layers (arXiv 2603.06178): a layer counts as much as its self-attention agrees with
-the affinity of a reference feature.
+"""GoCA's auto aggregation over layers (arXiv 2603.06178).
 
+A layer counts as much as its self-attention agrees with the affinity of a reference feature.
 Resizing a self-attention map is linear, so <reference, resized map> = <adjoint of the resize applied to the
 reference, map>: the reference is brought to each resolution once, no map is resized.
 """
@@ -28,19 +28,19 @@ ROWS = 512
 
 @dataclass(frozen=True)
 class ReferenceAffinity(LayerSimilarity):
-    """Agreement of a site's self-attention with R = softmax(F F^T / sqrt(c)), F the reference feature.
-
-    measure: ``dot-product`` sum(R * map), ``mse`` 1 / sum of the rows' Euclidean distances, ``iou-like``
-    sum min / sum max. channels: of F, ``first`` alone (published code) or ``all``. renormalised: rows of the
-    resized map are divided by their sum (the published code does not, which favours coarse layers).
-    """
+    """Measures how a site's self-attention agrees with R = softmax(F F^T / sqrt(c)), F the reference feature."""
 
     reference_site: str
     measure: LayerMeasure = "dot-product"
+    """``dot-product`` sum(R * map), ``mse`` 1 / sum of the rows' Euclidean distances, ``iou-like``
+    sum min / sum max."""
     channels: Literal["first", "all"] = "first"
+    """Channels of F: the first alone (published code), or all."""
     renormalised: bool = False
+    """Rows of the resized map are divided by their sum. The published code does not, which favours coarse layers."""
 
-    def against(self, feature: Tensor, grid: Grid) -> Similarity:
+    def bind(self, feature: Tensor, grid: Grid) -> Similarity:
+        """Return the measure for one reference feature, see ``LayerSimilarity.bind``."""
         reference = affinity(feature if self.channels == "all" else feature[:, :1])
         if self.measure == "dot-product":
             return _Inner(reference, grid, self.renormalised)
@@ -53,14 +53,14 @@ class ReferenceAffinity(LayerSimilarity):
 
 
 def affinity(feature: Tensor) -> Tensor:
-    """softmax(F F^T / sqrt(channels)) of a feature ``(pixels, channels)``."""
+    """Return softmax(F F^T / sqrt(channels)) of a feature ``(pixels, channels)``."""
     logits = feature @ feature.T
     logits *= feature.shape[1] ** -0.5
     return torch.softmax(logits, dim=-1, out=logits)
 
 
 class _Inner:
-    """sum(R * resized map) for maps of any grid."""
+    """Computes sum(R * resized map) for maps of any grid."""
 
     def __init__(self, reference: Tensor, grid: Grid, renormalised: bool) -> None:
         self.reference, self.grid, self.renormalised = reference, grid, renormalised
@@ -145,12 +145,13 @@ def _overlap(reference: Tensor, pixels: Tensor, at: Grid, grid: Grid, renormalis
     return common / (either + IOU_EPSILON)
 
 
-def layer_weights(similarity: dict[str, Tensor], guarded: bool = False) -> dict[str, Tensor]:
-    """Clamped at 0 and divided by their sum over layers; guarded: equal weights instead of 0 / 0."""
+def layer_weights(similarity: dict[str, Tensor], safe_division: bool = False) -> dict[str, Tensor]:
+    """Clamp similarities at 0 and divide them by their sum; 0 / 0 is equal weights with ``safe_division``."""
     raw = torch.stack([*similarity.values()]).clamp(min=0)
-    weights = shares(raw) if guarded else raw / raw.sum()
+    weights = shares(raw) if safe_division else raw / raw.sum()
     return dict(zip(similarity, weights, strict=True))
 
 
 def uniform_weights(sites: tuple[str, ...]) -> dict[str, float]:
+    """Weigh all sites the same."""
     return dict.fromkeys(sites, 1 / len(sites))

@@ -4,82 +4,85 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from segscale.prompt import Location
 
-from ..backbones.attention.maps import AttentionMaps, CaptureSettings, MapRequest
+from ..backbones.attention.maps import AttentionMaps
+from ..backbones.attention.requests import MapRequest
 from ..backbones.attention.sites import Site
+from ..backbones.latents.settings import CaptureSettings
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of one image before any threshold.
-
-    classes: float32 ``(n, height, width)``, one map per class of the prompt, in its order.
-    background: float32 ``(height, width)``, the map that competes with the classes.
-    evidence: float32 ``(n,)``, how strongly each class is there at all, on a scale that prompts of one image share;
-    by default all the same.
-    """
+    """Scores of one image before any threshold."""
 
     classes: Tensor
+    """float32 ``(n, height, width)``, one map per class of the prompt, in its order."""
     background: Tensor
+    """float32 ``(height, width)``, the map that competes with the classes."""
     evidence: Tensor = field(default_factory=lambda: torch.empty(0))
+    """float32 ``(n,)``, how strongly each class is there at all, on a scale that prompts of one image share; by default
+    all the same."""
 
     def __post_init__(self) -> None:
+        """Make all classes alike where no evidence is given."""
         if len(self.evidence) != len(self.classes):
             object.__setattr__(self, "evidence", self.classes.new_ones(len(self.classes)))
 
 
 @dataclass(frozen=True)
 class PromptRule:
-    """How a method reads what a protocol prompts.
-
-    text: ``published``, a caption by GoCA's published rule; ``described``, by its paper; ``names``, class names joined
-    by blanks whatever the protocol says (Seg4Diff's published code); ``empty``. location: how words become token
-    columns, see ``Prompt``.
-    """
+    """How a method makes its prompt of what a protocol prompts."""
 
     text: Literal["published", "described", "names", "empty"] = "described"
+    """``published`` reads a caption by GoCA's published rule, ``described`` by its paper's; ``names`` joins class names
+    by blanks whatever the protocol says (Seg4Diff's published code); ``empty`` prompts nothing."""
     location: Location = "span"
+    """How words become token columns, see ``Prompt``."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """A training-free method. Construction fixes every parameter; nothing is learnt or remembered."""
+    """A training-free method. Its fields are its parameters, and all that identifies it; nothing is learnt.
+
+    A field without default that ``MethodDefaults`` has too is filled by the backbone, see ``build_method``.
+    """
 
     name: str
-    clusters: ClassVar[bool] = False
-    """Whether scores are maps of nameless clusters instead of the prompt's classes."""
-    stretched: bool = True
-    """Whether scores are stretched to [0, 1], rather than raw attention."""
-    quirks: ClassVar[Mapping[str, str]] = {}
-    """What the published code does and the paper does not say, by the argument that switches it."""
+    """The name of its config."""
+    variant: str = ""
+    """How this differs from the config of that name, empty for the config itself; shown behind the name."""
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Every resolved parameter, as part of a run's identity."""
-        return {
-            key: asdict(value) if isinstance(value, CaptureSettings) else value for key, value in vars(self).items()
-        }
+    unnamed_masks: ClassVar[bool] = False
+    """Whether scores are maps of nameless masks instead of the prompt's classes."""
+    quirks: ClassVar[Mapping[str, str]] = {}
+    """What the published code does and the paper does not say, by the field that switches it."""
 
     @property
     @abstractmethod
     def settings(self) -> CaptureSettings:
-        """How the image must be noised; methods with equal settings and prompt share one forward."""
+        """How the image must be noised. Methods with equal settings and prompt share one forward."""
 
     @property
-    def prompt(self) -> PromptRule:
-        """How prompts are read; methods whose prompts have the same text share one forward."""
+    @abstractmethod
+    def normalised(self) -> bool:
+        """Whether every class's scores span [0, 1]. Raw attention does not; its threshold is 0."""
+
+    @property
+    def prompt_rule(self) -> PromptRule:
+        """How prompts are made. Methods whose prompts have the same text share one forward."""
         return PromptRule()
 
     @abstractmethod
     def request(self, sites: Sequence[Site]) -> MapRequest:
-        """Which maps are needed, given all sites of the backbone."""
+        """Return which maps are needed, given all sites of the backbone."""
 
     @abstractmethod
     def __call__(self, maps: AttentionMaps) -> ClassScores:
-        """Scores of the prompt's classes."""
+        """Score the prompt's classes."""

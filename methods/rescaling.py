@@ -26,19 +26,19 @@ Rescaling = Literal[
 RESCALINGS: tuple[Rescaling, ...] = get_args(Rescaling)
 BLUR_SIZE = 5
 # Share of a map's pixels that speak for its word being there at all.
-STRONG_SHARE = 0.1
+PEAK_SHARE = 0.1
 BLUR_SIGMA = 0.3 * ((BLUR_SIZE - 1) / 2 - 1) + 0.8
 
 
 def merged_columns(streams: Sequence[StreamTokens]) -> tuple[list[list[int]], list[list[int]]]:
-    """Columns of every class and of every background word, over all text streams."""
+    """Join the columns of every class and of every background word over all text streams."""
     classes = [[c for part in word for c in part] for word in zip(*(s.classes for s in streams), strict=True)]
     background = [[c for part in word for c in part] for word in zip(*(s.background for s in streams), strict=True)]
     return classes, [columns for columns in background if columns]
 
 
 def rescaling_columns(streams: Sequence[StreamTokens]) -> list[int]:
-    """Columns whose sum is a pixel's total, over all text streams."""
+    """Return the columns of all words over all text streams; their sum is a pixel's total."""
     named = [
         {column for word in stream.classes + stream.background for column in word}
         if stream.rescaling is None
@@ -48,19 +48,24 @@ def rescaling_columns(streams: Sequence[StreamTokens]) -> list[int]:
     return sorted(set().union(*named))
 
 
-def word_maps(token_maps: Tensor, words: Sequence[Sequence[int]], guarded: bool = False) -> Tensor:
-    """Mean over each word's columns, ``(words, h, w)``; no column gives NaN, or zeros if guarded."""
+def word_maps(token_maps: Tensor, words: Sequence[Sequence[int]], safe_division: bool = False) -> Tensor:
+    """Average each word's columns into ``(words, h, w)``; a word without column is NaN, or 0 with ``safe_division``."""
     if not words:
         return token_maps.new_empty(0, *token_maps.shape[1:])
-    empty = token_maps.new_zeros(token_maps.shape[1:])
-    return torch.stack([token_maps[list(columns)].mean(0) if columns or not guarded else empty for columns in words])
+    zeros = token_maps.new_zeros(token_maps.shape[1:])
+    maps = [zeros if safe_division and not columns else token_maps[list(columns)].mean(0) for columns in words]
+    return torch.stack(maps)
 
 
-def rescale(words: Tensor, factor: Tensor, rule: Rescaling, guarded: bool = False) -> Tensor:
-    """Word maps ``(n, h, w)`` rescaled by the total of all words' tokens, ``factor`` ``(h, w)``.
+def rescale(words: Tensor, factor: Tensor, rule: Rescaling, safe_division: bool = False) -> Tensor:
+    """Rescale word maps.
 
-    ``share``: divided by the factor, per pixel. ``maximum``: divided by the map's maximum. ``min-max``: blurred,
-    then stretched to [0, 1]. ``x raw``: times the word map again. guarded: 0 where the published code has 0 / 0.
+    Args:
+        words: Word maps ``(n, h, w)``.
+        factor: The total of all words' tokens, ``(h, w)``.
+        rule: ``share`` divides by the factor, per pixel; ``maximum`` divides by the map's maximum; ``min-max`` blurs,
+            then stretches to [0, 1]; ``x raw`` multiplies by the word map again.
+        safe_division: Whether the result is 0 where the published code has 0 / 0.
     """
     if not len(words):
         return words
@@ -68,25 +73,25 @@ def rescale(words: Tensor, factor: Tensor, rule: Rescaling, guarded: bool = Fals
     maps = words
     for step in first.split("+"):
         if step == "share":
-            maps = ratio(maps, factor.expand_as(maps)) if guarded else maps / factor
+            maps = ratio(maps, factor.expand_as(maps)) if safe_division else maps / factor
         elif step != "raw":
-            maps = _stretch(maps, step, guarded)
+            maps = _stretch(maps, step, safe_division)
     if then:
         maps = maps * words
         if then[0].endswith("min-max"):
-            maps = _stretch(maps, "min-max", guarded)
+            maps = _stretch(maps, "min-max", safe_division)
     return maps
 
 
-def _stretch(maps: Tensor, rule: str, guarded: bool) -> Tensor:
+def _stretch(maps: Tensor, rule: str, safe_division: bool) -> Tensor:
     if rule == "min-max":
-        return min_max(blur(maps), guarded)
+        return min_max(blur(maps), safe_division)
     highest = maps.amax((1, 2), keepdim=True)
-    return ratio(maps, highest.expand_as(maps)) if guarded else maps / highest
+    return ratio(maps, highest.expand_as(maps)) if safe_division else maps / highest
 
 
 def blur(maps: Tensor) -> Tensor:
-    """5 x 5 Gaussian of sigma 1.1 per map ``(n, h, w)``, reflecting at the border."""
+    """Blur each map ``(n, h, w)`` by a 5 x 5 Gaussian of sigma 1.1 that reflects at the border."""
     offsets = torch.arange(BLUR_SIZE, dtype=maps.dtype, device=maps.device) - BLUR_SIZE // 2
     kernel = torch.exp(-(offsets**2) / (2 * BLUR_SIGMA**2))
     kernel = kernel / kernel.sum()
@@ -94,23 +99,23 @@ def blur(maps: Tensor) -> Tensor:
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
 
 
-def min_max(maps: Tensor, guarded: bool = False) -> Tensor:
-    """Each map ``(n, h, w)`` stretched to [0, 1]; a constant map gives NaN, as published, or zeros if guarded."""
+def min_max(maps: Tensor, safe_division: bool = False) -> Tensor:
+    """Stretch each map ``(n, h, w)`` to [0, 1]; a constant map is NaN, as published, or 0 with ``safe_division``."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    if guarded:
+    if safe_division:
         return ratio(maps - low, (high - low).expand_as(maps))
     return (maps - low) / (high - low)
 
 
-def prominence(words: Tensor) -> Tensor:
-    """How far each map ``(n, h, w)`` rises above itself, ``(n,)``: mean of its strongest tenth minus mean of all.
+def peak_contrast(words: Tensor) -> Tensor:
+    """Return the mean of each map's strongest 10 % of pixels minus the mean of all: ``(n, h, w)`` to ``(n,)``.
 
     A word that is not there has an even map, which can be high all over where the prompt has few other words.
     """
-    count = max(1, round(STRONG_SHARE * words.shape[1] * words.shape[2]))
+    count = max(1, round(PEAK_SHARE * words.shape[1] * words.shape[2]))
     return words.flatten(1).topk(count, dim=1).values.mean(1) - words.mean((1, 2))
 
 
 def strongest(maps: Tensor) -> Tensor:
-    """Pixelwise maximum over ``(n, h, w)``; zeros where there is no map."""
+    """Take the pixelwise maximum over ``(n, h, w)``; zeros where there is no map."""
     return maps.amax(0) if len(maps) else maps.new_zeros(maps.shape[1:])

@@ -11,28 +11,28 @@ from ..backbones.attention.sites import Grid
 SMALLEST_SUM = 1e-12
 
 
-def resized_tokens(text: Tensor, grid: Grid, side: int) -> Tensor:
-    """``(pixels, tokens)`` to ``(tokens, side, side)``: bilinear, align_corners false, no antialias."""
+def resized_tokens(text: Tensor, grid: Grid, score_size: int) -> Tensor:
+    """Resize ``(pixels, tokens)`` to square ``(tokens, score_size, score_size)``, bilinearly without antialias."""
     image = text.T.reshape(1, -1, grid.height, grid.width)
-    return F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)[0]
+    return F.interpolate(image, size=(score_size, score_size), mode="bilinear", align_corners=False)[0]
 
 
 def nearest(source: int, target: int, device: torch.device) -> Tensor:
-    """The position that every one of ``target`` takes: floor(i * source / target)."""
+    """Return the position that every one of ``target`` takes: floor(i * source / target)."""
     return torch.arange(target, device=device) * source // target
 
 
 def nearest_rows(source: Grid, target: Grid, device: torch.device) -> Tensor:
-    """The pixel of ``source`` that every pixel of ``target`` takes, by nearest."""
+    """Return the pixel of ``source`` that every pixel of ``target`` takes, by nearest."""
     rows = nearest(source.height, target.height, device)
     columns = nearest(source.width, target.width, device)
     return (rows[:, None] * source.width + columns).flatten()
 
 
 def resized_rows(rows: Tensor, source: Grid, target: Grid, renormalised: bool = False) -> Tensor:
-    """Keys of query rows ``(n, source pixels)`` resized bilinearly: float32 ``(n, target pixels)``.
+    """Resize the keys of query rows ``(n, source pixels)`` bilinearly: float32 ``(n, target pixels)``.
 
-    A row of a g x g map sums to about ``(target / g)^2`` afterwards; renormalised: to one.
+    A row of a g x g map sums to about ``(target / g)^2`` afterwards, or to one if ``renormalised``.
     """
     rows = rows.float()
     if source != target:
@@ -43,6 +43,6 @@ def resized_rows(rows: Tensor, source: Grid, target: Grid, renormalised: bool = 
 
 
 def resized_pixels(pixels: Tensor, source: Grid, target: Grid, renormalised: bool = False) -> Tensor:
-    """A pixel-to-pixel map on ``target``: keys bilinear, queries nearest; float32 ``(pixels, pixels)``."""
+    """Resize a pixel-to-pixel map, keys bilinearly and queries by nearest: float32 ``(pixels, pixels)``."""
     resized = resized_rows(pixels, source, target, renormalised)
     return resized if source == target else resized[nearest_rows(source, target, pixels.device)]

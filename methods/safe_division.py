@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def shares(parts: Tensor) -> Tensor:
-    """Parts divided by their sum over the first axis; equal shares where the sum is zero or not finite."""
+    """Divide parts by their sum over the first axis; equal shares where the sum is zero or not finite."""
     total = parts.sum(0, keepdim=True)
     defined = total.isfinite() & (total != 0)
     divided = parts / torch.where(defined, total, torch.ones_like(total))
@@ -15,6 +15,6 @@ def shares(parts: Tensor) -> Tensor:
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Zero where the denominator is zero."""
+    """Divide; the result is zero where the denominator is zero."""
     zero = denominator == 0
     return torch.where(zero, torch.zeros_like(numerator), numerator / torch.where(zero, 1, denominator))

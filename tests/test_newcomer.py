@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from segscale.backbones.build import build_backbone
 
 from segscale.catalogue import config_files, describe
 from segscale.errors import UserError
-from segscale.registry import BACKBONES, build
+from segscale.registry import BACKBONES
 
 TESTS = Path(__file__).parent
 
@@ -27,22 +28,25 @@ class Newcomer(StableDiffusion):
     """A family of its own."""
 '''
 METHOD = '''
+from dataclasses import dataclass
 import torch
-from segscale.backbones.attention.maps import CaptureSettings, MapRequest, Timestep
+from segscale.backbones.attention.requests import MapRequest
+from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.methods.method import ClassScores, Method
 from segscale.registry import METHODS
 
 @METHODS.register_module()
+@dataclass(frozen=True, kw_only=True)
 class Newest(Method):
     """The first layer, as it is."""
 
-    def __init__(self, name, recommended):
-        self.name = name
-        self._settings = CaptureSettings(recommended.image_size, Timestep(t=recommended.timestep))
+    image_size: int
+    timestep: float
+    normalised = True
 
     @property
     def settings(self):
-        return self._settings
+        return CaptureSettings(self.image_size, Timestep(t=self.timestep))
 
     def request(self, sites):
         return MapRequest(frozenset([sites[0].name]))
@@ -56,7 +60,7 @@ class Newest(Method):
 CONFIGS = {
     "backbones/newcomer.py": '"""A backbone from elsewhere."""\n'
     'custom_imports = dict(imports=["newcomer_backbone"])\ntype = "Newcomer"\nweights = "pocket:pocket-sd15"\n'
-    'recommended = dict(image_size=64, feature_size=16, timestep=200, reference_site="mid-vit-block0",\n'
+    'method_defaults = dict(image_size=64, feature_size=16, timestep=200, reference_site="mid-vit-block0",\n'
     '    affinity_sites=("mid-vit-block0",), affinity_order=1)\n',
     "methods/newest.py": '"""A method from elsewhere."""\n'
     'custom_imports = dict(imports=["newest_method"])\ntype = "Newest"\n',
@@ -140,7 +144,7 @@ def test_a_name_that_exists_is_an_error(elsewhere: dict[str, str], monkeypatch: 
 
 
 def test_a_type_that_exists_is_an_error() -> None:
-    build("backbone", "pocket-sd15")
+    build_backbone("pocket-sd15")
     with pytest.raises(KeyError, match="StableDiffusion is already registered"):
         BACKBONES.register_module(name="StableDiffusion")(object)
 
@@ -150,7 +154,7 @@ def test_a_config_without_a_type_is_one_line(elsewhere: dict[str, str], monkeypa
     (folder / "backbones" / "untyped.py").write_text('"""Nothing."""\n')
     monkeypatch.setenv("SEGSCALE_CONFIGS", str(folder))
     with pytest.raises(UserError, match=r"untyped\.py sets no type; see docs/extending.md"):
-        build("backbone", "untyped")
+        build_backbone("untyped")
 
 
 def test_a_config_whose_module_is_missing_is_one_line(
@@ -162,6 +166,6 @@ def test_a_config_whose_module_is_missing_is_one_line(
     (folder / "methods" / "broken.py").write_text("type = (")
     monkeypatch.setenv("SEGSCALE_CONFIGS", str(folder))
     with pytest.raises(UserError, match=r"lost\.py cannot be used: .*; put its module on PYTHONPATH"):
-        build("backbone", "lost")
+        build_backbone("lost")
     with pytest.raises(UserError, match=r"broken\.py is not Python"):
         describe("method")

@@ -30,7 +30,7 @@ class SimilarityStream:
         for measure in measures:
             if measure.reference_site != site.name:
                 continue
-            self._ready[measure] = measure.against(feature, site.grid)
+            self._ready[measure] = measure.bind(feature, site.grid)
             for earlier, pixels in self._waiting.pop(measure, ()):
                 self._compare(measure, earlier, pixels)
 

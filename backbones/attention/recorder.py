@@ -107,7 +107,7 @@ class _Keeper:
         if target.weightings:
             weight = None if projection is None else projection_weight(projection, query)
             words = value[target.row, :, target.text].float()
-            self.rules = {rule: rule.at(weight, words) for rule in target.weightings}
+            self.rules = {rule: rule.bind(weight, words) for rule in target.weightings}
             self.seen.weighted = {rule: query.new_empty(shape, dtype=torch.float32) for rule in target.weightings}
 
     def keep(self, shares: Tensor, outputs: Tensor, start: int) -> None:

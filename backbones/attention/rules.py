@@ -1,4 +1,4 @@
-"""What a method wants computed while attention is observed, so that no map has to wait for it whole."""
+"""What a method wants computed while attention is observed, so that no map has to be kept whole for it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ Similarity = Callable[[Tensor, Grid], Tensor]
 
 
 class HeadWeighting(ABC):
-    """A rule for combining the heads of one site, pixel by pixel. Hashable: equal rules are computed once.
-
-    needs_projection: heads of a module without an out projection are averaged instead.
-    """
+    """A rule that combines the heads of one site, pixel by pixel. Equal rules are computed once, by their hash."""
 
     needs_projection: ClassVar[bool] = True
+    """Whether heads of a module without an out projection are averaged instead."""
 
     @abstractmethod
-    def at(self, projection: Tensor | None, values: Tensor) -> HeadWeights:
-        """The rule at one module.
+    def bind(self, projection: Tensor | None, values: Tensor) -> HeadWeights:
+        """Return the rule at one module.
 
-        projection: float32 ``(channels, heads * width)``, weight of the out projection, if needed. values: float32
-        ``(heads, text tokens, width)``. Returns a function from the heads' attention outputs, float32
-        ``(heads, pixels, width)``, to weights ``(heads, pixels)``.
+        Args:
+            projection: Weight of the out projection, float32 ``(channels, heads * width)``, if it is needed.
+            values: float32 ``(heads, text tokens, width)``.
+
+        Returns:
+            A function from the heads' attention outputs, float32 ``(heads, pixels, width)``, to weights
+            ``(heads, pixels)``.
         """
 
 
@@ -38,9 +40,10 @@ class LayerSimilarity(ABC):
     reference_site: str
 
     @abstractmethod
-    def against(self, feature: Tensor, grid: Grid) -> Similarity:
-        """The measure against one reference feature, float32 ``(pixels, channels)`` on ``grid``.
+    def bind(self, feature: Tensor, grid: Grid) -> Similarity:
+        """Return the measure for one reference feature, float32 ``(pixels, channels)`` on ``grid``.
 
-        Returns a function from a pixel-to-pixel map ``(pixels, pixels)`` of any precision, and its grid, to a float32
-        scalar.
+        Returns:
+            A function from a pixel-to-pixel map ``(pixels, pixels)`` of any precision, and its grid, to a float32
+            scalar.
         """

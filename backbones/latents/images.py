@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..attention.maps import CaptureSettings
+from .settings import CaptureSettings
 
 SHORT_EDGE = 0.625
 LONG_EDGE = 2.5

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attention.maps import Timestep
+from .settings import Timestep
 
 DIFFUSION_STEPS = 1000
 FLOW_STEPS = 28

@@ -23,9 +23,11 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from segscale.registry import load_config
+
 from ...datasets.pocket import Scene, caption_of
 from ..backbone import Backbone, Conditioning
-from ..loading.pretrained import LoadOptions
+from ..build import build_backbone
 from .architectures import TWINS, Twin
 from .autoencoder import train_autoencoder
 from .scenes import scene_batch
@@ -117,15 +119,13 @@ def train_denoiser(backbone: Backbone, twin: Twin, image_size: int, steps: int, 
 
 def make_twin(name: str, folder: Path, vae: AutoencoderKL, steps: int) -> None:
     """Build, train and save the twin ``name`` as a diffusers folder with half-precision weights."""
-    from segscale.registry import build, load_config
-
     twin = TWINS[name]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as unfinished:
         target = Path(unfinished) / name
         twin.build(vae).save_pretrained(target)
-        backbone: Backbone = build("backbone", name, weights=str(target), load=LoadOptions())
-        image_size = load_config("backbone", name)["recommended"]["image_size"]
+        backbone = build_backbone(name, weights=str(target))
+        image_size = load_config("backbone", name)["method_defaults"]["image_size"]
         average = train_denoiser(backbone, twin, image_size, steps)
         backbone.denoiser.load_state_dict(average.state_dict())
         backbone.pipeline.to(torch.float16)

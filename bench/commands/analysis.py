@@ -27,12 +27,13 @@ def analyse(arguments: argparse.Namespace) -> None:
     """Prints the table of ``arguments.analysis``, writes CSV file and figure."""
     check_names(backbone=[arguments.backbone], dataset=[arguments.dataset], protocol=[arguments.protocol])
     from ...backbones.attention.modalities import require_joint
+    from ...methods.build import method_defaults
     from ..analysis.modalities import ANALYSES, averages_on, printable
     from ..report.figures import analysis_figure
 
     quiet_libraries()
     shape = without_weights(arguments.backbone)
-    require_joint(shape, shape.recommended.image_size)
+    require_joint(shape, method_defaults(arguments.backbone).image_size)
     analysis, names = ANALYSES[arguments.analysis], (arguments.backbone, arguments.dataset, arguments.protocol)
     table = averages_on(analysis, *names, run_options(arguments), arguments.timestep)
     draw = partial(analysis_figure, table, analysis)
@@ -64,13 +65,14 @@ def layers(arguments: argparse.Namespace) -> None:
         dataset=[arguments.dataset],
         protocol=[arguments.protocol],
     )
+    from ...methods.build import method_defaults
     from ..analysis.layers import LayerAnalysis, best_text, evaluate_parts, parts_of, printable
     from ..report.figures import heads_figure, layers_figure
     from ..report.tables import notes
 
     quiet_libraries()
     shape = without_weights(arguments.backbone)
-    sites = shape.sites(shape.recommended.image_size)
+    sites = shape.sites(method_defaults(arguments.backbone).image_size)
     parts = parts_of(arguments.backbone, sites, arguments.sites, arguments.heads)
     analysis = LayerAnalysis(arguments.method, parts, tuple(arguments.compared), arguments.timestep)
     names = (arguments.backbone, arguments.dataset, arguments.protocol)

@@ -25,10 +25,9 @@ def check_names(**names: Iterable[str]) -> None:
 
 def without_weights(backbone: str) -> Backbone:
     """The backbone as its config states it, to ask about its sites before any weights are fetched."""
-    from ...backbones.loading.pretrained import LoadOptions
-    from ..runs.plan import build_backbone
+    from ...backbones.build import build_shape_only
 
-    return build_backbone(backbone, LoadOptions(source=weights_source(backbone, "meta")))
+    return build_shape_only(backbone)
 
 
 def reports() -> bool:
@@ -66,9 +65,9 @@ def local_device(device: str) -> str:
 
 def weights_source(backbone: str, instead: Literal["random", "meta"]) -> Literal["pretrained", "random", "meta"]:
     """No weights are needed where the backbone's config states its architecture."""
-    from segscale.registry import load_config
+    from ...backbones import build
 
-    return instead if "architecture" in load_config("backbone", backbone) else "pretrained"
+    return build.weights_source(backbone, instead)
 
 
 def run_options(arguments: argparse.Namespace) -> RunOptions:

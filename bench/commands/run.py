@@ -98,9 +98,11 @@ def sites(arguments: argparse.Namespace) -> None:
     check_names(backbone=[arguments.backbone])
     from tabulate import tabulate
 
+    from ...methods.build import method_defaults
+
     quiet_libraries()
     backbone = without_weights(arguments.backbone)
-    size = arguments.size or backbone.recommended.image_size
+    size = arguments.size or method_defaults(arguments.backbone).image_size
     backbone.check_size(size)
     rows = [
         (site.layer, site.name, site.kind, site.heads, f"{site.grid.height} x {site.grid.width}")
@@ -118,7 +120,8 @@ def perf(arguments: argparse.Namespace) -> None:
     source = weights_source(arguments.backbone, "random") if arguments.weights is None else "pretrained"
     load = replace(load_options(arguments), source=source)
     backbone = build_backbone(arguments.backbone, load, arguments.weights)
-    methods = [build_method(name, arguments.backbone, arguments.size) for name in arguments.method]
+    choices = {} if arguments.size is None else {"image_size": arguments.size}
+    methods = [build_method(name, arguments.backbone, **choices) for name in arguments.method]
     result = compare(backbone, methods, arguments.repeats)
     kept = f"{result.text_maps} text and {result.pixel_maps} pixel maps"
     print(f"{arguments.backbone}, {methods[0].settings.image_size} px, {', '.join(arguments.method)}: {kept}")

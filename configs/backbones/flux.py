@@ -8,7 +8,7 @@ weights = "black-forest-labs/FLUX.1-dev"
 text_tokens = 512
 guidance = 1.0
 # Sites, timestep and order: GoCA's published settings (arXiv 2603.06178).
-recommended = dict(
+method_defaults = dict(
     image_size=1024,
     feature_size=64,
     timestep=150,

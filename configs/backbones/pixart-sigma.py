@@ -7,7 +7,7 @@ type = "PixArtSigma"
 weights = "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"
 text_tokens = 300
 # Sites, timestep and order: GoCA's published settings (arXiv 2603.06178).
-recommended = dict(
+method_defaults = dict(
     image_size=1024,
     feature_size=64,
     timestep=100,

@@ -5,7 +5,7 @@ custom_imports = dict(imports=["segscale.backbones.pixart"])
 type = "PixArtSigma"
 weights = "pocket:pocket-pixart-sigma"
 text_tokens = 16
-recommended = dict(
+method_defaults = dict(
     image_size=64,
     feature_size=16,
     timestep=200,

@@ -4,7 +4,7 @@ custom_imports = dict(imports=["segscale.backbones.stable_diffusion"])
 
 type = "StableDiffusion"
 weights = "pocket:pocket-sd15"
-recommended = dict(
+method_defaults = dict(
     image_size=64,
     feature_size=16,
     timestep=200,

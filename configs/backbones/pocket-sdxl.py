@@ -4,7 +4,7 @@ custom_imports = dict(imports=["segscale.backbones.sdxl"])
 
 type = "StableDiffusionXL"
 weights = "pocket:pocket-sdxl"
-recommended = dict(
+method_defaults = dict(
     image_size=64,
     feature_size=16,
     timestep=300,

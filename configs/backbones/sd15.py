@@ -6,7 +6,7 @@ custom_imports = dict(imports=["segscale.backbones.stable_diffusion"])
 type = "StableDiffusion"
 weights = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 # Sites, timestep and order: GoCA's published settings (arXiv 2603.06178).
-recommended = dict(
+method_defaults = dict(
     image_size=512,
     feature_size=64,
     timestep=100,

@@ -10,7 +10,7 @@ with_t5 = False
 # No paper gives vanilla or GoCA settings for SD3. Block 9 is where Seg4Diff (arXiv 2509.18096) finds text grounded
 # best; affinity follows its neighbours. Timestep and averaged heads are GoCA's choice for the other model with joint
 # attention: there a head's output carries pixels more than words, so what it adds says little about its words.
-recommended = dict(
+method_defaults = dict(
     image_size=1024,
     feature_size=64,
     timestep=150,

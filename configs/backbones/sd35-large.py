@@ -7,7 +7,7 @@ architecture = dict(
     transformer=dict(num_layers=38, num_attention_heads=38, caption_projection_dim=2432, qk_norm="rms_norm")
 )
 # Block 9 of 24 is at the same depth as block 14 of 38.
-recommended = dict(
+method_defaults = dict(
     reference_site="vit-block14",
     affinity_sites=("vit-block13", "vit-block14", "vit-block15"),
     grounding_sites=("vit-block14",),

@@ -7,4 +7,4 @@ architecture = dict(
     unet=dict(sample_size=64),
     scheduler=dict(type="EulerAncestralDiscreteScheduler", timestep_spacing="trailing"),
 )
-recommended = dict(image_size=512)
+method_defaults = dict(image_size=512)

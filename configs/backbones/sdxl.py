@@ -6,7 +6,7 @@ custom_imports = dict(imports=["segscale.backbones.sdxl"])
 type = "StableDiffusionXL"
 weights = "stabilityai/stable-diffusion-xl-base-1.0"
 # Sites, timestep and order: GoCA's published settings (arXiv 2603.06178).
-recommended = dict(
+method_defaults = dict(
     image_size=1024,
     feature_size=64,
     timestep=100,

@@ -5,6 +5,6 @@ _base_ = ["./goca.py"]
 reference_channels = "all"
 renormalise_layers = True
 renormalise_affinity = True
-guarded = True
+safe_division = True
 captions = "described"
 location = "span"

@@ -3,4 +3,4 @@
 _base_ = ["./seg4diff.py"]
 
 reading = "described"
-guarded = True
+safe_division = True

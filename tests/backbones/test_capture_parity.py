@@ -11,24 +11,18 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from segscale.backbones.attention.maps import AttentionMaps, CaptureSettings, MapRequest, Timestep
+from segscale.backbones.attention.maps import AttentionMaps
+from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.flux import Flux, pack, position_ids, unpack
 from segscale.backbones.latents.images import pixel_values
+from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.sd3 import StableDiffusion3
 from segscale.backbones.stable_diffusion import StableDiffusion
 from torch import Tensor
 
 from segscale.prompt import Prompt
 
-NOTHING = {
-    "image_size": 256,
-    "timestep": 100,
-    "feature_size": 32,
-    "affinity_sites": (),
-    "affinity_order": 0,
-    "reference_site": "",
-}
 SEG4DIFF = CaptureSettings(256, Timestep(index=-8, steps=28), resize="shortest-edge", posterior="mean")
 
 
@@ -46,7 +40,7 @@ def observe_all(backbone: Backbone, noised: Tensor, settings: CaptureSettings, t
 def test_sd15(goca_parity: Path) -> None:
     stored = load_file(goca_parity / "end2end-sd15.safetensors")
     facts = json.loads((goca_parity / "end2end-sd15.json").read_text())
-    backbone = StableDiffusion(name="tiny", weights=str(goca_parity / "tiny-sd15"), recommended=NOTHING)
+    backbone = StableDiffusion(name="tiny", weights=str(goca_parity / "tiny-sd15"))
     settings = CaptureSettings(256, Timestep(t=facts["requested_t"]))
     level = backbone.noise_level(settings)
     assert level.timestep == stored["input/timestep"].item() == 101
@@ -76,7 +70,7 @@ def test_sd15(goca_parity: Path) -> None:
 
 
 def test_a_sampled_latent_is_the_mean_plus_a_draw_from_the_generator(goca_parity: Path) -> None:
-    backbone = StableDiffusion(name="tiny", weights=str(goca_parity / "tiny-sd15"), recommended=NOTHING)
+    backbone = StableDiffusion(name="tiny", weights=str(goca_parity / "tiny-sd15"))
     image = Image.open(goca_parity / "end2end-sd15.png")
     mean, sample = (
         backbone.encode_image(
@@ -91,11 +85,11 @@ def test_a_sampled_latent_is_the_mean_plus_a_draw_from_the_generator(goca_parity
 
 
 def sd3(folder: Path) -> StableDiffusion3:
-    return StableDiffusion3(name="tiny", weights=str(folder), recommended=NOTHING, t5_tokens=77, with_t5=False)
+    return StableDiffusion3(name="tiny", weights=str(folder), t5_tokens=77, with_t5=False)
 
 
 def flux(folder: Path) -> Flux:
-    return Flux(name="tiny", weights=str(folder), recommended=NOTHING, text_tokens=77, guidance=3.5)
+    return Flux(name="tiny", weights=str(folder), text_tokens=77, guidance=3.5)
 
 
 def check_latent(backbone: Backbone, settings: CaptureSettings, parity: Path, stored: Any) -> Tensor:

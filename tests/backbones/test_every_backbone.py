@@ -9,16 +9,21 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from segscale.backbones.attention.maps import AttentionMaps, CaptureSettings, MapRequest, Timestep
+from segscale.backbones.attention.maps import AttentionMaps
+from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.backbone import Backbone
+from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
+from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.loading.pretrained import PACKAGED
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
+from segscale.methods.build import method_defaults
 
 from segscale.catalogue import config_files
 from segscale.errors import UserError
-from segscale.registry import build, load_config
+from segscale.prompt import Prompt
+from segscale.registry import load_config
 
 
 def loadable() -> list[str]:
@@ -29,7 +34,7 @@ def loadable() -> list[str]:
 
 @lru_cache(maxsize=2)
 def loaded(name: str) -> Backbone:
-    return build("backbone", name)
+    return build_backbone(name)
 
 
 every_backbone = pytest.mark.parametrize("name", loadable())
@@ -37,26 +42,32 @@ PROMPT = class_prompt(["star", "ring"], ["grass"])
 
 
 def settings_of(backbone: Backbone) -> CaptureSettings:
-    return CaptureSettings(backbone.recommended.image_size, Timestep(t=backbone.recommended.timestep))
+    defaults = method_defaults(backbone.name)
+    return CaptureSettings(defaults.image_size, Timestep(t=defaults.timestep))
 
 
 def capture(backbone: Backbone, pixel_dtype: torch.dtype = torch.float32, image_id: str = "1") -> AttentionMaps:
     settings = settings_of(backbone)
     names = frozenset(site.name for site in backbone.sites(settings.image_size))
     image = Image.fromarray(make_scene(0, "val", 0).image)
-    return backbone.capture(
-        image, PROMPT, MapRequest(names, names), settings, image_generator(0, "test", image_id), pixel_dtype
-    )
+    noised = backbone.noised(image, settings, image_generator(0, "test", image_id))
+    return backbone.observe(*noised, PROMPT, MapRequest(names, names), settings.image_size, pixel_dtype)
+
+
+def capture_blank(backbone: Backbone, prompt: Prompt, request: MapRequest) -> AttentionMaps:
+    settings = settings_of(backbone)
+    noised = backbone.noised(Image.new("RGB", (64, 64)), settings, image_generator(0, "test", "1"))
+    return backbone.observe(*noised, prompt, request, settings.image_size)
 
 
 @every_backbone
 def test_sites_are_named_once_and_counted_in_execution_order(name: str) -> None:
     backbone = loaded(name)
-    sites = backbone.sites(backbone.recommended.image_size)
+    sites = backbone.sites(method_defaults(name).image_size)
     assert [site.layer for site in sites] == [*range(len(sites))]
     assert len({site.name for site in sites}) == len(sites)
-    recommended = backbone.recommended
-    assert {*recommended.affinity_sites, recommended.reference_site} <= {site.name for site in sites}
+    defaults = method_defaults(name)
+    assert {*defaults.affinity_sites, defaults.reference_site} <= {site.name for site in sites}
 
 
 @every_backbone
@@ -65,7 +76,7 @@ def test_modules_run_in_the_order_of_the_sites(name: str) -> None:
     ran: list[str] = []
     modules = [
         module
-        for site in backbone.sites(backbone.recommended.image_size)
+        for site in backbone.sites(method_defaults(name).image_size)
         for module in dict.fromkeys((site.pixel_module, site.text_module))
         if module
     ]
@@ -84,7 +95,7 @@ def test_maps_have_the_shape_of_their_site_and_are_shares_of_attention(name: str
     backbone = loaded(name)
     maps = capture(backbone)
     length = sum(stream.length for stream in maps.tokens)
-    for site in backbone.sites(backbone.recommended.image_size):
+    for site in backbone.sites(method_defaults(name).image_size):
         total = torch.zeros(site.grid.pixels)
         if site.text_module:
             text = maps.text[site.name]
@@ -153,11 +164,8 @@ def test_a_class_beyond_the_text_encoder_is_named(name: str, caplog: pytest.LogC
     lengths = [stream.length for stream in backbone.tokenize(PROMPT)]
     filler = "a " * max(lengths)
     prompt = class_prompt([filler.strip(), "ring"])
-    settings = settings_of(backbone)
-    site = frozenset([backbone.sites(settings.image_size)[0].name])
-    maps = backbone.capture(
-        Image.new("RGB", (64, 64)), prompt, MapRequest(site), settings, image_generator(0, "test", "1")
-    )
+    site = frozenset([backbone.sites(method_defaults(name).image_size)[0].name])
+    maps = capture_blank(backbone, prompt, MapRequest(site))
     assert not any(stream.classes[1] for stream in maps.tokens)
     assert "ring" in caplog.text
 
@@ -166,18 +174,12 @@ def test_a_class_beyond_the_text_encoder_is_named(name: str, caplog: pytest.LogC
 def test_an_unknown_site_is_named(name: str) -> None:
     backbone = loaded(name)
     with pytest.raises(UserError, match=f"{name} has no site 'nowhere'"):
-        backbone.capture(
-            Image.new("RGB", (64, 64)),
-            PROMPT,
-            MapRequest(frozenset(["nowhere"])),
-            settings_of(backbone),
-            image_generator(0, "test", "1"),
-        )
+        capture_blank(backbone, PROMPT, MapRequest(frozenset(["nowhere"])))
 
 
 @every_backbone
 def test_untrained_weights_differ_and_are_the_same_every_time(name: str) -> None:
-    first, second = (build("backbone", name, untrained=True).denoiser.state_dict() for _ in range(2))
+    first, second = (build_backbone(name, untrained=True).denoiser.state_dict() for _ in range(2))
     trained = loaded(name).denoiser.state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert any(not torch.equal(first[key], trained[key]) for key in first)
@@ -187,7 +189,7 @@ def test_untrained_weights_differ_and_are_the_same_every_time(name: str) -> None
 def test_the_denoiser_gets_what_its_own_pipeline_gives_it(name: str) -> None:
     """Text states, pooled vectors, masks, time ids, position ids and guidance, from diffusers' own sampling loop."""
     backbone = loaded(name)
-    size = backbone.recommended.image_size
+    size = method_defaults(name).image_size
     seen: list[dict[str, torch.Tensor]] = []
 
     def record(module: torch.nn.Module, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:

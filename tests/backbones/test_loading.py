@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from segscale.backbones.attention.maps import CaptureSettings, MapRequest, Timestep
+from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone
+from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
+from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.loading.pretrained import LoadOptions, resolve_weights, weights_fingerprint
-from segscale.bench.runs.plan import RunOptions, build_backbone, pinned
+from segscale.bench.runs.plan import RunOptions, pinned
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
 
 import segscale
 from segscale.errors import UserError
-from segscale.registry import build
 
 POCKET = Path(resolve_weights("pocket:pocket-sd15"))
 
@@ -44,7 +45,7 @@ def test_a_truncated_weight_file_is_one_line(tmp_path: Path) -> None:
     file = folder / "unet" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(UserError, match="cannot be loaded") as caught:
-        build("backbone", "pocket-sd15", weights=str(folder))
+        build_backbone("pocket-sd15", weights=str(folder))
     assert "\n" not in str(caught.value)
 
 
@@ -54,7 +55,7 @@ def test_only_safetensors_are_read(tmp_path: Path) -> None:
     file = folder / "unet" / "diffusion_pytorch_model.safetensors"
     file.rename(file.with_suffix(".bin"))
     with pytest.raises(UserError, match="cannot be loaded"):
-        build("backbone", "pocket-sd15", weights=str(folder))
+        build_backbone("pocket-sd15", weights=str(folder))
 
 
 def test_the_fingerprint_of_a_folder_follows_its_contents(tmp_path: Path) -> None:
@@ -116,7 +117,8 @@ def first_map(backbone: Backbone) -> torch.Tensor:
     image = Image.fromarray(make_scene(0, "val", 0).image)
     request = MapRequest(text=frozenset(["up-level1-repeat1-vit-block0"]))
     settings = CaptureSettings(64, Timestep(t=200))
-    maps = backbone.capture(image, class_prompt(["star"]), request, settings, image_generator(0, "test", "1"))
+    noised = backbone.noised(image, settings, image_generator(0, "test", "1"))
+    maps = backbone.observe(*noised, class_prompt(["star"]), request, settings.image_size)
     return maps.text["up-level1-repeat1-vit-block0"]
 
 
@@ -151,7 +153,7 @@ def test_text_is_encoded_once_per_distinct_prompt(monkeypatch: pytest.MonkeyPatc
 def test_a_denoiser_published_apart_replaces_the_pipelines_own(tmp_path: Path) -> None:
     apart = build_backbone("pocket-sd15", untrained=True)
     apart.denoiser.save_pretrained(tmp_path / "unet")
-    joined = build("backbone", "pocket-sd15", denoiser_weights=str(tmp_path))
+    joined = build_backbone("pocket-sd15", denoiser_weights=str(tmp_path))
     name, expected = next(iter(apart.denoiser.state_dict().items()))
     assert torch.equal(joined.denoiser.state_dict()[name], expected)
 

@@ -10,18 +10,19 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from segscale.backbones.attention.maps import CaptureSettings, MapRequest, Timestep
 from segscale.backbones.attention.modalities import Modalities, ModalityMeter, observe_modalities
 from segscale.backbones.attention.probe import AttentionProbe
-from segscale.backbones.backbone import Backbone
+from segscale.backbones.attention.requests import MapRequest
+from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
+from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.sd3 import StableDiffusion3
 from segscale.datasets.prompts.described import class_prompt
+from segscale.methods.build import method_defaults
 from torch import Tensor, nn
 
 from segscale.errors import UserError
 from segscale.prompt import Prompt
-from segscale.registry import build
 
 HEADS, WIDTH = 3, 4
 PROMPT = class_prompt(["star", "ring"], ["grass"])
@@ -77,9 +78,10 @@ def test_equal_to_an_eager_softmax_whatever_the_chunk(
 
 @pytest.mark.parametrize("name", ["pocket-sd3", "pocket-flux"])
 def test_rows_sum_to_one_and_the_forward_stays_as_it_is(name: str) -> None:
-    backbone: Backbone = build("backbone", name)
-    size = backbone.recommended.image_size
-    capture = CaptureSettings(size, Timestep(t=backbone.recommended.timestep))
+    backbone = build_backbone(name)
+    defaults = method_defaults(name)
+    size = defaults.image_size
+    capture = CaptureSettings(size, Timestep(t=defaults.timestep))
     picture = Image.effect_noise((80, 60), 90).convert("RGB")
     noised, level = backbone.noised(picture, capture, image_generator(0, "", ""))
     outputs: list[Tensor] = []
@@ -100,7 +102,7 @@ def test_rows_sum_to_one_and_the_forward_stays_as_it_is(name: str) -> None:
 
 
 def test_a_u_net_has_no_joint_attention() -> None:
-    backbone: Backbone = build("backbone", "pocket-sd15")
+    backbone = build_backbone("pocket-sd15")
     level = backbone.noise_level(CaptureSettings(64, Timestep(t=100)))
     with pytest.raises(UserError, match=r"pocket-sd15 has no joint attention .* such as pocket-sd3"):
         observe_modalities(backbone, torch.zeros(1, 4, 16, 16), level, PROMPT, 64)
@@ -108,11 +110,9 @@ def test_a_u_net_has_no_joint_attention() -> None:
 
 def test_mass_on_text_equals_the_published_maps(seg4diff_parity: Path) -> None:
     """The published maps end with the 77 columns of CLIP; the zero rows that follow come from the probe's own map."""
-    nothing = {"image_size": 256, "timestep": 100, "feature_size": 16, "affinity_sites": (), "affinity_order": 0}
     backbone = StableDiffusion3(
         name="tiny",
         weights=str(seg4diff_parity / "tiny-sd3"),
-        recommended=nothing | {"reference_site": ""},
         t5_tokens=77,
         with_t5=False,
     )

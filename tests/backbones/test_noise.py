@@ -11,8 +11,8 @@ from diffusers import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from segscale.backbones.attention.maps import Timestep
 from segscale.backbones.latents.noise import diffusion_level, flow_level, image_generator
+from segscale.backbones.latents.settings import Timestep
 
 SCALED_LINEAR = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from segscale.backbones.build import build_backbone
 from segscale.backbones.loading.pretrained import resolve_weights
 from segscale.backbones.pocket import train
 from segscale.backbones.pocket.architectures import TWINS
 from segscale.backbones.pocket.autoencoder import build_autoencoder, train_autoencoder
 from segscale.backbones.pocket.scenes import scene_batch
-from segscale.bench.runs.plan import build_backbone
 from segscale.datasets.pocket import make_scene
 
 from segscale.catalogue import config_files

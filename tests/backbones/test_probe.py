@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segscale.backbones.attention.recorder import Target, map_probe
 from segscale.backbones.backbone import Conditioning
+from segscale.backbones.build import build_backbone
 from torch import Tensor, nn
 
 from segscale.errors import UserError
-from segscale.registry import build
 
 HEADS, WIDTH = 3, 4
 
@@ -140,7 +140,7 @@ def test_hooks_are_gone_after_an_error() -> None:
 
 
 def test_an_eager_processor_raises_and_is_named() -> None:
-    backbone = build("backbone", "pocket-sd15")
+    backbone = build_backbone("pocket-sd15")
     site = backbone.sites(64)[0]
     backbone.denoiser.get_submodule(site.text_module).set_processor(AttnProcessor())
     conditioning: Conditioning = backbone.conditioning("a star")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from PIL import Image
-from segscale.backbones.attention.maps import MapRequest
+from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.sites import Site
+from segscale.backbones.build import build_backbone, build_shape_only
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.loading.pretrained import LoadOptions
-from segscale.bench.runs.plan import build_backbone, build_method
 from segscale.datasets.prompts.described import class_prompt
+from segscale.methods.build import build_method, method_defaults
 
 from segscale.catalogue import config_files
-from segscale.registry import build, load_config
+from segscale.registry import load_config
 
 REAL = [name for name in config_files("backbone") if "architecture" in load_config("backbone", name)]
 PROMPT = class_prompt(["star", "ring"], ["grass"])
@@ -38,17 +39,18 @@ TEXT_COLUMNS = {"sd15": 77, "sdxl": 77, "pixart-sigma": 300, "sd3": 154, "sd35":
 def test_the_whole_path_has_the_right_shapes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # transformers looks into a mask's values to skip it; meta tensors have none.
     monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
-    backbone = build_backbone(name, LoadOptions(source="meta"))
+    backbone = build_shape_only(name)
     parameters = sum(p.numel() for p in backbone.denoiser.parameters()) / 1e6
     method = build_method("vanilla", name)
     sites = backbone.sites(method.settings.image_size)
     if name in FACTS:
         assert (round(parameters, 1), len(sites)) == FACTS[name]
     names = frozenset(site.name for site in sites)
-    recommended = backbone.recommended
-    assert {*recommended.affinity_sites, recommended.reference_site} <= names
+    defaults = method_defaults(name)
+    assert {*defaults.affinity_sites, defaults.reference_site} <= names
     image = Image.new("RGB", (300, 200))
-    maps = backbone.capture(image, PROMPT, MapRequest(names, names), method.settings, image_generator(0, "test", "1"))
+    noised = backbone.noised(image, method.settings, image_generator(0, "test", "1"))
+    maps = backbone.observe(*noised, PROMPT, MapRequest(names, names), method.settings.image_size)
     columns = TEXT_COLUMNS.get(name, backbone.conditioning(PROMPT.text).text_length)
     for site in sites:
         if site.text_module:
@@ -57,12 +59,12 @@ def test_the_whole_path_has_the_right_shapes(name: str, monkeypatch: pytest.Monk
             assert maps.pixels[site.name].shape == (site.grid.pixels, site.grid.pixels)
             assert maps.pixels[site.name].dtype == torch.float16
     scores = method(maps.only(method.request(sites)))
-    assert scores.classes.shape == (2, recommended.feature_size, recommended.feature_size)
+    assert scores.classes.shape == (2, defaults.feature_size, defaults.feature_size)
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_every_preset_names_sites_that_exist(name: str) -> None:
-    backbone = build_backbone(name, LoadOptions(source="meta"))
+    backbone = build_shape_only(name)
     for method_name in config_files("method"):
         method = build_method(method_name, name)
         sites = backbone.sites(method.settings.image_size)
@@ -72,8 +74,8 @@ def test_every_preset_names_sites_that_exist(name: str) -> None:
 
 def test_goca_names_of_the_real_sites() -> None:
     def names(backbone: str) -> dict[str, Site]:
-        built = build_backbone(backbone, LoadOptions(source="meta"))
-        return {site.name: site for site in built.sites(built.recommended.image_size)}
+        built = build_shape_only(backbone)
+        return {site.name: site for site in built.sites(method_defaults(backbone).image_size)}
 
     sd15 = names("sd15")
     assert [*sd15][:7] == [
@@ -90,11 +92,12 @@ def test_goca_names_of_the_real_sites() -> None:
 
 def test_sd3_with_t5_has_two_text_streams_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
-    backbone = build("backbone", "sd3", with_t5=True, t5_tokens=256, load=LoadOptions(source="meta"))
+    backbone = build_backbone("sd3", LoadOptions(source="meta"), with_t5=True, t5_tokens=256)
     clip, t5 = backbone.tokenize(PROMPT)
     assert (clip.offset, clip.length, t5.offset, t5.length) == (0, 77, 77, 256)
     assert all(77 <= column < 77 + 256 for word in t5.classes for column in word)
     settings = build_method("vanilla", "sd3").settings
     request = MapRequest(text=frozenset(["vit-block9"]))
-    maps = backbone.capture(Image.new("RGB", (64, 64)), PROMPT, request, settings, image_generator(0, "test", "1"))
+    noised = backbone.noised(Image.new("RGB", (64, 64)), settings, image_generator(0, "test", "1"))
+    maps = backbone.observe(*noised, PROMPT, request, settings.image_size)
     assert maps.text["vit-block9"].shape == (64 * 64, 77 + 256)

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segscale.backbones.attention.maps import CaptureSettings, Timestep
 from segscale.backbones.attention.modalities import observe_modalities
 from segscale.backbones.backbone import Backbone
+from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
+from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.bench.analysis.modalities import ANALYSES, averages, measure
 from segscale.bench.commands.parser import main
 from segscale.datasets.dataset import Dataset, Sample
@@ -26,7 +27,7 @@ SETTINGS = CaptureSettings(64, Timestep(t=110))
 
 @pytest.fixture(scope="module")
 def model() -> Backbone:
-    return build("backbone", "pocket-sd3")
+    return build_backbone("pocket-sd3")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_a_command_prints_its_table_and_writes_the_same_files_again(
     assert f"{backbone} on pocket val, 2 images, timestep 200: " in printed
     assert f"wrote {tmp_path}/one/analysis/{backbone}-{analysis}.csv" in printed
     table = pd.read_csv(tmp_path / "one" / "analysis" / f"{backbone}-{analysis}.csv")
-    blocks = len(build("backbone", backbone).sites(64))
+    blocks = len(build_backbone(backbone).sites(64))
     assert table["measure"].tolist() == [*ANALYSES[analysis].labels] * blocks
     assert table["layer"].is_monotonic_increasing
     low, mean, high = table[["low", "mean", "high"]].to_numpy().T

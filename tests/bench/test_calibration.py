@@ -179,7 +179,7 @@ def test_only_the_first_process_of_a_launcher_writes(
 
 def test_the_shipped_thresholds_follow_from_their_curves_and_from_the_shipped_twins() -> None:
     content = json.loads(SHIPPED.read_text())
-    expected = {method.name for method in build_methods(None, "pocket-sd15", "standard") if method.stretched}
+    expected = {method.name for method in build_methods(None, "pocket-sd15", "standard") if method.normalised}
     assert set(content["methods"]) == expected
     for stored in content["methods"].values():
         assert len(stored["backbones"]) == 5

@@ -6,16 +6,19 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from segscale.backbones.attention.maps import CaptureSettings, MapRequest, Timestep
+from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.sites import Grid, Site
 from segscale.backbones.backbone import Backbone
+from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
+from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.bench.analysis.layers import LayerAnalysis, Part, best_text, evaluate_parts, part_method, parts_of
 from segscale.bench.commands.parser import main
 from segscale.bench.report.tables import evaluate_store
 from segscale.bench.runs.loop import run_methods
 from segscale.bench.runs.plan import RunOptions, build_method
 from segscale.datasets.prompts.described import class_prompt
+from segscale.methods.build import method_defaults
 from segscale.methods.head_weights import OneHead
 
 from segscale.errors import UserError
@@ -54,7 +57,7 @@ def test_one_forward_per_image_serves_all_blocks_and_each_gets_what_it_gets_alon
     assert len(forwards) == 4
     assert table["site"].tolist() == [part.site for part in BLOCKS]
     for part, (_, row) in zip(BLOCKS, table.iterrows(), strict=True):
-        method = build_method("seg4diff-described", "pocket-sd3", sites=(part.site,))
+        method = build_method("seg4diff-described", "pocket-sd3", grounding_sites=(part.site,))
         (alone,) = run_methods("pocket-sd3", [method], *CELL[1:], RunOptions(limit=4, results=tmp_path / "alone"))
         score = evaluate_store(alone).score
         assert (row["miou"], row["low"], row["high"]) == (100 * score.miou, 100 * score.low, 100 * score.high)
@@ -96,8 +99,8 @@ def test_the_timestep_replaces_the_methods_own() -> None:
 
 @pytest.mark.parametrize("backbone", ["pocket-sd3", "pocket-flux", "pocket-sd15", "pocket-sdxl"])
 def test_heads_average_to_the_block(backbone: str) -> None:
-    model, data = build("backbone", backbone), build("dataset", "pocket")
-    size = model.recommended.image_size
+    model, data = build_backbone(backbone), build("dataset", "pocket")
+    size = method_defaults(backbone).image_size
     settings = CaptureSettings(size, Timestep(t=200))
     sites = model.sites(size)
     parts = parts_of(backbone, sites, None, heads=True)
@@ -105,7 +108,8 @@ def test_heads_average_to_the_block(backbone: str) -> None:
     request = MapRequest(text=text, weighted=frozenset((part.site, OneHead(part.head or 0)) for part in parts))
     sample = data[0]
     prompt = class_prompt(["star", "ring"], [])
-    maps = model.capture(sample.image, prompt, request, settings, image_generator(0, "pocket", sample.id))
+    noised = model.noised(sample.image, settings, image_generator(0, "pocket", sample.id))
+    maps = model.observe(*noised, prompt, request, size)
     for site in sites:
         heads = torch.stack([maps.weighted[site.name, OneHead(head)] for head in range(site.heads)])
         torch.testing.assert_close(heads.mean(0), maps.text[site.name], atol=1e-6, rtol=1e-5)

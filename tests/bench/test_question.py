@@ -9,14 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from segscale.backbones.backbone import Backbone
+from segscale.backbones.build import build_backbone
 from segscale.bench.inference.score import ask, ask_everything, combined
 from segscale.bench.runs.loop import run_methods
 from segscale.bench.runs.plan import RunOptions, build_dataset, build_method
 from segscale.bench.tasks.prompts import image_prompt, names_of
 from segscale.bench.tasks.protocol import Protocol
 from segscale.datasets.dataset import Dataset
+from segscale.methods.build import method_defaults
 from segscale.methods.method import ClassScores, Method, PromptRule
-from segscale.methods.seg4diff import Seg4Diff
 
 from segscale.registry import build
 
@@ -65,7 +66,7 @@ def test_names_and_nothing_whatever_the_protocol_says() -> None:
 @pytest.mark.parametrize("method", ["goca", "seg4diff", "seg4diff-described"])
 def test_the_full_vocabulary_comes_in_the_fewest_groups_that_fit(method: str) -> None:
     rules, data = rules_and_data("standard-full")
-    model: Backbone = build("backbone", BACKBONE)
+    model = build_backbone(BACKBONE)
     asker, names = build_method(method, BACKBONE), names_of(rules, data)
     question = ask_everything(model, rules, asker, names, rules.vocabulary(data))
     assert question.class_ids == rules.vocabulary(data) == tuple(range(1, 13))
@@ -74,7 +75,7 @@ def test_the_full_vocabulary_comes_in_the_fewest_groups_that_fit(method: str) ->
         assert not any(stream.cut for stream in model.tokenize(one.prompt))
         if following is not None:
             longer = (*one.class_ids, following.class_ids[0])
-            more = image_prompt(rules, asker.prompt, None, names, longer).prompt
+            more = image_prompt(rules, asker.prompt_rule, None, names, longer).prompt
             assert any(stream.cut for stream in model.tokenize(more))
 
 
@@ -118,9 +119,8 @@ def test_seg4diff_shares_a_forward_where_prompt_and_noised_image_agree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     goca = build_method("goca", BACKBONE)
-    recommended = build("backbone", BACKBONE).recommended
-    shared = {"timestep": recommended.timestep, "resize": "bicubic", "posterior": "sample"}
-    alike = Seg4Diff("alike", recommended, reading="described", **shared)
+    shared = {"timestep": method_defaults(BACKBONE).timestep, "resize": "bicubic", "posterior": "sample"}
+    alike = build_method("seg4diff-described", BACKBONE, name="alike", **shared)
     assert counted_forwards([goca, alike], tmp_path / "alike", monkeypatch) == (4, [1, 1])
 
 

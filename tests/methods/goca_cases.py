@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 from segscale.backbones.attention.layer_similarity import SimilarityStream
-from segscale.backbones.attention.maps import AttentionMaps, Recommended
+from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.rules import HeadWeighting
 from segscale.backbones.attention.sites import Grid, Site
 from segscale.backbones.text.tokens import StreamTokens
@@ -92,7 +92,7 @@ class Inputs:
         if rule is None or f"{key}/out_weight" not in stored:
             return cross.new_full(cross.shape[:2], 1 / len(cross))
         outputs = stored[f"{key}/post_value"].unflatten(1, (len(cross), -1)).transpose(0, 1)
-        return rule.at(stored[f"{key}/out_weight"], stored[f"{key}/value"])(outputs)
+        return rule.bind(stored[f"{key}/out_weight"], stored[f"{key}/value"])(outputs)
 
     def maps(self, method: GoCA, prompt: dict[str, Any], count: int = 12) -> AttentionMaps:
         """What a capture would have given ``method``."""
@@ -121,15 +121,19 @@ class Inputs:
 
 def method(settings: dict[str, Any], side: int, reference: str, **choices: Any) -> GoCA:
     """GoCA with the settings of a case; affinity is off unless chosen."""
-    recommended = Recommended(1, 100, side, (), 0, reference)
-    return GoCA(
-        "goca",
-        recommended,
-        heads=HEADS[settings["head_method"]],
-        layers=LAYERS[settings["layer_method"]],
-        rescaling=RESCALINGS[settings["rescale_method"]],
-        **choices,
-    )
+    fields = {
+        "name": "goca",
+        "image_size": 1,
+        "timestep": 100,
+        "feature_size": side,
+        "affinity_sites": (),
+        "affinity_order": 0,
+        "reference_site": reference,
+        "heads": HEADS[settings["head_method"]],
+        "layers": LAYERS[settings["layer_method"]],
+        "rescaling": RESCALINGS[settings["rescale_method"]],
+    }
+    return GoCA(**fields | choices)
 
 
 def reference_site(ref_layer: str) -> str:

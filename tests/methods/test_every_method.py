@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 from PIL import Image
 from segscale.backbones.backbone import Backbone
+from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.loading.pretrained import PACKAGED
 from segscale.bench.runs.identity import plain
-from segscale.bench.runs.plan import build_method
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
+from segscale.methods.build import build_method
 
 from segscale.catalogue import config_files
 from segscale.prompt import Prompt
-from segscale.registry import build, load_config
+from segscale.registry import load_config
 
 LOADABLE = [name for name in config_files("backbone") if load_config("backbone", name)["weights"].startswith(PACKAGED)]
 every_method = pytest.mark.parametrize("method_name", config_files("method"))
@@ -23,23 +26,24 @@ every_method = pytest.mark.parametrize("method_name", config_files("method"))
 
 @pytest.fixture(scope="module", params=LOADABLE)
 def backbone(request: pytest.FixtureRequest) -> Backbone:
-    return build("backbone", request.param)
+    return build_backbone(request.param)
 
 
 @every_method
 def test_scores_have_one_map_per_class_and_repeat(method_name: str, backbone: Backbone) -> None:
     method = build_method(method_name, backbone.name)
-    prompt = class_prompt(["star", "ring"], ["grass"]) if method.prompt.text != "empty" else Prompt("", ())
-    request = method.request(backbone.sites(method.settings.image_size))
+    prompt = class_prompt(["star", "ring"], ["grass"]) if method.prompt_rule.text != "empty" else Prompt("", ())
+    size = method.settings.image_size
+    request = method.request(backbone.sites(size))
     image = Image.fromarray(make_scene(0, "val", 12).image)
 
     def scores() -> torch.Tensor:
-        maps = backbone.capture(image, prompt, request, method.settings, image_generator(0, "test", "1"))
-        found = method(maps)
-        assert len(found.classes) == len(found.evidence) >= 1
-        assert len(found.classes) == 2 or method.clusters
-        assert found.classes.shape[1:] == found.background.shape
-        return torch.cat([found.classes, found.background[None]])
+        noised = backbone.noised(image, method.settings, image_generator(0, "test", "1"))
+        scores = method(backbone.observe(*noised, prompt, request, size))
+        assert len(scores.classes) == len(scores.evidence) >= 1
+        assert len(scores.classes) == 2 or method.unnamed_masks
+        assert scores.classes.shape[1:] == scores.background.shape
+        return torch.cat([scores.classes, scores.background[None]])
 
     first = scores()
     assert not first.isnan().any()
@@ -48,7 +52,9 @@ def test_scores_have_one_map_per_class_and_repeat(method_name: str, backbone: Ba
 
 @every_method
 @pytest.mark.parametrize("name", config_files("backbone"))
-def test_a_preset_exists_and_its_parameters_are_plain(method_name: str, name: str) -> None:
+def test_a_method_is_a_plain_value_on_every_backbone(method_name: str, name: str) -> None:
     method = build_method(method_name, name)
     assert method.name == method_name
-    assert plain(method.parameters)["name"] == method_name
+    assert plain(asdict(method))["name"] == method_name
+    assert {method: "itself"}[build_method(method_name, name)] == "itself"
+    assert replace(method, variant="+other") != method

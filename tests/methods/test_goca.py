@@ -1,26 +1,38 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from segscale.backbones.attention.layer_similarity import SimilarityStream
-from segscale.backbones.attention.maps import AttentionMaps, Recommended
+from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.sites import Grid, Site
 from segscale.backbones.text.tokens import StreamTokens
-from segscale.bench.runs.plan import build_method
 from segscale.methods.affinity import spatial_affinity
+from segscale.methods.build import build_method
 from segscale.methods.goca import GoCA
-from segscale.methods.head_weights import HEAD_WEIGHTINGS, OutputShare
+from segscale.methods.head_weights import HEAD_WEIGHTINGS, ContributionWeighting
 from segscale.methods.layer_weights import ReferenceAffinity, layer_weights
 from segscale.methods.method import ClassScores
-from segscale.methods.rescaling import RESCALINGS, prominence, rescale
+from segscale.methods.rescaling import RESCALINGS, peak_contrast, rescale
 from torch import Tensor
 
 SIDE, TOKENS = 8, 9
-RECOMMENDED = Recommended(64, 200, SIDE, ("b",), 1, "b")
-DESCRIBED = {"reference_channels": "all", "renormalise_layers": True, "renormalise_affinity": True, "guarded": True}
+DESCRIBED = {
+    "reference_channels": "all",
+    "renormalise_layers": True,
+    "renormalise_affinity": True,
+    "safe_division": True,
+}
 GRIDS = {"a": 4, "b": 8, "c": 16}
+
+
+def goca(**choices: Any) -> GoCA:
+    sites = {"affinity_sites": ("b",), "affinity_order": 1, "reference_site": "b"}
+    fields = {"name": "goca", "image_size": 64, "timestep": 200, "feature_size": SIDE, "heads": "dot-product"}
+    return GoCA(**fields | sites | choices)
 
 
 def site(name: str, layer: int) -> Site:
@@ -101,7 +113,7 @@ def test_head_weights_follow_their_definition_and_sum_to_one(name: str, seed: in
     layer = one_layer(seed)
     rule = HEAD_WEIGHTINGS[name]
     assert rule is not None
-    weights = rule.at(*layer[:2])(layer[2])
+    weights = rule.bind(*layer[:2])(layer[2])
     naive = naive_weights(name, *layer)
     # A sum near zero makes weights of any size; both ways of computing them then differ by rounding alone.
     steady = naive.abs().amax(0) < 20
@@ -116,21 +128,21 @@ def test_the_order_of_heads_does_not_matter(name: str, seed: int, order: list[in
     columns = projection.unflatten(1, (4, 3))[:, order].flatten(1)
     rule = HEAD_WEIGHTINGS[name]
     assert rule is not None
-    weights = rule.at(projection, values)(outputs)
-    shuffled = rule.at(columns, values[order])(outputs[order])
+    weights = rule.bind(projection, values)(outputs)
+    shuffled = rule.bind(columns, values[order])(outputs[order])
     steady = weights.abs().amax(0) < 20
     torch.testing.assert_close(shuffled[:, steady], weights[order][:, steady], atol=1e-3, rtol=1e-3)
 
 
-def test_guarded_head_weights_average_where_the_output_is_zero() -> None:
+def test_safe_head_weights_average_where_the_output_is_zero() -> None:
     projection, values, outputs = one_layer(0)
     outputs[:, 2] = 0
-    published, guarded = (
-        OutputShare("dot-product", guarded=on).at(projection, values)(outputs) for on in (False, True)
+    published, safe = (
+        ContributionWeighting("dot-product", safe_division=on).bind(projection, values)(outputs) for on in (False, True)
     )
     assert published[:, 2].isnan().all()
-    assert torch.equal(guarded[:, 2], torch.full((4,), 0.25))
-    torch.testing.assert_close(guarded[:, :2], published[:, :2])
+    assert torch.equal(safe[:, 2], torch.full((4,), 0.25))
+    torch.testing.assert_close(safe[:, :2], published[:, :2])
 
 
 @settings(max_examples=30, deadline=None)
@@ -149,13 +161,13 @@ def test_the_adjoint_equals_resizing_the_map(seed: int, name: str, renormalised:
     if renormalised:
         resized = resized / resized.sum(1, keepdim=True)
     expected = ((feature @ feature.T / 5**0.5).softmax(-1) * resized).sum()
-    torch.testing.assert_close(measure.against(feature, reference)(pixels, at), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(measure.bind(feature, reference)(pixels, at), expected, atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
 @given(seeds, st.sampled_from(["dot-product", "mse", "iou-like"]), st.permutations("abc"))
 def test_the_order_of_layers_does_not_matter(seed: int, layers: str, order: list[str]) -> None:
-    method = GoCA("goca", RECOMMENDED, layers=layers)
+    method = goca(layers=layers)
     maps, shuffled = (random_maps(method, seed, [[1], [2, 3]], [[4]], "".join(o)) for o in ("abc", order))
     weights = method.weights(maps, tuple("abc"))
     again = method.weights(shuffled, tuple(order))
@@ -168,7 +180,7 @@ def test_the_order_of_layers_does_not_matter(seed: int, layers: str, order: list
 @settings(max_examples=30, deadline=None)
 @given(seeds, orders, rules, st.permutations(range(3)))
 def test_permuting_classes_permutes_the_scores(seed: int, order: int, rule: str, permutation: list[int]) -> None:
-    method = GoCA("goca", RECOMMENDED, rescaling=rule, affinity_order=order)
+    method = goca(rescaling=rule, affinity_order=order)
     columns = [[1], [2, 5], [3]]
     maps = random_maps(method, seed, columns, [[4]])
     shuffled = random_maps(method, seed, [columns[i] for i in permutation], [[4]])
@@ -191,7 +203,7 @@ def test_the_scale_of_a_token_does_not_matter(seed: int, scale: float, rule: str
 def test_the_described_reading_never_gives_nan(
     seed: int, classes: int, background: int, order: int, zero: bool, constant: bool, rule: str
 ) -> None:
-    method = GoCA("goca-described", RECOMMENDED, rescaling=rule, affinity_order=order, **DESCRIBED)
+    method = goca(name="goca-described", rescaling=rule, affinity_order=order, **DESCRIBED)
     columns = [[i + 1] for i in range(classes)]
     maps = random_maps(method, seed, [*columns, []], [[7]] * background)
     for text in maps.weighted.values():
@@ -203,7 +215,7 @@ def test_the_described_reading_never_gives_nan(
 
 
 def test_the_described_reading_survives_attention_that_is_zero_everywhere() -> None:
-    method = GoCA("goca-described", RECOMMENDED, **DESCRIBED)
+    method = goca(name="goca-described", **DESCRIBED)
     maps = random_maps(method, 0, [[1]], [])
     for table in (maps.weighted, maps.pixels):
         for tensor in table.values():
@@ -214,28 +226,28 @@ def test_the_described_reading_survives_attention_that_is_zero_everywhere() -> N
 
 
 def test_a_single_word_is_nan_as_published() -> None:
-    method = GoCA("goca", RECOMMENDED, affinity_order=0)
+    method = goca(affinity_order=0)
     scores = method(random_maps(method, 0, [[1]], []))
     assert scores.classes.isnan().all()
     assert not scores.background.any()
 
 
-def test_layer_weights_are_never_negative_and_guarded_when_all_are() -> None:
+def test_layer_weights_are_never_negative_and_equal_when_all_are_if_safe() -> None:
     similarity = {name: torch.tensor(value) for name, value in (("a", -1.0), ("b", 3.0), ("c", 1.0))}
     assert [float(w) for w in layer_weights(similarity).values()] == [0.0, 0.75, 0.25]
     nothing = {name: torch.tensor(-1.0) for name in "ab"}
     assert all(w.isnan() for w in layer_weights(nothing).values())
-    assert [float(w) for w in layer_weights(nothing, guarded=True).values()] == [0.5, 0.5]
+    assert [float(w) for w in layer_weights(nothing, safe_division=True).values()] == [0.5, 0.5]
 
 
 def test_rows_of_a_coarse_layer_sum_to_the_ratio_of_areas_unless_renormalised() -> None:
-    maps = random_maps(GoCA("goca", RECOMMENDED), 0, [[1]], [])
+    maps = random_maps(goca(), 0, [[1]], [])
     assert spatial_affinity(maps, ["a"], SIDE).sum(1).mean() == pytest.approx((SIDE / 4) ** 2, rel=0.1)
     torch.testing.assert_close(spatial_affinity(maps, ["a", "c"], SIDE, renormalised=True).sum(1), torch.ones(SIDE**2))
 
 
 def test_affinity_leaves_the_captured_map_alone() -> None:
-    maps = random_maps(GoCA("goca", RECOMMENDED), 0, [[1]], [])
+    maps = random_maps(goca(), 0, [[1]], [])
     before = maps.pixels["b"].clone()
     spatial_affinity(maps, ["b", "a"], SIDE)
     assert torch.equal(maps.pixels["b"], before)
@@ -244,7 +256,7 @@ def test_affinity_leaves_the_captured_map_alone() -> None:
 @settings(max_examples=20, deadline=None)
 @given(seeds, st.integers(1, 4), st.integers(0, 4), orders)
 def test_vanilla_is_stretched_to_the_unit_range(seed: int, classes: int, background: int, order: int) -> None:
-    method = GoCA("vanilla", RECOMMENDED, heads="average", layers="uniform", rescaling="min-max", affinity_order=order)
+    method = goca(name="vanilla", heads="average", layers="uniform", rescaling="min-max", affinity_order=order)
     maps = random_maps(method, seed, [[i] for i in range(classes)], [[classes + i] for i in range(background)])
     scores = method(maps)
     assert torch.equal(scores.classes.amin((1, 2)), torch.zeros(classes))
@@ -254,7 +266,7 @@ def test_vanilla_is_stretched_to_the_unit_range(seed: int, classes: int, backgro
 
 def test_identity_affinity_changes_nothing() -> None:
     plain, refined = (
-        GoCA("vanilla", RECOMMENDED, heads="average", layers="uniform", rescaling="min-max", affinity_order=order)
+        goca(name="vanilla", heads="average", layers="uniform", rescaling="min-max", affinity_order=order)
         for order in (0, 3)
     )
     maps = random_maps(plain, 0, [[1], [2]], [[3]])
@@ -268,10 +280,10 @@ def test_a_method_asks_for_no_more_than_it_uses() -> None:
     assert vanilla.text == {"a", "b", "c"}
     assert not vanilla.weighted
     assert not vanilla.similar
-    goca = GoCA("goca", RECOMMENDED, text_sites=["a", "c"], affinity_order=0).request(sites)
-    assert (goca.text, goca.pixels) == (set(), set())
-    assert {name for name, _ in goca.weighted} == {name for name, _ in goca.similar} == {"a", "c"}
-    assert goca.sites == {"a", "b", "c"}
+    weighed = goca(text_sites=("a", "c"), affinity_order=0).request(sites)
+    assert (weighed.text, weighed.pixels) == (set(), set())
+    assert {name for name, _ in weighed.weighted} == {name for name, _ in weighed.similar} == {"a", "c"}
+    assert weighed.sites == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("name", ["vanilla", "goca", "goca-heads", "goca-layers", "goca-rescale"])
@@ -286,6 +298,6 @@ def test_ablations_differ_from_vanilla_in_one_part(name: str) -> None:
 def test_a_word_stands_out_by_its_strongest_tenth_above_its_mean() -> None:
     even, spot = torch.full((10, 10), 0.7), torch.full((10, 10), 0.1)
     spot[2, :] = 0.6
-    found = prominence(torch.stack([even, spot, 3 * spot]))
+    found = peak_contrast(torch.stack([even, spot, 3 * spot]))
     torch.testing.assert_close(found, torch.tensor([0.0, 0.6 - 0.15, 3 * 0.45]))
-    assert prominence(torch.empty(0, 10, 10)).shape == (0,)
+    assert peak_contrast(torch.empty(0, 10, 10)).shape == (0,)

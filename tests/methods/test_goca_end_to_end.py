@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from segscale.backbones.attention.maps import AttentionMaps, CaptureSettings, MapRequest, Timestep
+from segscale.backbones.attention.maps import AttentionMaps
+from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.rules import HeadWeighting, HeadWeights
+from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.stable_diffusion import StableDiffusion
 from segscale.methods.affinity import spatial_affinity
 from segscale.methods.goca import GoCA
-from segscale.methods.head_weights import OutputShare
+from segscale.methods.head_weights import ContributionWeighting
 from torch import Tensor
 
 from segscale.prompt import Prompt
@@ -33,21 +35,24 @@ CHOICES = {
 @pytest.fixture(scope="module")
 def case(goca_parity: Path) -> Case:
     facts = json.loads((goca_parity / "end2end-sd15.json").read_text())
-    recommended = {
-        "image_size": facts["image_size"],
-        "timestep": facts["requested_t"],
-        "feature_size": facts["feat_size"],
-        "affinity_sites": tuple(facts["space_layers"]),
-        "affinity_order": 0,
-        "reference_site": reference_site(facts["ref_layer"]),
-    }
-    backbone = StableDiffusion(name="tiny", weights=str(goca_parity / "tiny-sd15"), recommended=recommended)
+    backbone = StableDiffusion(name="tiny", weights=str(goca_parity / "tiny-sd15"))
     return backbone, facts, load_file(goca_parity / "end2end-sd15.safetensors")
 
 
 def goca(case: Case, kind: str, order: int = 0) -> GoCA:
     channels = "all" if kind == "goca_refall" else "first"
-    return GoCA(kind, case[0].recommended, affinity_order=order, reference_channels=channels, **CHOICES[kind])
+    facts = case[1]
+    return GoCA(
+        name=kind,
+        image_size=facts["image_size"],
+        timestep=facts["requested_t"],
+        feature_size=facts["feat_size"],
+        affinity_sites=tuple(facts["space_layers"]),
+        affinity_order=order,
+        reference_site=reference_site(facts["ref_layer"]),
+        reference_channels=channels,
+        **CHOICES[kind],
+    )
 
 
 def observe(case: Case, request: MapRequest, dtype: torch.dtype = torch.float32) -> AttentionMaps:
@@ -83,7 +88,7 @@ def test_every_stage_of_goca(case: Case) -> None:
         close(maps.similarity[site, method._measure], stored[f"goca/layer_weight_raw/{site}"], 0, 1e-4)
         close(torch.as_tensor(weights[site]), stored[f"goca/layer_weight/{site}"], 1e-4)
     close(method.aggregate(maps)[:16], stored["goca/aggregated_first16"], 1e-5)
-    affinity = spatial_affinity(maps, method.affinity_sites, method.side)
+    affinity = spatial_affinity(maps, method.affinity_sites, method.feature_size)
     close(affinity[stored["space/row_index"].long()], stored["space/rows"], 1e-5)
     close(affinity.sum(1), stored["space/row_sums"], 1e-4)
 
@@ -95,8 +100,8 @@ class Recorded(HeadWeighting):
     site: str
     seen: list[Tensor] = field(default_factory=list, compare=False)
 
-    def at(self, projection: Tensor, values: Tensor) -> HeadWeights:
-        rule = OutputShare("dot-product").at(projection, values)
+    def bind(self, projection: Tensor, values: Tensor) -> HeadWeights:
+        rule = ContributionWeighting("dot-product").bind(projection, values)
 
         def weights(outputs: Tensor) -> Tensor:
             self.seen.append(rule(outputs))

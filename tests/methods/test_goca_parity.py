@@ -34,7 +34,9 @@ def test_every_stage(case: str, kind: str) -> None:
     settings, prompt = case_facts["settings"], case_facts["prompt"]
     channels = "all" if kind == "goca-refall" else "first"
     side, reference = settings["feat_size"], reference_site(settings["ref_layer"])
-    goca = method(settings, side, reference, reference_channels=channels, affinity_sites=settings["space_layers"])
+    goca = method(
+        settings, side, reference, reference_channels=channels, affinity_sites=tuple(settings["space_layers"])
+    )
     maps = inputs.maps(goca, prompt)
     sites = tuple(maps.sites)
     for site in sites:
@@ -52,7 +54,7 @@ def test_every_stage(case: str, kind: str) -> None:
             close(torch.as_tensor(weights[site]).expand_as(share), share, 1e-4)
     if "out/ref_affinity" in stored:
         feature = inputs.tensors["ref/feature"].flatten(1).T
-        similarity = goca._measure.against(feature, maps.sites[reference].grid)
+        similarity = goca._measure.bind(feature, maps.sites[reference].grid)
         close(similarity.reference, stored["out/ref_affinity"], 1e-5)
     tokens = goca.aggregate(maps)
     if "out/aggregated" in stored:
@@ -80,7 +82,7 @@ def test_affinity(case: str, kind: str) -> None:
             side,
             reference,
             reference_channels="all" if kind == "goca-refall" else "first",
-            affinity_sites=settings["space_layers"],
+            affinity_sites=tuple(settings["space_layers"]),
             affinity_order=order,
         )
         maps = Inputs(case).maps(goca, case_facts["prompt"])
@@ -118,7 +120,7 @@ def test_every_degenerate_prompt(case: dict[str, Any]) -> None:
     for order, key in ((0, "maps"), (2, "affinity_order2")):
         if f"{case['name']}/{key}" not in stored:
             continue
-        goca = method(case, side, reference, affinity_sites=case_facts["space_layers"], affinity_order=order)
+        goca = method(case, side, reference, affinity_sites=tuple(case_facts["space_layers"]), affinity_order=order)
         found = everything(goca, Inputs("unet").maps(goca, case))
         if case["keep_all_objects"]:
             # Unmerged background maps are not part of the interface; their maximum is what a method returns.

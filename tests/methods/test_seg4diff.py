@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from segscale.backbones.attention.maps import AttentionMaps, Recommended
+from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.sites import Grid, Site
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.flux import Flux
@@ -26,15 +26,7 @@ from segscale.prompt import Prompt
 
 CASES = ["voc20", "coco_object", "ade150", "cityscapes", "ade150_long"]
 NORMALISATIONS = [(before, after) for before in (False, True) for after in (False, True)]
-RECOMMENDED = {
-    "image_size": 256,
-    "timestep": 100,
-    "feature_size": 16,
-    "affinity_sites": (),
-    "affinity_order": 0,
-    "reference_site": "",
-    "grounding_sites": ("vit-block9",),
-}
+REQUIRED = {"image_size": 256, "attention": "joint", "grounding_sites": ("vit-block9",)}
 FLUX = {"steps": 50, "pixel_range": "unit", "shift_by": "latent-channels"}
 
 
@@ -46,18 +38,18 @@ def oracle(seg4diff_parity: Path) -> Path:
 @pytest.fixture(scope="module")
 def sd3(seg4diff_parity: Path) -> Backbone:
     folder = str(seg4diff_parity / "tiny-sd3")
-    return StableDiffusion3(name="tiny", weights=folder, recommended=RECOMMENDED, t5_tokens=77, with_t5=False)
+    return StableDiffusion3(name="tiny", weights=folder, t5_tokens=77, with_t5=False)
 
 
 @pytest.fixture(scope="module")
 def flux(seg4diff_parity: Path) -> Backbone:
     folder = str(seg4diff_parity / "tiny-flux")
-    return Flux(name="tiny", weights=folder, recommended=RECOMMENDED, text_tokens=77, guidance=3.5)
+    return Flux(name="tiny", weights=folder, text_tokens=77, guidance=3.5)
 
 
 def capture(backbone: Backbone, method: Seg4Diff, oracle: Path, facts: dict[str, Any]) -> AttentionMaps:
     """Maps of a case's image under its prompt, with the oracle's noise."""
-    prompt = names_prompt(facts["classnames"], method.prompt.location)
+    prompt = names_prompt(facts["classnames"], method.prompt_rule.location)
     assert prompt.text == facts["prompt"]
     image = Image.open(oracle.parent / "inputs" / facts["image"])
     latent = backbone.encode_image(image, method.settings, torch.Generator())
@@ -78,7 +70,7 @@ def close(actual: Tensor, expected: Any) -> None:
 def test_sd3_class_maps(case: str, before: bool, after: bool, sd3: Backbone, oracle: Path) -> None:
     facts = json.loads((oracle / "meta.json").read_text())[f"sd3_{case}"]
     stored = np.load(oracle / f"sd3_{case}.npz")
-    method = Seg4Diff("seg4diff", Recommended(**RECOMMENDED), normalise_words=before, normalise_classes=after)
+    method = Seg4Diff(name="seg4diff", **REQUIRED, normalise_words=before, normalise_classes=after)
     maps = capture(sd3, method, oracle, facts)
     counts = [len(columns) for columns in maps.tokens[0].classes]
     if case != "ade150_long":
@@ -97,7 +89,7 @@ def test_flux_class_maps(case: str, before: bool, after: bool, flux: Backbone, o
             continue
         sites = [f"vit-block{i}" for i in chosen]
         choices = {"normalise_words": before, "normalise_classes": after, **FLUX}
-        method = Seg4Diff("seg4diff", Recommended(**RECOMMENDED), sites=sites, **choices)
+        method = Seg4Diff(name="seg4diff", **REQUIRED | {"grounding_sites": tuple(sites), **choices})
         close(method(capture(flux, method, oracle, facts)).classes, stored[key])
 
 
@@ -113,11 +105,11 @@ def test_layers_are_averaged_and_heads_can_be_read_alone(sd3: Backbone, oracle: 
         return np.stack([i2t[:, list(word)].mean(1) for word in maps.tokens[0].classes])
 
     sites = ["vit-block8", "vit-block9", "vit-block10"]
-    method = Seg4Diff("seg4diff", Recommended(**RECOMMENDED), sites=sites)
+    method = Seg4Diff(name="seg4diff", **REQUIRED | {"grounding_sites": tuple(sites)})
     maps = capture(sd3, method, oracle, facts)
     close(columns(maps, method), merged(stored["i2t_mean_layers_8_9_10"], maps))
     for head in range(3):
-        method = Seg4Diff("seg4diff", Recommended(**RECOMMENDED), head=head)
+        method = Seg4Diff(name="seg4diff", **REQUIRED, head=head)
         maps = capture(sd3, method, oracle, facts)
         close(columns(maps, method), merged(stored["i2t_heads_layer9"][head], maps))
 
@@ -131,31 +123,31 @@ def maps_of(text: Tensor, classes: list[list[int]], background: list[list[int]])
 
 def test_background_words_compete_with_their_strongest_map() -> None:
     text = torch.rand(16, 6, generator=torch.Generator().manual_seed(0))
-    method = Seg4Diff("seg4diff-described", Recommended(**RECOMMENDED), reading="described")
+    method = Seg4Diff(name="seg4diff-described", **REQUIRED, reading="described")
     scores = method(maps_of(text, [[1]], [[2], [3, 4]]))
     torch.testing.assert_close(scores.background.flatten(), torch.maximum(text[:, 2], text[:, 3:5].mean(1)))
     assert not method(maps_of(text, [[1]], [])).background.any()
 
 
-@pytest.mark.parametrize("guarded", [False, True])
-def test_a_class_cut_off_the_prompt_is_nan_unless_guarded(guarded: bool) -> None:
+@pytest.mark.parametrize("safe_division", [False, True])
+def test_a_class_cut_off_the_prompt_is_nan_unless_divided_safely(safe_division: bool) -> None:
     text = torch.rand(16, 6, generator=torch.Generator().manual_seed(0))
-    scores = Seg4Diff("seg4diff", Recommended(**RECOMMENDED), guarded=guarded)(maps_of(text, [[1], []], []))
-    assert scores.classes[1].isnan().all() != guarded
+    scores = Seg4Diff(name="seg4diff", **REQUIRED, safe_division=safe_division)(maps_of(text, [[1], []], []))
+    assert scores.classes[1].isnan().all() != safe_division
     assert bool(scores.classes[0].isnan().any()) is False
 
 
 def test_published_prompts_are_names_and_described_ones_are_the_protocols() -> None:
-    published = Seg4Diff("seg4diff", Recommended(**RECOMMENDED))
-    described = Seg4Diff("seg4diff-described", Recommended(**RECOMMENDED), reading="described")
-    assert (published.prompt.text, published.prompt.location) == ("names", "counted")
-    assert (described.prompt.text, described.prompt.location) == ("described", "span")
+    published = Seg4Diff(name="seg4diff", **REQUIRED)
+    described = Seg4Diff(name="seg4diff-described", **REQUIRED, reading="described")
+    assert (published.prompt_rule.text, published.prompt_rule.location) == ("names", "counted")
+    assert (described.prompt_rule.text, described.prompt_rule.location) == ("described", "span")
 
 
 @pytest.mark.parametrize("case", ["a", "b"])
 def test_unsupervised_masks_from_the_image(case: str, sd3: Backbone, oracle: Path) -> None:
     stored = np.load(oracle / f"sd3_unsup_{case}.npz")
-    method = Seg4DiffUnsupervised("seg4diff-masks", Recommended(**RECOMMENDED))
+    method = Seg4DiffUnsupervised(name="seg4diff-masks", **REQUIRED)
     image = Image.open(oracle.parent / "inputs" / f"image_{case}.png")
     torch.testing.assert_close(
         pixel_values(image, method.settings), torch.from_numpy(stored["vae_input"]), atol=0, rtol=0

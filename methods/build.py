@@ -1,0 +1,41 @@
+"""Builds a method for a backbone: the config's own fields, the backbone's preset for it, and its defaults."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import Any
+
+from segscale.registry import METHODS, build, load_config
+
+from .defaults import MethodDefaults
+from .method import Method
+
+
+def build_method(method_name: str, backbone_name: str, /, **choices: Any) -> Method:
+    """Build the method as it runs on a backbone.
+
+    ``choices`` win over the backbone's preset, which wins over the method's config, which wins over the backbone's
+    defaults for fields that the method requires.
+    """
+    config = load_config("method", method_name, imports=True)
+    required = _required_fields(METHODS.get(config["type"]))
+    defaults = {name: value for name, value in vars(method_defaults(backbone_name)).items() if name in required}
+    arguments = defaults | config | preset(method_name, backbone_name) | choices
+    hashable = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+    return build("method", method_name, **hashable)
+
+
+def method_defaults(backbone_name: str) -> MethodDefaults:
+    """Read what the backbone's config recommends to methods."""
+    return MethodDefaults(**load_config("backbone", backbone_name)["method_defaults"])
+
+
+def preset(method_name: str, backbone_name: str) -> dict[str, Any]:
+    """Read the fields that the backbone's config sets for this method alone."""
+    return load_config("backbone", backbone_name).get("presets", {}).get(method_name, {})
+
+
+def _required_fields(method_class: Any) -> set[str]:
+    return {
+        field.name for field in fields(method_class) if field.default is MISSING and field.default_factory is MISSING
+    }
