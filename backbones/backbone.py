@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from segscale.errors import UserError
 from segscale.prompt import Prompt
 
-from .attention.layer_similarity import SimilarityStream
+from .attention.gather import MapGatherer, module_targets
 from .attention.maps import AttentionMaps
-from .attention.recorder import Observation, Target, map_probe
+from .attention.recorder import map_probe
 from .attention.requests import MapRequest
-from .attention.rules import HeadWeighting
-from .attention.sites import Site
+from .attention.sites import Grid, Site
 from .latents.images import pixel_values
 from .latents.noise import NoiseLevel
 from .latents.settings import CaptureSettings
@@ -37,43 +36,50 @@ REMEMBERED_PROMPTS = 64
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the text encoders made of prompts.
-
-    inputs: keyword arguments of the denoiser. text_length: text columns of its attention.
-    """
+    """What the text encoders made of prompts."""
 
     inputs: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the denoiser."""
     text_length: int = 0
+    """Text columns of its attention."""
 
 
 class Backbone(ABC):
-    """A text-to-image diffusion model, read by its attention.
-
-    weights: hub id or local diffusers folder. architecture: the parts' published configuration, to build them without
-    weights. denoiser_weights: where the denoiser is published apart from the rest. untrained: give the denoiser
-    random weights from a fixed seed, to see what the architecture alone yields.
-    """
+    """A text-to-image diffusion model, read by its attention."""
 
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     denoiser_class: ClassVar[Any]
     denoiser_part: ClassVar[Literal["unet", "transformer"]]
-    dropped_parts: ClassVar[tuple[str, ...]] = ()
     text_first: ClassVar[bool] = False
+    """Whether text comes before the image in a joint sequence."""
+    dropped_parts: tuple[str, ...] = ()
+    """Parts of the pipeline that are not loaded."""
 
     def __init__(
         self,
+        *,
         name: str,
         weights: str,
         architecture: Mapping[str, Mapping[str, Any]] | None = None,
         denoiser_weights: str | None = None,
         load: LoadOptions | None = None,
         untrained: bool = False,
-        **load_arguments: Any,
     ) -> None:
+        """Load the pipeline.
+
+        Args:
+            name: The config's name.
+            weights: Hub id or local diffusers folder.
+            architecture: The parts' published configuration, to build them without weights.
+            denoiser_weights: Where the denoiser is published apart from the rest.
+            load: How to load; by default in float32 on the CPU.
+            untrained: Whether the denoiser gets random weights from a fixed seed, to see what the architecture alone
+                yields.
+        """
         self.name = name
         self.load = load or LoadOptions()
         check_device(self.load.device, self.load.offload)
-        parts = dict.fromkeys(self.dropped_parts) | load_arguments
+        parts: dict[str, Any] = dict.fromkeys(self.dropped_parts)
         self.pipeline: Any
         if self.load.source == "pretrained":
             if denoiser_weights is not None:
@@ -91,18 +97,22 @@ class Backbone(ABC):
 
     @property
     def denoiser(self) -> nn.Module:
+        """The network whose attention is observed."""
         return getattr(self.pipeline, self.denoiser_part)
 
     @property
     def denoiser_config(self) -> Mapping[str, Any]:
+        """Its diffusers configuration."""
         return getattr(self.pipeline, self.denoiser_part).config
 
     @property
     def vae(self) -> AutoencoderKL:
+        """The autoencoder, in float32."""
         return self.pipeline.vae
 
     @property
     def device(self) -> torch.device:
+        """Where the denoiser runs."""
         return self.pipeline._execution_device
 
     @property
@@ -112,23 +122,23 @@ class Backbone(ABC):
 
     @abstractmethod
     def sites(self, image_size: int) -> tuple[Site, ...]:
-        """All sites for square images of ``image_size`` pixels, in execution order."""
+        """Return all sites for square images of ``image_size`` pixels, in execution order."""
 
     @abstractmethod
     def encode_text(self, texts: list[str]) -> Conditioning:
-        """Text conditioning of a batch of prompts."""
+        """Encode a batch of prompts."""
 
     @abstractmethod
     def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
-        """Token columns of the prompt's words, per text stream."""
+        """Find the token columns of the prompt's words, per text stream."""
 
     @abstractmethod
     def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
-        """The scheduler's noise level for ``settings``."""
+        """Return the scheduler's noise level for ``settings``."""
 
     @abstractmethod
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
-        """One denoiser forward; latent ``(n, channels, height, width)``, timestep ``(n,)`` as the scheduler counts."""
+        """Run the denoiser: latent ``(n, channels, height, width)``, timestep ``(n,)`` as the scheduler counts."""
 
     @property
     def latent_stride(self) -> int:
@@ -145,8 +155,13 @@ class Backbone(ABC):
         """Side of the largest image in pixels, where the architecture has a limit."""
         return None
 
+    def grid(self, image_size: int) -> Grid:
+        """Return the denoiser's pixels for a square image of ``image_size`` pixels."""
+        side = image_size // self.latent_stride // self.patch
+        return Grid(side, side)
+
     def check_size(self, image_size: int) -> None:
-        """Raises UserError for a side that the architecture cannot take."""
+        """Raise UserError for a side that the architecture cannot take."""
         step, largest = self.latent_stride * self.patch, self.largest_size
         if image_size % step or (largest is not None and image_size > largest):
             limit = "" if largest is None else f" up to {largest}"
@@ -154,7 +169,7 @@ class Backbone(ABC):
 
     @torch.no_grad()
     def encode_image(self, image: Image.Image, settings: CaptureSettings, generator: torch.Generator) -> Tensor:
-        """Clean latent, float32 ``(1, channels, height, width)``, scaled as the denoiser expects it."""
+        """Encode an image as the denoiser expects it, without noise: float32 ``(1, channels, height, width)``."""
         values = pixel_values(image, settings).to(self.device, self.vae.dtype)
         posterior = self.vae.encode(values).latent_dist
         latent = posterior.mean.float()
@@ -167,10 +182,18 @@ class Backbone(ABC):
     def noised(
         self, image: Image.Image, settings: CaptureSettings, generator: torch.Generator
     ) -> tuple[Tensor, NoiseLevel]:
-        """Noised latent, float32 ``(1, channels, height, width)``, and its level.
+        """Encode an image and add noise.
 
-        generator: on the CPU; gives the posterior draw, then the diffusion noise. Raises UserError for an image size
-        that the architecture cannot take.
+        Args:
+            image: Of any size.
+            settings: How it becomes a latent, and at which noise level.
+            generator: On the CPU; gives the posterior draw, then the diffusion noise.
+
+        Returns:
+            The noised latent, float32 ``(1, channels, height, width)``, and its level.
+
+        Raises:
+            UserError: For an image size that the architecture cannot take.
         """
         self.check_size(settings.image_size)
         latent = self.encode_image(image, settings, generator)
@@ -178,7 +201,7 @@ class Backbone(ABC):
         return level.mix(latent, torch.randn(latent.shape, generator=generator).to(latent.device)), level
 
     def conditioning(self, text: str) -> Conditioning:
-        """Text conditioning of one prompt; the encoders run once per distinct text."""
+        """Encode one prompt; the encoders run once per distinct text."""
         if text not in self._conditioning:
             with torch.no_grad():
                 encoded = self.encode_text([text])
@@ -208,104 +231,40 @@ class Backbone(ABC):
         image_size: int,
         pixel_dtype: torch.dtype = torch.float16,
     ) -> AttentionMaps:
-        """Attention maps of a noised latent ``(1, channels, height, width)``."""
+        """Observe one denoiser forward.
+
+        Args:
+            noised: Latent ``(1, channels, height, width)``.
+            level: Its noise level.
+            prompt: What the text encoders get. Words that lose tokens because it is longer than they take are logged.
+            request: Which maps to keep.
+            image_size: Side of the image that the latent was made of, in pixels.
+            pixel_dtype: Precision of pixel-to-pixel maps.
+        """
         tokens = self.tokenize(prompt)
         _report_truncation(tokens)
         conditioning = self.conditioning(prompt.text)
-        sites = {site.name: site for site in self.sites(image_size)}
-        wanted = _select(sites, request.sites, self.name)
-        weightings = _by_site(request.weighted)
-        targets = self._targets(wanted, request, weightings, conditioning.text_length)
+        sites = _select(self.sites(image_size), request.sites, self.name)
+        targets = module_targets(sites, request, lambda site: self.joint_columns(site, conditioning.text_length))
+        gatherer = MapGatherer(sites, tokens, request)
         timestep = torch.tensor([level.timestep], device=noised.device)
-        maps = AttentionMaps(wanted, tokens)
-        similarities = SimilarityStream(request.similar)
-        by_module = {module: site for site in wanted.values() for module in (site.text_module, site.pixel_module)}
-
-        def gather(module: str, seen: Observation) -> None:
-            site = by_module[module]
-            if site.name in request.text and seen.text is not None:
-                maps.text[site.name] = seen.text
-            for rule in weightings.get(site.name, ()):
-                text = seen.weighted.get(rule, seen.text)
-                if text is not None:
-                    maps.weighted[site.name, rule] = text
-            if seen.feature is not None:
-                similarities.add_feature(site, seen.feature)
-            if seen.pixels is not None:
-                similarities.add_pixels(site, seen.pixels)
-                if site.name in request.pixels:
-                    maps.pixels[site.name] = seen.pixels
-            # Maps are large: from here on only those who asked hold them.
-            seen.pixels = seen.feature = None
-
-        with map_probe(self.denoiser, targets, pixel_dtype, observer=gather):
+        with map_probe(self.denoiser, targets, pixel_dtype, observer=gatherer):
             self.denoise(noised.to(self.dtype), timestep, conditioning)
-        maps.similarity.update(similarities.values)
-        return maps
-
-    def _targets(
-        self,
-        sites: Mapping[str, Site],
-        request: MapRequest,
-        weightings: Mapping[str, Sequence[HeadWeighting]],
-        text_length: int,
-    ) -> dict[str, Target]:
-        """What to keep of every module; where there is no out projection, heads are averaged."""
-        compared = {name for name, _ in request.similar}
-        references = {measure.reference_site for _, measure in request.similar}
-        targets: dict[str, Target] = {}
-        for site in sites.values():
-            pixels = site.name in request.pixels or site.name in compared
-            asked = weightings.get(site.name, ())
-            rules = tuple(rule for rule in asked if site.projection or not rule.needs_projection)
-            mean = site.name in request.text or len(rules) < len(asked)
-            text = bool(mean or rules)
-            reference = site.name in references
-            if site.kind == "joint":
-                assert site.text_module is not None
-                image, words = self.joint_columns(site, text_length)
-                targets[site.text_module] = Target(
-                    queries=image,
-                    text=words if text else None,
-                    pixels=image if pixels else None,
-                    mean=mean,
-                    weightings=rules,
-                    projection=site.projection,
-                    feature="output" if reference else None,
-                )
-                continue
-            if site.text_module and (text or reference):
-                targets[site.text_module] = Target(
-                    queries=slice(None),
-                    text=slice(None) if text else None,
-                    mean=mean,
-                    weightings=rules,
-                    projection=site.projection,
-                    feature="query" if reference else None,
-                )
-            if pixels and site.pixel_module:
-                targets[site.pixel_module] = Target(queries=slice(None), pixels=slice(None))
-        return targets
+        return gatherer.gathered()
 
     def joint_columns(self, site: Site, text_length: int) -> tuple[slice, slice]:
-        """Image rows and text columns of a joint sequence."""
+        """Return image rows and text columns of a joint sequence."""
         if self.text_first:
             return slice(text_length, text_length + site.grid.pixels), slice(0, text_length)
         return slice(0, site.grid.pixels), slice(site.grid.pixels, site.grid.pixels + text_length)
 
 
-def _by_site(weighted: Iterable[tuple[str, HeadWeighting]]) -> dict[str, list[HeadWeighting]]:
-    rules: dict[str, list[HeadWeighting]] = {}
-    for site, rule in sorted(weighted, key=repr):
-        rules.setdefault(site, []).append(rule)
-    return rules
-
-
-def _select(sites: Mapping[str, Site], names: Iterable[str], backbone: str) -> dict[str, Site]:
-    names = set(names)
-    if unknown := sorted(names - sites.keys()):
-        raise UserError(f"{backbone} has no site {unknown[0]!r}", f"list them with: segscale sites {backbone}")
-    return {name: site for name, site in sites.items() if name in names}
+def _select(sites: Iterable[Site], names: Set[str], backbone_name: str) -> dict[str, Site]:
+    by_name = {site.name: site for site in sites}
+    if unknown := sorted(names - by_name.keys()):
+        hint = f"list them with: segscale sites {backbone_name}"
+        raise UserError(f"{backbone_name} has no site {unknown[0]!r}", hint)
+    return {name: site for name, site in by_name.items() if name in names}
 
 
 def _report_truncation(tokens: tuple[StreamTokens, ...]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
-from .attention.sites import Grid, Site
+from .attention.sites import Site
 from .backbone import Backbone, Conditioning
 from .latents.noise import NoiseLevel, flow_level
 from .latents.settings import CaptureSettings
@@ -21,27 +21,27 @@ PACK = 2
 
 
 def pack(latent: Tensor) -> Tensor:
-    """``(n, channels, height, width)`` to tokens of 2 x 2 latent pixels, ``(n, pixels / 4, 4 channels)``."""
+    """Pack ``(n, channels, height, width)`` into tokens of 2 x 2 latent pixels, ``(n, pixels / 4, 4 channels)``."""
     return torch.nn.functional.pixel_unshuffle(latent, PACK).flatten(2).transpose(1, 2)
 
 
 def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
-    """The inverse of ``pack`` for a latent of ``height`` x ``width``."""
+    """Invert ``pack`` for a latent of ``height`` x ``width``."""
     grid = tokens.transpose(1, 2).unflatten(2, (height // PACK, width // PACK))
     return torch.nn.functional.pixel_shuffle(grid, PACK)
 
 
 def position_ids(height: int, width: int) -> Tensor:
-    """Rotary position of every image token: ``(0, row, column)``, float32 ``(height * width, 3)``."""
+    """Return the rotary position of every image token, ``(0, row, column)``: float32 ``(height * width, 3)``."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3).float()
 
 
 @BACKBONES.register_module()
 class Flux(Backbone):
-    """Text columns: ``text_tokens`` of T5, padding not masked; CLIP gives the pooled vector only.
+    """Flux; its text columns are those of T5, padding not masked, and CLIP gives the pooled vector only.
 
-    guidance: the scale fed to guidance-distilled models. Sites: double blocks first, single blocks after.
+    Sites are the double blocks first, the single blocks after.
     """
 
     pipeline_class = FluxPipeline
@@ -50,32 +50,37 @@ class Flux(Backbone):
     dropped_parts = ("feature_extractor", "image_encoder")
     text_first = True
 
-    def __init__(self, text_tokens: int, guidance: float, **arguments: Any) -> None:
+    def __init__(self, *, text_tokens: int, guidance: float, **arguments: Any) -> None:
+        """Load the pipeline.
+
+        Args:
+            text_tokens: Length of the T5 sequence.
+            guidance: The scale fed to guidance-distilled models.
+            **arguments: As of ``Backbone``.
+        """
         super().__init__(**arguments)
         self.text_tokens = text_tokens
         self.guidance = guidance
 
     @property
     def patch(self) -> int:
+        """Latents are packed 2 x 2."""
         return PACK
 
-    def _grid(self, image_size: int) -> Grid:
-        side = image_size // self.latent_stride // PACK
-        return Grid(side, side)
-
     def sites(self, image_size: int) -> tuple[Site, ...]:
-        transformer, grid = self.pipeline.transformer, self._grid(image_size)
+        """Return one site per double block, then one per single block."""
+        grid = self.grid(image_size)
         sites: list[Site] = []
-        for index, block in enumerate(transformer.transformer_blocks):
-            module = f"transformer_blocks.{index}.attn"
-            projection = f"{module}.to_out.0"
-            sites.append(Site(f"vit-block{len(sites)}", len(sites), block.attn.heads, grid, module, module, projection))
-        for index, block in enumerate(transformer.single_transformer_blocks):
-            module = f"single_transformer_blocks.{index}.attn"
-            sites.append(Site(f"vit-block{len(sites)}", len(sites), block.attn.heads, grid, module, module))
+        for stack, out in (("transformer_blocks", ".to_out.0"), ("single_transformer_blocks", None)):
+            for index, block in enumerate(getattr(self.pipeline.transformer, stack)):
+                module = f"{stack}.{index}.attn"
+                projection = None if out is None else module + out
+                layer = len(sites)
+                sites.append(Site(f"vit-block{layer}", layer, block.attn.heads, grid, module, module, projection))
         return tuple(sites)
 
     def encode_text(self, texts: list[str]) -> Conditioning:
+        """Encode with the pipeline's own encoders."""
         states, pooled, text_ids = self.pipeline.encode_prompt(
             texts, prompt_2=None, device=self.device, max_sequence_length=self.text_tokens
         )
@@ -83,15 +88,18 @@ class Flux(Backbone):
         return Conditioning(inputs, states.shape[1])
 
     def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
+        """Find the words in each text stream."""
         return (stream_tokens(self.pipeline.tokenizer_2, prompt, "t5", self.text_tokens),)
 
     def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
-        tokens = self._grid(settings.image_size).pixels
+        """Resolve the timestep by the flow-matching schedule."""
+        tokens = self.grid(settings.image_size).pixels
         if settings.shift_by == "latent-channels":
             tokens = self.vae.config["latent_channels"]
         return flow_level(self.pipeline.scheduler, settings.timestep, tokens)
 
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        """Run the denoiser."""
         height, width = latent.shape[-2:]
         guidance = None
         if self.denoiser_config["guidance_embeds"]:

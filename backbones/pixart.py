@@ -12,7 +12,7 @@ from torch import Tensor
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
-from .attention.sites import Grid, Site
+from .attention.sites import Site
 from .backbone import Backbone, Conditioning
 from .latents.noise import NoiseLevel, diffusion_level
 from .latents.settings import CaptureSettings
@@ -21,28 +21,36 @@ from .text.tokens import StreamTokens, stream_tokens
 
 @BACKBONES.register_module()
 class PixArtSigma(Backbone):
-    """text_tokens: T5 tokens, 300 for Sigma. The pipeline lower-cases its prompts, so tokens follow that."""
+    """PixArt-Sigma. The pipeline lower-cases its prompts, so tokens follow that."""
 
     pipeline_class = PixArtSigmaPipeline
     denoiser_class = PixArtTransformer2DModel
     denoiser_part = "transformer"
 
-    def __init__(self, text_tokens: int, **arguments: Any) -> None:
+    def __init__(self, *, text_tokens: int, **arguments: Any) -> None:
+        """Load the pipeline.
+
+        Args:
+            text_tokens: Length of the T5 sequence, 300 for Sigma.
+            **arguments: As of ``Backbone``.
+        """
         super().__init__(**arguments)
         self.text_tokens = text_tokens
 
     @property
     def patch(self) -> int:
+        """As the transformer is configured."""
         return self.denoiser_config["patch_size"]
 
     def sites(self, image_size: int) -> tuple[Site, ...]:
-        side = image_size // self.latent_stride // self.patch
+        """Return one site per block."""
+        grid = self.grid(image_size)
         return tuple(
             Site(
                 name=f"vit-block{index}",
                 layer=index,
                 heads=block.attn2.heads,
-                grid=Grid(side, side),
+                grid=grid,
                 text_module=f"transformer_blocks.{index}.attn2",
                 pixel_module=f"transformer_blocks.{index}.attn1",
                 projection=f"transformer_blocks.{index}.attn2.to_out.0",
@@ -51,19 +59,23 @@ class PixArtSigma(Backbone):
         )
 
     def encode_text(self, texts: list[str]) -> Conditioning:
+        """Encode with the pipeline's own encoders."""
         states, mask, _, _ = self.pipeline.encode_prompt(
             texts, do_classifier_free_guidance=False, device=self.device, max_sequence_length=self.text_tokens
         )
         return Conditioning({"encoder_hidden_states": states, "encoder_attention_mask": mask}, states.shape[1])
 
     def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
+        """Find the words in each text stream."""
         lowered = replace(prompt, text=prompt.text.lower())
         return (stream_tokens(self.pipeline.tokenizer, lowered, "t5", self.text_tokens),)
 
     def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
+        """Resolve the timestep by the variance-preserving schedule."""
         return diffusion_level(self.pipeline.scheduler, settings.timestep)
 
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        """Run the denoiser."""
         size = {"resolution": None, "aspect_ratio": None}
         if self.denoiser_config["use_additional_conditions"]:
             height, width = (side * self.latent_stride for side in latent.shape[-2:])

@@ -10,7 +10,7 @@ from torch import Tensor
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
-from .attention.sites import Grid, Site
+from .attention.sites import Site
 from .backbone import Backbone, Conditioning
 from .latents.noise import NoiseLevel, flow_level
 from .latents.settings import CaptureSettings
@@ -19,11 +19,9 @@ from .text.tokens import StreamTokens, stream_tokens
 
 @BACKBONES.register_module()
 class StableDiffusion3(Backbone):
-    """Text columns: both CLIP encoders (same tokens, same columns), then ``t5_tokens`` of T5.
+    """Stable Diffusion 3; its text columns are those of both CLIP encoders (same tokens, same columns), then of T5.
 
-    with_t5: without it those columns are zero rows, ordinary unmasked keys of every softmax (as in the released
-    pipeline), unless ``zero_rows`` is False: then the denoiser gets the CLIP rows alone. SD3.5's second, image-only
-    attention is a site of its own, ``vit-block<i>-dual``.
+    SD3.5's second, image-only attention is a site of its own, ``vit-block<i>-dual``.
     """
 
     pipeline_class = StableDiffusion3Pipeline
@@ -31,27 +29,35 @@ class StableDiffusion3(Backbone):
     denoiser_part = "transformer"
     dropped_parts = ("feature_extractor", "image_encoder")
 
-    def __init__(self, t5_tokens: int, with_t5: bool, zero_rows: bool = True, **arguments: Any) -> None:
+    def __init__(self, *, t5_tokens: int, with_t5: bool, zero_rows: bool = True, **arguments: Any) -> None:
+        """Load the pipeline.
+
+        Args:
+            t5_tokens: Length of the T5 sequence.
+            with_t5: Whether the T5 encoder is loaded. Without it its columns are zero rows, ordinary unmasked keys of
+                every softmax, as in the released pipeline.
+            zero_rows: Whether those rows are there; otherwise the denoiser gets the CLIP rows alone.
+            **arguments: As of ``Backbone``.
+        """
         if not with_t5:
-            arguments |= {"text_encoder_3": None, "tokenizer_3": None}
+            self.dropped_parts += ("text_encoder_3", "tokenizer_3")
         super().__init__(**arguments)
         self.t5_tokens = t5_tokens
         self.zero_rows = zero_rows
 
     @property
     def patch(self) -> int:
+        """As the transformer is configured."""
         return self.denoiser_config["patch_size"]
 
     @property
     def largest_size(self) -> int:
+        """The extent of the position embeddings."""
         return self.latent_stride * self.patch * self.denoiser_config["pos_embed_max_size"]
 
-    def _grid(self, image_size: int) -> Grid:
-        side = image_size // self.latent_stride // self.patch
-        return Grid(side, side)
-
     def sites(self, image_size: int) -> tuple[Site, ...]:
-        grid = self._grid(image_size)
+        """Return the joint site of every block, and its dual one where it has one."""
+        grid = self.grid(image_size)
         sites: list[Site] = []
         for index, block in enumerate(self.pipeline.transformer.transformer_blocks):
             module = f"transformer_blocks.{index}"
@@ -65,6 +71,7 @@ class StableDiffusion3(Backbone):
         return tuple(sites)
 
     def encode_text(self, texts: list[str]) -> Conditioning:
+        """Encode with the pipeline's own encoders."""
         states, _, pooled, _ = self.pipeline.encode_prompt(
             texts,
             prompt_2=None,
@@ -78,6 +85,7 @@ class StableDiffusion3(Backbone):
         return Conditioning({"encoder_hidden_states": states, "pooled_projections": pooled}, states.shape[1])
 
     def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
+        """Find the words in each text stream."""
         clip_tokens = self.pipeline.tokenizer.model_max_length
         streams = (stream_tokens(self.pipeline.tokenizer, prompt, "clip", clip_tokens),)
         if self.pipeline.tokenizer_3 is None:
@@ -85,7 +93,9 @@ class StableDiffusion3(Backbone):
         return (*streams, stream_tokens(self.pipeline.tokenizer_3, prompt, "t5", self.t5_tokens, clip_tokens))
 
     def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
-        return flow_level(self.pipeline.scheduler, settings.timestep, self._grid(settings.image_size).pixels)
+        """Resolve the timestep by the flow-matching schedule."""
+        return flow_level(self.pipeline.scheduler, settings.timestep, self.grid(settings.image_size).pixels)
 
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        """Run the denoiser."""
         return self.pipeline.transformer(latent, timestep=timestep, **conditioning.inputs, return_dict=False)[0]

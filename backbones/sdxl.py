@@ -13,18 +13,23 @@ from .stable_diffusion import StableDiffusion
 
 @BACKBONES.register_module()
 class StableDiffusionXL(StableDiffusion):
-    """Both encoders read the same tokens, so their columns coincide. Size conditions: the image, uncropped."""
+    """Stable Diffusion XL. Both encoders read the same tokens, so their columns coincide.
+
+    Size conditions say that the image is uncropped.
+    """
 
     pipeline_class = StableDiffusionXLPipeline
     dropped_parts = ("feature_extractor", "image_encoder")
 
     def encode_text(self, texts: list[str]) -> Conditioning:
+        """Encode with the pipeline's own encoders."""
         states, _, pooled, _ = self.pipeline.encode_prompt(
             texts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
         return Conditioning({"encoder_hidden_states": states, "text_embeds": pooled}, states.shape[1])
 
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        """Run the denoiser."""
         pooled = conditioning.inputs["text_embeds"]
         height, width = (side * self.latent_stride for side in latent.shape[-2:])
         time_ids = pooled.new_tensor([[height, width, 0, 0, height, width]]).expand(len(latent), -1)

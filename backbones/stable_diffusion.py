@@ -9,7 +9,7 @@ from torch import Tensor
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
-from .attention.sites import Grid, Site
+from .attention.sites import Site
 from .backbone import Backbone, Conditioning
 from .latents.noise import NoiseLevel, diffusion_level
 from .latents.settings import CaptureSettings
@@ -19,7 +19,7 @@ from .unet import unet_sites
 
 @BACKBONES.register_module()
 class StableDiffusion(Backbone):
-    """Text columns: CLIP's start token, words, end and padding; padding is not masked."""
+    """Stable Diffusion 1; its text columns are CLIP's start token, words, end and padding, which is not masked."""
 
     pipeline_class = StableDiffusionPipeline
     denoiser_class = UNet2DConditionModel
@@ -27,21 +27,25 @@ class StableDiffusion(Backbone):
     dropped_parts = ("safety_checker", "feature_extractor", "image_encoder")
 
     def sites(self, image_size: int) -> tuple[Site, ...]:
-        side = image_size // self.latent_stride
-        return unet_sites(self.pipeline.unet, Grid(side, side))
+        """Return the sites of the U-Net."""
+        return unet_sites(self.pipeline.unet, self.grid(image_size))
 
     def encode_text(self, texts: list[str]) -> Conditioning:
+        """Encode with the pipeline's own encoders."""
         tokenizer = self.pipeline.tokenizer
         ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
         states = self.pipeline.text_encoder(ids.to(self.device))[0]
         return Conditioning({"encoder_hidden_states": states}, states.shape[1])
 
     def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
+        """Find the words in each text stream."""
         tokenizer = self.pipeline.tokenizer
         return (stream_tokens(tokenizer, prompt, "clip", tokenizer.model_max_length),)
 
     def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
+        """Resolve the timestep by the variance-preserving schedule."""
         return diffusion_level(self.pipeline.scheduler, settings.timestep)
 
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        """Run the denoiser."""
         return self.pipeline.unet(latent, timestep.to(torch.long), **conditioning.inputs, return_dict=False)[0]

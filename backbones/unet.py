@@ -11,7 +11,7 @@ from .attention.sites import Grid, Site
 
 
 def _attention_stacks(unet: UNet2DConditionModel) -> Iterator[tuple[str, str, int]]:
-    """Name, module path and halvings of every stack of transformer blocks, in execution order."""
+    """Yield name, module path and halvings of every stack of transformer blocks, in execution order."""
     depth = len(unet.down_blocks)
     for level, block in enumerate(unet.down_blocks):
         for repeat in range(len(getattr(block, "attentions", ()))):
@@ -24,7 +24,7 @@ def _attention_stacks(unet: UNet2DConditionModel) -> Iterator[tuple[str, str, in
 
 
 def unet_sites(unet: UNet2DConditionModel, latent: Grid) -> tuple[Site, ...]:
-    """Every transformer block: self-attention over pixels, then cross-attention to text.
+    """Return every transformer block: self-attention over pixels, then cross-attention to text.
 
     Names follow GoCA: ``<down|mid|up>-level<U-Net block>-repeat<attention in it>-vit-block<B>``.
     """

@@ -1,6 +1,6 @@
 """Attention whose probabilities can be looked at: chunks of queries, one softmax over all keys.
 
-Heads x queries x keys never exists; what looks at a chunk reduces it at once.
+Heads x queries x keys never exists; a callback reduces each chunk at once.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from torch import Tensor
 # The probabilities of a chunk should stay in a processor's cache, and keep a GPU busy.
 CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
 
-Look = Callable[[Tensor, Tensor, int], None]
+ChunkCallback = Callable[[Tensor, Tensor, int], None]
 
 
 @dataclass(frozen=True)
 class AttentionCall:
     """Arguments of one ``scaled_dot_product_attention``, as torch names and orders them.
 
-    query ``(batch, heads, queries, width)``; key and value ``(batch, heads, keys, width)``.
-    Raises ValueError for dropout, causal and grouped attention.
+    Raises:
+        ValueError: For dropout, causal and grouped attention.
     """
 
     query: Tensor
+    """``(batch, heads, queries, width)``."""
     key: Tensor
+    """``(batch, heads, keys, width)``, like the value."""
     value: Tensor
     attn_mask: Tensor | None = None
     dropout_p: float = 0.0
@@ -36,20 +38,31 @@ class AttentionCall:
     enable_gqa: bool = False
 
     def __post_init__(self) -> None:
+        """Refuse what is not observed."""
         if self.dropout_p or self.is_causal or self.enable_gqa:
             raise ValueError("dropout, causal and grouped attention are not observed")
 
     @property
     def factor(self) -> float:
+        """What the products of queries and keys are multiplied by."""
         return self.query.shape[-1] ** -0.5 if self.scale is None else self.scale
 
 
-def attend_in_chunks(call: AttentionCall, queries: slice, look: Look, chunk_bytes: int | None = None) -> Tensor:
-    """Attention output ``(batch, heads, queries, width)``; ``look`` is shown the probabilities of ``queries``.
+def attend_in_chunks(
+    call: AttentionCall, queries: slice, callback: ChunkCallback, chunk_bytes: int | None = None
+) -> Tensor:
+    """Attend, and show the callback the probabilities of ``queries``.
 
-    look: called with float32 probabilities ``(batch, heads, chunk, keys)``, outputs ``(batch, heads, chunk, width)``
-    and the chunk's first row, counted from the first of ``queries``. Its tensors are reused after it returns.
-    chunk_bytes: memory that one chunk's probabilities may take, by default what suits the device.
+    Args:
+        call: The attention to compute.
+        queries: The queries whose probabilities are shown; the others go through torch's fused kernel.
+        callback: Called with float32 probabilities ``(batch, heads, chunk, keys)``, outputs ``(batch, heads, chunk,
+            width)`` and the chunk's first row, counted from the first of ``queries``. Its tensors are reused after it
+            returns.
+        chunk_bytes: Memory that one chunk's probabilities may take, by default what suits the device.
+
+    Returns:
+        The attention's output ``(batch, heads, queries, width)``.
     """
     query, key, value, mask = call.query, call.key, call.value, call.attn_mask
     batch, heads, length, _ = query.shape
@@ -74,7 +87,7 @@ def attend_in_chunks(call: AttentionCall, queries: slice, look: Look, chunk_byte
         _apply_mask(logit.unflatten(0, (batch, heads)), _mask_rows(mask, start, end))
         torch.softmax(logit, dim=-1, dtype=torch.float32, out=share)
         output[:, :, start:end] = torch.bmm(share.to(value.dtype), values).unflatten(0, (batch, heads))
-        look(share.unflatten(0, (batch, heads)), output[:, :, start:end], start - first)
+        callback(share.unflatten(0, (batch, heads)), output[:, :, start:end], start - first)
     return output
 
 

@@ -1,4 +1,4 @@
-"""Where the probability mass of joint attention goes, by modality, and how large its values are (Seg4Diff's analyses).
+"""Seg4Diff's analyses: where the mass of joint attention goes, by modality, and how large its values are.
 
 Probabilities are those of the one softmax over all keys, averaged over heads, then over the queries of a modality.
 """
@@ -21,49 +21,51 @@ from .probe import AttentionProbe
 
 @dataclass(frozen=True)
 class Modalities:
-    """One joint block on one image.
-
-    i2i, i2t: mass of image queries on image and on text keys, which sum to one; t2i, t2t: of text queries, likewise.
-    i2t_words: the part of ``i2t`` on tokens of the prompt; i2t_special: the rest of it, on start, end and padding
-    tokens and on the zero rows of a text encoder that was left out. image_value_norm, text_value_norm: Euclidean norm
-    of a head's value as it enters the attention, mean over heads and tokens of the modality, for text all columns.
-    """
+    """Measures of one joint block on one image."""
 
     i2i: float
+    """Mass of image queries on image keys."""
     i2t: float
+    """Mass of image queries on text keys; it sums to one with ``i2i``."""
     t2i: float
+    """Mass of text queries on image keys."""
     t2t: float
+    """Mass of text queries on text keys; it sums to one with ``t2i``."""
     i2t_words: float
+    """The part of ``i2t`` on tokens of the prompt."""
     i2t_special: float
+    """The rest of it: on start, end and padding tokens, and on the zero rows of a text encoder that was left out."""
     image_value_norm: float
+    """Euclidean norm of a head's value as it enters the attention, averaged over heads and image tokens."""
     text_value_norm: float
+    """The same over all text columns."""
 
 
 @dataclass(frozen=True)
 class ModalityMeter:
-    """Attends at a joint module and measures its modalities; what a probe watches a module with.
-
-    image, text: where they are in the joint sequence. words: text columns of the prompt's tokens, counted from the
-    first text column. chunk_bytes: as of ``attend_in_chunks``.
-    """
+    """Attends at a joint module and measures its modalities; what a probe watches a module with."""
 
     image: slice
+    """Where the image is in the joint sequence."""
     text: slice
+    """Where the text is."""
     words: tuple[int, ...]
+    """Text columns of the prompt's tokens, counted from the first text column."""
     chunk_bytes: int | None = None
+    """As of ``attend_in_chunks``."""
 
     def __call__(self, call: AttentionCall) -> tuple[Tensor, Modalities]:
-        """Attention output and the measures of its first batch row."""
+        """Return the attention's output and the measures of its first batch row."""
         special = sorted(set(range(self.text.stop - self.text.start)) - set(self.words))
         mass = call.query.new_empty(call.query.shape[-2], 3, dtype=torch.float32)
 
-        def look(shares: Tensor, outputs: Tensor, start: int) -> None:
+        def measure(shares: Tensor, outputs: Tensor, start: int) -> None:
             mean = shares[0].mean(0)
             text = mean[:, self.text]
             parts = (mean[:, self.image], text[:, list(self.words)], text[:, special])
             mass[start : start + len(mean)] = torch.stack([part.sum(-1) for part in parts], dim=-1)
 
-        output = attend_in_chunks(call, slice(None), look, self.chunk_bytes)
+        output = attend_in_chunks(call, slice(None), measure, self.chunk_bytes)
         norms = call.value[0].float().norm(dim=-1)
         i2i, words, rest = mass[self.image].double().mean(0).tolist()
         t2i, *t2t = mass[self.text].double().mean(0).tolist()
@@ -80,7 +82,7 @@ class ModalityMeter:
 
 
 def require_joint(backbone: Backbone, image_size: int) -> None:
-    """Raises UserError for a backbone whose attention over text and over pixels is apart."""
+    """Raise UserError for a backbone whose attention over text and over pixels is apart."""
     if not any(site.kind == "joint" for site in backbone.sites(image_size)):
         raise UserError(
             f"{backbone.name} has no joint attention over image and text",
@@ -92,9 +94,13 @@ def require_joint(backbone: Backbone, image_size: int) -> None:
 def observe_modalities(
     backbone: Backbone, noised: Tensor, level: NoiseLevel, prompt: Prompt, image_size: int
 ) -> dict[str, Modalities]:
-    """Measures of every joint site, by name in execution order, from one forward.
+    """Measure every joint site in one forward of a noised latent ``(1, channels, height, width)``.
 
-    noised: latent ``(1, channels, height, width)``. Raises UserError for a backbone without joint attention.
+    Returns:
+        The measures by the site's name, in execution order.
+
+    Raises:
+        UserError: For a backbone without joint attention.
     """
     require_joint(backbone, image_size)
     conditioning = backbone.conditioning(prompt.text)

@@ -14,10 +14,11 @@ class Grid:
 
     @property
     def pixels(self) -> int:
+        """How many there are."""
         return self.height * self.width
 
     def halved(self, times: int) -> Grid:
-        """After ``times`` convolutions of stride 2 and padding 1."""
+        """Return the grid after ``times`` convolutions of stride 2 and padding 1."""
         height, width = self.height, self.width
         for _ in range(times):
             height, width = (height + 1) // 2, (width + 1) // 2
@@ -26,26 +27,25 @@ class Grid:
 
 @dataclass(frozen=True)
 class Site:
-    """One transformer block of a denoiser.
-
-    name: the papers' name, independent of module paths (``up-level2-repeat1-vit-block0``, ``vit-block9``).
-    layer: index in execution order. heads: attention heads. grid: the block's pixels.
-    text_module, pixel_module: qualified names of the modules whose attention has text keys and pixel keys;
-    the same one where attention is joint, None where there is none. projection: the text module's out projection,
-    None where the block has none of its own.
-    """
+    """One transformer block of a denoiser."""
 
     name: str
+    """The papers' name, independent of module paths (``up-level2-repeat1-vit-block0``, ``vit-block9``)."""
     layer: int
+    """Its place in execution order."""
     heads: int
     grid: Grid
+    """The block's pixels."""
     text_module: str | None
+    """Qualified name of the module whose attention has text keys, None where there is none."""
     pixel_module: str | None
+    """Qualified name of the module whose attention has pixel keys; the same one where attention is joint."""
     projection: str | None = None
+    """The text module's out projection, None where the block has none of its own."""
 
     @property
     def kind(self) -> str:
-        """``joint`` (one softmax over text and pixels), ``cross+self``, ``cross`` or ``self``."""
+        """The attention: ``joint`` (one softmax over text and pixels), ``cross+self``, ``cross`` or ``self``."""
         if self.text_module == self.pixel_module:
             return "joint"
         return "+".join(kind for kind, module in (("cross", self.text_module), ("self", self.pixel_module)) if module)

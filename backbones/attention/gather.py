@@ -1,0 +1,135 @@
+"""From a request to what is kept of every module, and from what was kept to attention maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..text.tokens import StreamTokens
+from .layer_similarity import SimilarityStream
+from .maps import AttentionMaps
+from .recorder import Observation, Target
+from .requests import MapRequest
+from .rules import HeadWeighting
+from .sites import Site
+
+JointColumns = Callable[[Site], tuple[slice, slice]]
+EVERYTHING = slice(None)
+
+
+def module_targets(sites: Mapping[str, Site], request: MapRequest, joint_columns: JointColumns) -> dict[str, Target]:
+    """Say what to keep of every module; where a site has no out projection, heads are averaged.
+
+    Args:
+        sites: The sites to observe, by name.
+        request: What is needed of them.
+        joint_columns: Gives image rows and text columns of a joint site's sequence.
+    """
+    weightings = _weightings_by_site(request)
+    targets: dict[str, Target] = {}
+    for site in sites.values():
+        needs = _needs(site, request, weightings.get(site.name, ()))
+        if site.kind == "joint":
+            targets |= _joint_target(site, needs, *joint_columns(site))
+        else:
+            targets |= _separate_targets(site, needs)
+    return targets
+
+
+class MapGatherer:
+    """Puts the observations of modules together as attention maps; an observer of a probe."""
+
+    def __init__(self, sites: dict[str, Site], tokens: tuple[StreamTokens, ...], request: MapRequest) -> None:
+        """Start with no maps."""
+        self._maps = AttentionMaps(sites, tokens)
+        self._request = request
+        self._weightings = _weightings_by_site(request)
+        self._similarities = SimilarityStream(request.similar)
+        self._site_of = {module: site for site in sites.values() for module in (site.text_module, site.pixel_module)}
+
+    def __call__(self, module: str, observation: Observation) -> None:
+        """Take out what was asked for and let the rest go."""
+        site = self._site_of[module]
+        self._gather_text(site, observation)
+        if observation.feature is not None:
+            self._similarities.add_feature(site, observation.feature)
+        if observation.pixels is not None:
+            self._similarities.add_pixels(site, observation.pixels)
+            if site.name in self._request.pixels:
+                self._maps.pixels[site.name] = observation.pixels
+        # Maps are large: from here on only those who asked hold them.
+        observation.pixels = observation.feature = None
+
+    def _gather_text(self, site: Site, observation: Observation) -> None:
+        if site.name in self._request.text and observation.text is not None:
+            self._maps.text[site.name] = observation.text
+        for rule in self._weightings.get(site.name, ()):
+            text = observation.weighted.get(rule, observation.text)
+            if text is not None:
+                self._maps.weighted[site.name, rule] = text
+
+    def gathered(self) -> AttentionMaps:
+        """Return the maps, once every module was observed."""
+        self._maps.similarity.update(self._similarities.values)
+        return self._maps
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """What is needed of one site."""
+
+    mean: bool
+    rules: tuple[HeadWeighting, ...]
+    pixels: bool
+    reference: bool
+
+    @property
+    def text(self) -> bool:
+        return self.mean or bool(self.rules)
+
+
+def _needs(site: Site, request: MapRequest, weightings: Sequence[HeadWeighting]) -> _Needs:
+    rules = tuple(rule for rule in weightings if site.projection or not rule.needs_projection)
+    return _Needs(
+        mean=site.name in request.text or len(rules) < len(weightings),
+        rules=rules,
+        pixels=site.name in request.pixels or any(name == site.name for name, _ in request.similar),
+        reference=any(measure.reference_site == site.name for _, measure in request.similar),
+    )
+
+
+def _joint_target(site: Site, needs: _Needs, image: slice, words: slice) -> dict[str, Target]:
+    assert site.text_module is not None
+    target = Target(
+        queries=image,
+        text=words if needs.text else None,
+        pixels=image if needs.pixels else None,
+        mean=needs.mean,
+        weightings=needs.rules,
+        projection=site.projection,
+        feature="output" if needs.reference else None,
+    )
+    return {site.text_module: target}
+
+
+def _separate_targets(site: Site, needs: _Needs) -> dict[str, Target]:
+    targets: dict[str, Target] = {}
+    if site.text_module and (needs.text or needs.reference):
+        targets[site.text_module] = Target(
+            queries=EVERYTHING,
+            text=EVERYTHING if needs.text else None,
+            mean=needs.mean,
+            weightings=needs.rules,
+            projection=site.projection,
+            feature="query" if needs.reference else None,
+        )
+    if site.pixel_module and needs.pixels:
+        targets[site.pixel_module] = Target(queries=EVERYTHING, pixels=EVERYTHING)
+    return targets
+
+
+def _weightings_by_site(request: MapRequest) -> dict[str, list[HeadWeighting]]:
+    weightings: dict[str, list[HeadWeighting]] = {}
+    for site, rule in sorted(request.weighted, key=repr):
+        weightings.setdefault(site, []).append(rule)
+    return weightings
