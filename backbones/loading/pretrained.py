@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline, PipelineQuantizationConfig
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -31,35 +29,42 @@ Quantize = Literal["bitsandbytes-4bit", "bitsandbytes-8bit", "quanto-int8"]
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PACKAGED = "pocket:"
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
-SAMPLED_ABOVE = 64 * 2**20
-SAMPLES = 64
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How weights are loaded.
-
-    dtype: of the denoiser, and of the text encoders unless text_dtype is given. The VAE always runs in
-    float32: several overflow in half precision. revision, variant: of the hub repository. offline: use only
-    what is in the local cache. offload, device_map, quantize: diffusers' own; quantize names one of its
-    backends and applies to denoiser and text encoders. source: ``random`` weights in the config's architecture
-    need no download; on ``meta`` there are no weights at all, only shapes.
-    """
+    """How weights are loaded. The VAE always runs in float32: several overflow in half precision."""
 
     device: str = "cpu"
     dtype: Dtype = "float32"
+    """Precision of the denoiser, and of the text encoders unless ``text_dtype`` is given."""
     text_dtype: Dtype | None = None
     revision: str | None = None
+    """Revision of the hub repository."""
     variant: str | None = None
+    """Variant of its weight files, such as ``fp16``."""
     offline: bool = False
+    """Use only what is in the local cache."""
     offload: Literal["model", "sequential"] | None = None
+    """Diffusers' offload to the CPU."""
     device_map: str | None = None
+    """Diffusers' device map."""
     quantize: Quantize | None = None
+    """A quantisation backend of diffusers, for denoiser and text encoders."""
     source: Literal["pretrained", "random", "meta"] = "pretrained"
+    """``random`` weights in the config's architecture need no download; on ``meta`` there are only shapes."""
 
 
 def resolve_weights(weights: str, marker: str = "model_index.json") -> str:
-    """Folder or hub id; ``pocket:NAME`` is a twin carried by this package. ``marker``: a file a folder must have."""
+    """Return a folder, or a hub id as it is.
+
+    Args:
+        weights: Folder, hub id, or ``pocket:NAME`` for a twin that comes with this package.
+        marker: A file that a folder must have.
+
+    Raises:
+        UserError: For a folder without it.
+    """
     if weights.startswith(PACKAGED):
         folder = Path(__file__).parents[1] / "pocket" / "weights" / weights.removeprefix(PACKAGED)
         if not (folder / marker).is_file():
@@ -77,9 +82,9 @@ def resolve_weights(weights: str, marker: str = "model_index.json") -> str:
 
 
 def load_pipeline(
-    pipeline_class: type[DiffusionPipeline], denoiser: str, weights: str, options: LoadOptions, **arguments: Any
+    pipeline_class: type[DiffusionPipeline], denoiser: str, weights: str, options: LoadOptions, **parts: Any
 ) -> DiffusionPipeline:
-    """A pipeline in evaluation mode on its device. ``arguments`` go to ``from_pretrained`` (None drops a part)."""
+    """Load a pipeline in evaluation mode on its device; ``parts`` take the place of its own, None drops one."""
     source = resolve_weights(weights)
     with explained(weights, source):
         pipeline = pipeline_class.from_pretrained(
@@ -91,13 +96,13 @@ def load_pipeline(
             revision=options.revision,
             variant=options.variant,
             local_files_only=options.offline or Path(source).is_dir(),
-            **arguments,
+            **parts,
         )
     return ready(pipeline, options)
 
 
 def load_denoiser(model_class: Any, weights: str, part: str, options: LoadOptions) -> nn.Module:
-    """The denoiser alone, for repositories that hold nothing else; revision and variant are the other one's."""
+    """Load the denoiser alone, from a repository that holds nothing else, at its own revision and variant."""
     configuration = quantization(options, part)
     source = resolve_weights(weights, f"{part}/config.json")
     with explained(weights, source):
@@ -112,13 +117,13 @@ def load_denoiser(model_class: Any, weights: str, part: str, options: LoadOption
 
 
 def part_dtypes(options: LoadOptions) -> dict[str, torch.dtype]:
-    """Precision of every part, as ``from_pretrained`` takes it."""
+    """Return the precision of every part, as ``from_pretrained`` takes it."""
     text = DTYPES[options.text_dtype or options.dtype]
     return {"default": DTYPES[options.dtype], "vae": torch.float32} | dict.fromkeys(TEXT_ENCODERS, text)
 
 
 def quantization(options: LoadOptions, denoiser: str) -> PipelineQuantizationConfig | None:
-    """diffusers' configuration for the parts whose weights are large; their other weights keep their dtype."""
+    """Configure quantisation of the parts whose weights are large; their other weights keep their dtype."""
     if options.quantize is None:
         return None
     ours, theirs = {
@@ -141,7 +146,7 @@ def quantization(options: LoadOptions, denoiser: str) -> PipelineQuantizationCon
 
 @contextmanager
 def explained(weights: str, source: str, option: str = "--weights") -> Iterator[None]:
-    """Turns what can be missing or wrong about weights into one line; ``option`` is what named them."""
+    """Turn what can be missing or wrong about weights into one line; ``option`` is what named them."""
     try:
         yield
     except (OSError, ValueError, ImportError, NotImplementedError, HfHubHTTPError) as error:
@@ -171,7 +176,7 @@ def _explanation(weights: str, source: str, causes: list[BaseException], option:
 
 
 def check_device(device: str, offload: str | None) -> None:
-    """Raises UserError for a device that torch does not know or this machine does not have, or no GPU to offload."""
+    """Raise UserError for a device that torch does not know or this machine lacks, or for no GPU to offload from."""
     usable = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     usable += ["cuda"] if torch.cuda.is_available() else []
     usable += ["mps"] if torch.backends.mps.is_available() else []
@@ -182,7 +187,7 @@ def check_device(device: str, offload: str | None) -> None:
 
 
 def ready(pipeline: DiffusionPipeline, options: LoadOptions) -> DiffusionPipeline:
-    """In evaluation mode, on its device."""
+    """Put a pipeline into evaluation mode, on its device."""
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
@@ -199,6 +204,7 @@ def ready(pipeline: DiffusionPipeline, options: LoadOptions) -> DiffusionPipelin
 
 
 def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
@@ -208,36 +214,3 @@ def reinitialise(module: Any, seed: int = 0) -> None:
         torch.manual_seed(seed)
         fresh = type(module).from_config(module.config)
     module.load_state_dict(fresh.state_dict())
-
-
-def hub_commit(repository: str, revision: str | None, marker: str, offline: bool) -> str:
-    """Commit of a hub repository's revision, by the snapshot that one of its small files is in.
-
-    A cached revision is taken as it is; ``hf download`` brings a newer one.
-    """
-    path = try_to_load_from_cache(repository, marker, revision=revision)
-    if not isinstance(path, str):
-        with explained(repository, repository):
-            path = hf_hub_download(repository, marker, revision=revision, local_files_only=offline)
-    return Path(path).parents[marker.count("/")].name
-
-
-def weights_fingerprint(
-    weights: str, revision: str | None = None, marker: str = "model_index.json", offline: bool = False
-) -> str:
-    """Hub id and commit, or a hash over the files of a folder (large files by evenly spaced samples)."""
-    source = Path(resolve_weights(weights, marker))
-    if not source.is_dir():
-        return f"{weights}@{hub_commit(weights, revision, marker, offline)}"
-    digest = hashlib.sha256()
-    for path in sorted(p for p in source.rglob("*") if p.suffix in (".json", ".safetensors", ".txt", ".model")):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(source)}:{size}".encode())
-        with path.open("rb") as file:
-            if size <= SAMPLED_ABOVE:
-                digest.update(file.read())
-                continue
-            for sample in range(SAMPLES):
-                file.seek(sample * (size - 4096) // (SAMPLES - 1))
-                digest.update(file.read(4096))
-    return digest.hexdigest()[:16]

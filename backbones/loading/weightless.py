@@ -10,8 +10,8 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline
 
-from ..pocket.text import clip_tokenizer, t5_tokenizer
 from .pretrained import DTYPES, TEXT_ENCODERS, LoadOptions, part_dtypes, ready
+from .tokenizers import clip_tokenizer, t5_tokenizer
 
 WEIGHTED = ("unet", "transformer", "vae", *TEXT_ENCODERS)
 TOKENIZERS = {"clip": clip_tokenizer, "t5": t5_tokenizer}
@@ -38,9 +38,15 @@ def build_without_weights(
     options: LoadOptions,
     **parts: Any,
 ) -> DiffusionPipeline:
-    """A pipeline whose parts follow ``architecture``; ``parts`` replace (None drops) some of them.
+    """Build a pipeline whose parts follow a published configuration.
 
-    Tokenizers are the pocket ones at the real length: they need no download, and no number depends on them.
+    Tokenizers know letters alone, at the real length: no shape and no time depends on them.
+
+    Args:
+        pipeline_class: What to build.
+        architecture: Type and arguments of every part, by its name in the pipeline.
+        options: Precision, and whether there are random weights or none.
+        **parts: Parts that take the place of some; None drops one.
     """
     device = torch.device("meta" if options.source == "meta" else "cpu")
     dtypes = part_dtypes(options)

@@ -6,7 +6,6 @@ initialisation: token vectors stay apart, and meaning cannot leak into commas or
 
 from __future__ import annotations
 
-import string
 from typing import Any
 
 import torch
@@ -22,41 +21,21 @@ from transformers import (
 )
 
 from ...datasets.pocket import GROUNDS, OBJECTS
+from ..loading import tokenizers
 
 LENGTH = 16
 # Merges rank in this order: a word inside another one ("and" in "sand") comes after it.
 WORDS = (*GROUNDS, *OBJECTS, "background", "photo", "and", "the", "of", "a")
-SYMBOLS = string.ascii_lowercase + string.digits + ",.'-!"
-WORD_END = "</w>"
-
-
-def _word_merges() -> list[tuple[str, str]]:
-    """BPE merges that spell every known word left to right."""
-    merges: dict[tuple[str, str], None] = {}
-    for word in WORDS:
-        pieces = [*word[:-1], word[-1] + WORD_END]
-        prefix = pieces[0]
-        for piece in pieces[1:]:
-            merges[prefix, piece] = None
-            prefix += piece
-    return list(merges)
 
 
 def clip_tokenizer(length: int = LENGTH) -> CLIPTokenizer:
-    """CLIP's byte-pair tokenizer over the pocket words, padding and cutting to ``length`` tokens."""
-    merges: Any = _word_merges()
-    symbols = [*SYMBOLS, *(symbol + WORD_END for symbol in SYMBOLS)]
-    pieces = dict.fromkeys([*symbols, *(left + right for left, right in merges), "<|startoftext|>", "<|endoftext|>"])
-    vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)
+    """Build CLIP's tokenizer over the pocket words."""
+    return tokenizers.clip_tokenizer(length, WORDS)
 
 
 def t5_tokenizer(length: int = LENGTH) -> T5Tokenizer:
-    """T5's unigram tokenizer over the pocket words, padding and cutting to ``length`` tokens."""
-    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    letters = [(symbol, -8.0) for symbol in ("▁", *SYMBOLS)]
-    words = [(f"▁{word}", -4.0) for word in WORDS if len(word) > 1]
-    return T5Tokenizer(vocab=[*special, *letters, ("▁a", -4.0), *words], extra_ids=0, model_max_length=length)
+    """Build T5's tokenizer over the pocket words."""
+    return tokenizers.t5_tokenizer(length, WORDS)
 
 
 def _spread_embeddings(model: Any, generator: torch.Generator) -> None:
@@ -68,6 +47,7 @@ def _spread_embeddings(model: Any, generator: torch.Generator) -> None:
 
 
 def clip_config(tokenizer: Any, width: int) -> CLIPTextConfig:
+    """Size a CLIP text model for a tokenizer."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -83,7 +63,7 @@ def clip_config(tokenizer: Any, width: int) -> CLIPTextConfig:
 
 
 def clip_encoder(tokenizer: CLIPTokenizer, width: int, seed: int) -> CLIPTextModel:
-    """A frozen random CLIP text model."""
+    """Build a frozen random CLIP text model."""
     torch.manual_seed(seed)
     model = CLIPTextModel(clip_config(tokenizer, width))
     _spread_embeddings(model, torch.Generator().manual_seed(seed))
@@ -91,7 +71,7 @@ def clip_encoder(tokenizer: CLIPTokenizer, width: int, seed: int) -> CLIPTextMod
 
 
 def pooled_only_clip_encoder(tokenizer: CLIPTokenizer, width: int, seed: int) -> CLIPTextModel:
-    """A CLIP text model of which only the pooled vector is used, and that is zero: text acts through attention."""
+    """Build a CLIP text model whose pooled vector, all that is used of it, is zero: text acts through attention."""
     model = clip_encoder(tokenizer, width, seed)
     for name, parameter in model.named_parameters():
         if "final_layer_norm" in name:
@@ -100,7 +80,7 @@ def pooled_only_clip_encoder(tokenizer: CLIPTokenizer, width: int, seed: int) ->
 
 
 def clip_encoder_with_projection(tokenizer: CLIPTokenizer, width: int, seed: int) -> CLIPTextModelWithProjection:
-    """A frozen random CLIP text model with a zero projection: its pooled vector carries no text."""
+    """Build a frozen random CLIP text model with a zero projection: its pooled vector carries no text."""
     torch.manual_seed(seed)
     model = CLIPTextModelWithProjection(clip_config(tokenizer, width))
     _spread_embeddings(model, torch.Generator().manual_seed(seed))
@@ -109,7 +89,7 @@ def clip_encoder_with_projection(tokenizer: CLIPTokenizer, width: int, seed: int
 
 
 def t5_encoder(tokenizer: T5Tokenizer, width: int, seed: int) -> T5EncoderModel:
-    """A frozen random T5 encoder."""
+    """Build a frozen random T5 encoder."""
     torch.manual_seed(seed)
     config = T5Config(
         vocab_size=len(tokenizer),

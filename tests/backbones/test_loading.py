@@ -11,8 +11,8 @@ from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone
 from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
-from segscale.backbones.loading.pretrained import LoadOptions, resolve_weights, weights_fingerprint
-from segscale.bench.runs.plan import RunOptions, pinned
+from segscale.backbones.loading.pretrained import LoadOptions, resolve_weights
+from segscale.backbones.loading.weights_id import weights_id
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
 
@@ -61,26 +61,26 @@ def test_only_safetensors_are_read(tmp_path: Path) -> None:
 def test_the_fingerprint_of_a_folder_follows_its_contents(tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(POCKET, folder)
-    before = weights_fingerprint(str(folder), None)
-    assert before == weights_fingerprint("pocket:pocket-sd15", None)
+    before = weights_id(str(folder), LoadOptions())
+    assert before == weights_id("pocket:pocket-sd15", LoadOptions())
+    assert before.load_options_at_commit(LoadOptions(revision="v2")).revision == "v2"
     file = folder / "unet" / "diffusion_pytorch_model.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    assert weights_fingerprint(str(folder), None) != before
+    assert weights_id(str(folder), LoadOptions()) != before
 
 
 def test_hub_weights_are_known_by_id_and_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     commits = {None: "aaa", "v2": "bbb"}
     monkeypatch.setattr(
-        "segscale.backbones.loading.pretrained.try_to_load_from_cache",
+        "segscale.backbones.loading.weights_id.try_to_load_from_cache",
         lambda repository, marker, revision: f"/cache/models--{repository}/snapshots/{commits[revision]}/{marker}",
     )
-    assert weights_fingerprint("org/model") == "org/model@aaa"
-    assert weights_fingerprint("org/model", "v2") == "org/model@bbb"
-    assert weights_fingerprint("org/other", marker="transformer/config.json") == "org/other@aaa"
-    assert pinned("sd15", RunOptions(weights="org/model")).revision == "aaa"
-    assert pinned("pocket-sd15", RunOptions()).revision is None
+    assert weights_id("org/model", LoadOptions()).text == "org/model@aaa"
+    assert weights_id("org/model", LoadOptions(revision="v2")).text == "org/model@bbb"
+    assert weights_id("org/other", LoadOptions(), "transformer/config.json").text == "org/other@aaa"
+    assert weights_id("org/model", LoadOptions()).load_options_at_commit(LoadOptions()).revision == "aaa"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""Which weights a backbone runs with: what a run's identity says of them, and how to load exactly these."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+from .pretrained import LoadOptions, explained, resolve_weights
+
+HASHED = (".json", ".safetensors", ".txt", ".model")
+SAMPLED_ABOVE = 64 * 2**20
+SAMPLES = 64
+SAMPLE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class WeightsId:
+    """The identity of weights."""
+
+    text: str
+    """``<hub id>@<commit>``, or a hash over the files of a folder."""
+    commit: str | None = None
+    """Commit of the hub repository, None for a folder."""
+
+    def load_options_at_commit(self, load: LoadOptions) -> LoadOptions:
+        """Return loading options at this very commit."""
+        return load if self.commit is None else replace(load, revision=self.commit)
+
+
+def weights_id(weights: str, load: LoadOptions, marker: str = "model_index.json") -> WeightsId:
+    """Identify weights.
+
+    Args:
+        weights: Hub id, folder or packaged twin, see ``resolve_weights``.
+        load: Whose revision is resolved, from the cache alone if it is offline.
+        marker: A small file that the weights must have.
+    """
+    source = Path(resolve_weights(weights, marker))
+    if source.is_dir():
+        return WeightsId(_folder_hash(source))
+    commit = _hub_commit(weights, load, marker)
+    return WeightsId(f"{weights}@{commit}", commit)
+
+
+def _hub_commit(repository: str, load: LoadOptions, marker: str) -> str:
+    """Commit of a repository's revision, by the snapshot that one of its small files is in.
+
+    A cached revision is taken as it is; ``hf download`` brings a newer one.
+    """
+    path = try_to_load_from_cache(repository, marker, revision=load.revision)
+    if not isinstance(path, str):
+        with explained(repository, repository):
+            path = hf_hub_download(repository, marker, revision=load.revision, local_files_only=load.offline)
+    return Path(path).parents[marker.count("/")].name
+
+
+def _folder_hash(folder: Path) -> str:
+    """Hash over the files of a folder, of large ones over evenly spaced samples."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in HASHED):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder)}:{size}".encode())
+        with path.open("rb") as file:
+            if size <= SAMPLED_ABOVE:
+                digest.update(file.read())
+                continue
+            for sample in range(SAMPLES):
+                file.seek(sample * (size - SAMPLE_BYTES) // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
