@@ -8,25 +8,32 @@ out like ``configs/``; the module that a config imports may live anywhere on ``s
 from __future__ import annotations
 
 import ast
-import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
-from segscale.errors import UserError
+from segscale.errors import ConfigError, UnknownNameError, did_you_mean
 
 Kind = Literal["backbone", "method", "dataset", "protocol"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+VARIABLE = "SEGSCALE_CONFIGS"
+
+
+def shipped_configs() -> Path:
+    """The folder of the configs that come with the package, installed or in a clone."""
+    package = Path(__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
 
 
 def config_folders() -> Iterator[Path]:
     """Folders that hold ``backbones/``, ``methods/``, ``datasets/`` and ``protocols/``."""
-    package = Path(__file__).resolve().parent
-    installed = package / "configs"
-    yield installed if installed.is_dir() else package.parent / "configs"
-    for folder in filter(None, os.environ.get("SEGSCALE_CONFIGS", "").split(os.pathsep)):
-        yield Path(folder)
+    yield shipped_configs()
+    for folder in map(Path, filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))):
+        if not folder.is_dir():
+            raise ConfigError(f"{VARIABLE} names {folder}, which is no folder", f"correct it, or: unset {VARIABLE}")
+        yield folder
 
 
 def config_files(kind: Kind) -> dict[str, Path]:
@@ -35,18 +42,18 @@ def config_files(kind: Kind) -> dict[str, Path]:
     for folder in config_folders():
         for path in (folder / f"{kind}s").glob("*.py"):
             if path.stem in files:
-                raise UserError(f"{kind} {path.stem} is configured twice: {files[path.stem]} and {path}", "rename one")
+                raise ConfigError(
+                    f"{kind} {path.stem} is configured twice: {files[path.stem]} and {path}", "rename one"
+                )
             files[path.stem] = path
     return dict(sorted(files.items()))
 
 
 def config_file(kind: Kind, name: str) -> Path:
-    """The config file of ``name``. Raises UserError for an unknown name, with the nearest known one."""
+    """The config file of ``name``. Raises UnknownNameError, which tells the nearest known name."""
     files = config_files(kind)
     if name not in files:
-        near = difflib.get_close_matches(name, files, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"unknown {kind} {name!r}", f"{hint}there are: {', '.join(files)}")
+        raise UnknownNameError(f"unknown {kind} {name!r}", did_you_mean(name, files))
     return files[name]
 
 
@@ -55,8 +62,16 @@ def describe(kind: Kind) -> dict[str, str]:
     return {name: _first_line(path) for name, path in config_files(kind).items()}
 
 
-def _first_line(path: Path) -> str:
+def parse(path: Path) -> ast.Module:
+    """The syntax tree of a config. Raises ConfigError for a file that cannot be read or is not Python."""
     try:
-        return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
-    except SyntaxError as error:
-        raise UserError(f"{path} is not Python (line {error.lineno})", "correct it") from error
+        return ast.parse(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror})", "correct or remove it") from error
+    except (SyntaxError, ValueError) as error:
+        line = f" (line {error.lineno})" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise ConfigError(f"{path} is not Python{line}", "correct or remove it") from error
+
+
+def _first_line(path: Path) -> str:
+    return (ast.get_docstring(parse(path)) or "").partition("\n")[0]
