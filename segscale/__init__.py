@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..bench.segmenter import load as load
@@ -12,7 +12,7 @@ __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "load":
         return importlib.import_module("segscale.bench.segmenter").load
     raise AttributeError(f"module 'segscale' has no attribute {name!r}")
