@@ -76,11 +76,17 @@ def elsewhere(tmp_path: Path) -> dict[str, str]:
         path = tmp_path / "configs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return os.environ | {"SEGSCALE_CONFIGS": str(tmp_path / "configs"), "PYTHONPATH": str(tmp_path)}
+    return environment(tmp_path)
 
 
-def output(environment: dict[str, str], *command: str) -> str:
-    process = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
+def environment(folder: Path) -> dict[str, str]:
+    """The environment in which configs and modules of ``folder`` are found."""
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"SEGSCALE_CONFIGS": str(folder / "configs"), "PYTHONPATH": path}
+
+
+def output(variables: dict[str, str], *command: str) -> str:
+    process = subprocess.run([sys.executable, *command], env=variables, capture_output=True, text=True)
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
 
@@ -117,10 +123,9 @@ def test_the_examples_of_the_documentation_work(tmp_path: Path) -> None:
     for index in range(2):
         Image.new("RGB", (40, 30), "green").save(tmp_path / f"data/images/val/{index}.jpg")
         Image.fromarray(np.eye(30, 40, dtype=np.uint8)).save(tmp_path / f"data/masks/val/{index}.png")
-    environment = os.environ | {"SEGSCALE_CONFIGS": str(tmp_path / "configs"), "PYTHONPATH": str(tmp_path)}
     names = ["--backbone", "pocket-sd3", "--method", "one-site", "--dataset", "ten"]
     arguments = [*names, "--data-root", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
-    printed = output(environment, "-m", "segscale", "run", *arguments)
+    printed = output(environment(tmp_path), "-m", "segscale", "run", *arguments)
     assert "pocket-sd3 x one-site on ten (standard)" in printed
     assert "2 images" in printed
     turbo = (TESTS.parent / "configs/backbones/sdxl-turbo.py").read_text()
