@@ -112,6 +112,7 @@ def test_the_examples_of_the_documentation_work(tmp_path: Path) -> None:
     files = {
         "one_site.py": method,
         "ten.py": dataset,
+        "configs/backbones/my-sdxl.py": checkpoint,
         "configs/methods/one-site.py": method_config,
         "configs/datasets/ten.py": dataset_config,
     }
@@ -128,8 +129,11 @@ def test_the_examples_of_the_documentation_work(tmp_path: Path) -> None:
     printed = output(environment(tmp_path), "-m", "segscale", "run", *arguments)
     assert "pocket-sd3 x one-site on ten (standard)" in printed
     assert "2 images" in printed
-    turbo = (TESTS.parent / "configs/backbones/sdxl-turbo.py").read_text()
-    assert all(line in turbo for line in checkpoint.splitlines())
+    assert re.search(r"my-sdxl +SDXL with weights of my own", output(environment(tmp_path), "-m", "segscale", "list"))
+    # A quarter of the 4,096 pixels that this site has at SDXL's own 1024 px.
+    assert re.search(
+        r"up-level1-repeat0-vit-block0 .*32 x 32", output(environment(tmp_path), "-m", "segscale", "sites", "my-sdxl")
+    )
 
 
 def test_a_newcomer_is_listed_and_runs(elsewhere: dict[str, str], tmp_path: Path) -> None:
@@ -160,6 +164,19 @@ def test_a_config_without_a_type_is_one_line(elsewhere: dict[str, str], monkeypa
     monkeypatch.setenv("SEGSCALE_CONFIGS", str(folder))
     with pytest.raises(UserError, match=r"untyped\.py sets no type; see docs/extending.md"):
         build_backbone("untyped")
+
+
+def test_a_newcomer_that_raises_is_one_line(elsewhere: dict[str, str]) -> None:
+    folder = Path(elsewhere["SEGSCALE_CONFIGS"])
+    source = 'self.name = name\n        raise ValueError("no luck\\nat all")'
+    (folder.parent / "newest_method.py").write_text(METHOD.replace("self.name = name", source))
+    command = [sys.executable, "-m", "segscale", "run", "--method", "newest", "--limit", "1"]
+    process = subprocess.run(command, env=elsewhere, capture_output=True, text=True)
+    line = (
+        f"segscale: error: {folder}/methods/newest.py cannot be used: ValueError: no luck (newest_method.py, line 13)"
+    )
+    assert process.stderr.strip() == f"{line}; see docs/extending.md for what a config holds"
+    assert process.returncode == 2
 
 
 def test_a_config_whose_module_is_missing_is_one_line(
