@@ -1,0 +1,36 @@
+"""Commands that need no model start without the libraries of models."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "diffusers", "transformers", "mmseg", "mmengine")
+# To come, once reports need no model: "table --results {empty}", "leaderboard --results {empty}", "compare ...".
+COMMANDS = ("--help", "list", "run --help")
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+CODE = """
+import importlib, sys
+module, _, function = sys.argv.pop(1).partition(":")
+sys.argv[0] = "segscale"
+try:
+    getattr(importlib.import_module(module), function)()
+finally:
+    print("loaded:", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_without_a_model_loads_no_library_of_models(command: str, tmp_path: Path) -> None:
+    entry = tomllib.loads(PYPROJECT.read_text())["project"]["scripts"]["segscale"]
+    arguments = command.format(empty=tmp_path).split()
+    process = subprocess.run([sys.executable, "-c", CODE, entry, *arguments], capture_output=True, text=True)
+    printed, _, loaded = process.stdout.rpartition("loaded: ")
+    assert printed or process.stderr
+    assert "Traceback" not in process.stderr
+    assert "segscale" in loaded.split()
+    assert set(HEAVY).isdisjoint(loaded.split())
