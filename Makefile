@@ -20,6 +20,7 @@ lint: $(VENV)/ready-lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
+	$(VENV)/bin/python tests/layers.py
 
 setup: $(VENV)/ready
 
