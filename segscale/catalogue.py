@@ -17,6 +17,8 @@ from segscale.errors import ConfigError, UnknownNameError, did_you_mean
 
 Kind = Literal["backbone", "method", "dataset", "protocol"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+PACKAGED = "pocket:"
+"""Begins the weights of a config where they come with the package."""
 VARIABLE = "SEGSCALE_CONFIGS"
 
 
@@ -62,6 +64,12 @@ def describe(kind: Kind) -> dict[str, str]:
     return {name: _first_line(path) for name, path in config_files(kind).items()}
 
 
+def packaged_backbones() -> list[str]:
+    """Shipped backbones whose weights come with the package, as their configs themselves say."""
+    paths = (shipped_configs() / "backbones").glob("*.py")
+    return sorted(path.stem for path in paths if _assigned_text(path, "weights").startswith(PACKAGED))
+
+
 def parse(path: Path) -> ast.Module:
     """The syntax tree of a config. Raises ConfigError for a file that cannot be read or is not Python."""
     try:
@@ -75,3 +83,12 @@ def parse(path: Path) -> ast.Module:
 
 def _first_line(path: Path) -> str:
     return (ast.get_docstring(parse(path)) or "").partition("\n")[0]
+
+
+def _assigned_text(path: Path, name: str) -> str:
+    """The text that a config assigns to ``name``, empty where it assigns none."""
+    for node in parse(path).body:
+        match node:
+            case ast.Assign([ast.Name(id=target)], ast.Constant(str(text))) if target == name:
+                return text
+    return ""
