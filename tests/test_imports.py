@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+import segscale
 
 HEAVY = ("torch", "diffusers", "transformers", "mmseg", "mmengine")
 # To come, once reports need no model: "table --results {empty}", "leaderboard --results {empty}", "compare ...".
@@ -34,3 +37,12 @@ def test_a_command_without_a_model_loads_no_library_of_models(command: str, tmp_
     assert "Traceback" not in process.stderr
     assert "segscale" in loaded.split()
     assert set(HEAVY).isdisjoint(loaded.split())
+
+
+def test_python_beside_a_clone_finds_the_package(tmp_path: Path) -> None:
+    (tmp_path / "segscale").symlink_to(PYPROJECT.parent)
+    code = "import segscale, segscale.catalogue, segscale.bench.runs; print(segscale.__file__, segscale.__version__)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert process.stdout.split() == [str(tmp_path / "segscale/__init__.py"), segscale.__version__], process.stderr
