@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from segscale.registry import BACKBONES, load_config
+from segscale.registry import build, load_config
 
 from .backbone import Backbone
 from .loading.pretrained import LoadOptions
-
-# Keys of a backbone's config that are read for methods, see ``methods.build``.
-FOR_METHODS = ("method_defaults", "presets")
 
 
 def build_backbone(
@@ -18,15 +15,13 @@ def build_backbone(
     load: LoadOptions | None = None,
     weights: str | None = None,
     untrained: bool = False,
-    **arguments: Any,
+    **arguments: object,
 ) -> Backbone:
     """Load a backbone; ``weights`` (a hub id or a folder) and ``arguments`` replace the config's."""
-    config = load_config("backbone", backbone_name, imports=True)
-    own = {key: value for key, value in config.items() if key not in FOR_METHODS}
-    own |= {"name": backbone_name, "load": load, "untrained": untrained, "_scope_": BACKBONES.scope}
+    overrides: dict[str, object] = {"load": load or LoadOptions(), "untrained": untrained, **arguments}
     if weights is not None:
-        own |= {"weights": weights, "denoiser_weights": None}
-    return BACKBONES.build(own | arguments)
+        overrides |= {"weights": weights, "denoiser_weights": None}
+    return build("backbone", backbone_name, **overrides)
 
 
 def build_shape_only(backbone_name: str) -> Backbone:

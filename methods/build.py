@@ -20,9 +20,9 @@ def build_method(method_name: str, backbone_name: str, /, **choices: Any) -> Met
     config = load_config("method", method_name, imports=True)
     required = _required_fields(METHODS.get(config["type"]))
     defaults = {name: value for name, value in vars(method_defaults(backbone_name)).items() if name in required}
-    arguments = defaults | config | preset(method_name, backbone_name) | choices
-    hashable = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
-    return build("method", method_name, **hashable)
+    own = {name: value for name, value in config.items() if name != "type"}
+    arguments = defaults | own | preset(method_name, backbone_name) | choices
+    return build("method", method_name, **arguments)
 
 
 def method_defaults(backbone_name: str) -> MethodDefaults:

@@ -104,7 +104,8 @@ def _constructor_arguments(kind: Kind, constructor: type, config: Config) -> dic
 
 def _check_method_settings(config: Config) -> None:
     """Check what a backbone's config holds for all methods, and for single ones."""
-    key, defaults_class = _method_defaults()
+    key = FOR_METHODS[0]
+    defaults_class = importlib.import_module("segscale.methods.defaults").MethodDefaults
     defaults = _table(str(config.path), key, config.arguments)
     check_arguments(f"{config.path}, {key}", defaults_class, defaults)
     check_complete(f"{config.path}, {key}", defaults_class, defaults)
@@ -112,14 +113,6 @@ def _check_method_settings(config: Config) -> None:
     for method_name in presets:
         arguments = _table(f"{config.path}, presets", method_name, presets)
         _check_for("method", method_name, f"{config.path}, presets", arguments)
-
-
-def _method_defaults() -> tuple[str, type]:
-    """DELETE AFTER THE MERGE; then the key is FOR_METHODS[0] and the class segscale.methods.defaults.MethodDefaults."""
-    try:
-        return "method_defaults", importlib.import_module("segscale.methods.defaults").MethodDefaults
-    except ModuleNotFoundError:
-        return "recommended", importlib.import_module("segscale.backbones.attention.maps").Recommended
 
 
 def _check_datasets(constructor: type, config: Config) -> None:

@@ -71,11 +71,6 @@ def plan_backbone(backbone_name: str, options: RunOptions) -> BackbonePlan:
     return BackbonePlan(identity, found, options)
 
 
-def packaged_backbones() -> list[str]:
-    """Names of backbones whose weights come with the package."""
-    return [name for name in config_files("backbone") if load_config("backbone", name)["weights"].startswith(PACKAGED)]
-
-
 def build_task(dataset_name: str, protocol: Protocol, options: RunOptions) -> Task:
     """The protocol on the dataset as it wants it; a split of the options wins. A caption file replaces its captions."""
     arguments = protocol.dataset_arguments(dataset_name) | options.dataset_arguments
