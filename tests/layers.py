@@ -35,8 +35,8 @@ ALLOWED = {
     "bench.inference": INFERENCE,
     "bench.runs": RUNS,
     "bench.report": (*RUNS, "bench.report"),
-    "bench.analysis": (*RUNS, "bench.analysis"),
-    "bench.captions": ("segscale", "datasets", "bench.captions"),
+    "bench.analysis": (*RUNS, "bench.report", "bench.analysis"),
+    "bench.captions": ("segscale", "datasets", "backbones.loading", "bench.captions"),
     "bench.data": ("segscale", "datasets", "bench.data"),
     # The front doors, which only commands stand before.
     "bench": (*MODELS, "bench"),
