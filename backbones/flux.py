@@ -51,13 +51,7 @@ class Flux(Backbone):
     text_first = True
 
     def __init__(self, *, text_tokens: int, guidance: float, **arguments: Any) -> None:
-        """Load the pipeline.
-
-        Args:
-            text_tokens: Length of the T5 sequence.
-            guidance: The scale fed to guidance-distilled models.
-            **arguments: As of ``Backbone``.
-        """
+        """Load with T5 sequences of ``text_tokens``; ``guidance`` is the scale fed to guidance-distilled models."""
         super().__init__(**arguments)
         self.text_tokens = text_tokens
         self.guidance = guidance

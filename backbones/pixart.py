@@ -28,12 +28,7 @@ class PixArtSigma(Backbone):
     denoiser_part = "transformer"
 
     def __init__(self, *, text_tokens: int, **arguments: Any) -> None:
-        """Load the pipeline.
-
-        Args:
-            text_tokens: Length of the T5 sequence, 300 for Sigma.
-            **arguments: As of ``Backbone``.
-        """
+        """Load with T5 sequences of ``text_tokens``, 300 for Sigma."""
         super().__init__(**arguments)
         self.text_tokens = text_tokens
 

@@ -30,14 +30,10 @@ class StableDiffusion3(Backbone):
     dropped_parts = ("feature_extractor", "image_encoder")
 
     def __init__(self, *, t5_tokens: int, with_t5: bool, zero_rows: bool = True, **arguments: Any) -> None:
-        """Load the pipeline.
+        """Load with T5 sequences of ``t5_tokens``.
 
-        Args:
-            t5_tokens: Length of the T5 sequence.
-            with_t5: Whether the T5 encoder is loaded. Without it its columns are zero rows, ordinary unmasked keys of
-                every softmax, as in the released pipeline.
-            zero_rows: Whether those rows are there; otherwise the denoiser gets the CLIP rows alone.
-            **arguments: As of ``Backbone``.
+        Without T5 its columns are zero rows, ordinary unmasked keys of every softmax, as in the released pipeline,
+        unless ``zero_rows`` is False: then the denoiser gets the CLIP rows alone.
         """
         if not with_t5:
             self.dropped_parts += ("text_encoder_3", "tokenizer_3")

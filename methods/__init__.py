@@ -1,0 +1,1 @@
+"""Training-free methods: from attention maps to class scores."""

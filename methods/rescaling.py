@@ -39,13 +39,7 @@ def merged_columns(streams: Sequence[StreamTokens]) -> tuple[list[list[int]], li
 
 def rescaling_columns(streams: Sequence[StreamTokens]) -> list[int]:
     """Return the columns of all words over all text streams; their sum is a pixel's total."""
-    named = [
-        {column for word in stream.classes + stream.background for column in word}
-        if stream.rescaling is None
-        else set(stream.rescaling)
-        for stream in streams
-    ]
-    return sorted(set().union(*named))
+    return sorted({column for stream in streams for word in stream.classes + stream.background for column in word})
 
 
 def word_maps(token_maps: Tensor, words: Sequence[Sequence[int]], safe_division: bool = False) -> Tensor:

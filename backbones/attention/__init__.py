@@ -1,0 +1,1 @@
+"""How attention is asked for, observed and kept."""

@@ -29,8 +29,10 @@ def module_targets(sites: Mapping[str, Site], request: MapRequest, joint_columns
     targets: dict[str, Target] = {}
     for site in sites.values():
         needs = _needs(site, request, weightings.get(site.name, ()))
-        if site.kind == "joint":
-            targets |= _joint_target(site, needs, *joint_columns(site))
+        if site.kind == "joint" and site.text_module is not None:
+            image, words = joint_columns(site)
+            pixels = image if needs.pixels else None
+            targets[site.text_module] = _text_target(site, needs, image, words, pixels)
         else:
             targets |= _separate_targets(site, needs)
     return targets
@@ -78,51 +80,37 @@ class MapGatherer:
 class _Needs:
     """What is needed of one site."""
 
+    text: bool
     mean: bool
     rules: tuple[HeadWeighting, ...]
     pixels: bool
     reference: bool
 
-    @property
-    def text(self) -> bool:
-        return self.mean or bool(self.rules)
-
 
 def _needs(site: Site, request: MapRequest, weightings: Sequence[HeadWeighting]) -> _Needs:
     rules = tuple(rule for rule in weightings if site.projection or not rule.needs_projection)
-    return _Needs(
-        mean=site.name in request.text or len(rules) < len(weightings),
-        rules=rules,
-        pixels=site.name in request.pixels or any(name == site.name for name, _ in request.similar),
-        reference=any(measure.reference_site == site.name for _, measure in request.similar),
-    )
+    mean = site.name in request.text or len(rules) < len(weightings)
+    compared = any(name == site.name for name, _ in request.similar)
+    reference = any(measure.reference_site == site.name for _, measure in request.similar)
+    return _Needs(mean or bool(rules), mean, rules, compared or site.name in request.pixels, reference)
 
 
-def _joint_target(site: Site, needs: _Needs, image: slice, words: slice) -> dict[str, Target]:
-    assert site.text_module is not None
-    target = Target(
-        queries=image,
+def _text_target(site: Site, needs: _Needs, queries: slice, words: slice, pixels: slice | None) -> Target:
+    return Target(
+        queries=queries,
         text=words if needs.text else None,
-        pixels=image if needs.pixels else None,
+        pixels=pixels,
         mean=needs.mean,
         weightings=needs.rules,
         projection=site.projection,
-        feature="output" if needs.reference else None,
+        feature=None if not needs.reference else "output" if site.kind == "joint" else "query",
     )
-    return {site.text_module: target}
 
 
 def _separate_targets(site: Site, needs: _Needs) -> dict[str, Target]:
     targets: dict[str, Target] = {}
     if site.text_module and (needs.text or needs.reference):
-        targets[site.text_module] = Target(
-            queries=EVERYTHING,
-            text=EVERYTHING if needs.text else None,
-            mean=needs.mean,
-            weightings=needs.rules,
-            projection=site.projection,
-            feature="query" if needs.reference else None,
-        )
+        targets[site.text_module] = _text_target(site, needs, EVERYTHING, EVERYTHING, None)
     if site.pixel_module and needs.pixels:
         targets[site.pixel_module] = Target(queries=EVERYTHING, pixels=EVERYTHING)
     return targets

@@ -59,7 +59,7 @@ class ModalityMeter:
         special = sorted(set(range(self.text.stop - self.text.start)) - set(self.words))
         mass = call.query.new_empty(call.query.shape[-2], 3, dtype=torch.float32)
 
-        def measure(shares: Tensor, outputs: Tensor, start: int) -> None:
+        def measure(shares: Tensor, _outputs: Tensor, start: int) -> None:
             mean = shares[0].mean(0)
             text = mean[:, self.text]
             parts = (mean[:, self.image], text[:, list(self.words)], text[:, special])

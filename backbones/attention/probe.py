@@ -78,16 +78,16 @@ class AttentionProbe(TorchFunctionMode, Generic[ObservationT]):
         if exc is None and (silent := self.watched.keys() - self.observations.keys()):
             raise _not_observed(sorted(silent)[0], "never ran")
 
-    def _entering(self, name: str) -> Callable[[nn.Module, Any], None]:
-        def hook(module: nn.Module, arguments: Any) -> None:
+    def _entering(self, name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
             if name in self.observations:
                 raise _not_observed(name, "ran more than once")
             self._running.append(name)
 
         return hook
 
-    def _leaving(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+    def _leaving(self, name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
             self._running.pop()
             if name not in self.observations:
                 raise _not_observed(name, "did not call torch's scaled_dot_product_attention")

@@ -21,7 +21,7 @@ def _unit_range(image: Image.Image) -> Tensor:
 
 
 def shortest_edge_size(width: int, height: int, short: float, long: float) -> tuple[int, int]:
-    """Size with its short edge at ``short`` and its long edge at most ``long``, rounded half up."""
+    """Return the size with its short edge at ``short`` and its long edge at most ``long``, rounded half up."""
     scale = short / min(width, height)
     if max(width, height) * scale > long:
         scale = long / max(width, height)
@@ -29,10 +29,10 @@ def shortest_edge_size(width: int, height: int, short: float, long: float) -> tu
 
 
 def pixel_values(image: Image.Image, settings: CaptureSettings) -> Tensor:
-    """float32 ``(1, 3, size, size)`` in the settings' range; the aspect ratio is not kept.
+    """Resize an image to float32 ``(1, 3, size, size)`` in the settings' range; the aspect ratio is not kept.
 
-    ``bicubic``: one resize, before the conversion to RGB (GoCA). ``shortest-edge``: a bilinear resize to a short
-    edge of 0.625 and a long edge of at most 2.5 times the size, then bilinear without antialias (Seg4Diff).
+    ``bicubic`` is one resize, before the conversion to RGB (GoCA). ``shortest-edge`` is a bilinear resize to a short
+    edge of 0.625 and a long edge of at most 2.5 times the size, then a bilinear one without antialias (Seg4Diff).
     """
     unit = _square(image, settings)
     return unit if settings.pixel_range == "unit" else unit * 2 - 1

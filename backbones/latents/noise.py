@@ -20,18 +20,22 @@ FLOW_STEPS = 28
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """timestep: as the scheduler counts it (0..1000). Noised latent = signal * latent + noise * normal draw."""
+    """What the denoiser is fed, and how much of a noised latent is noise."""
 
     timestep: float
+    """As the scheduler counts it (0..1000)."""
     signal: float
+    """Factor of the clean latent."""
     noise: float
+    """Factor of the normal draw."""
 
     def mix(self, latent: Tensor, draw: Tensor) -> Tensor:
+        """Add noise to a latent."""
         return self.signal * latent + self.noise * draw
 
 
 def image_generator(seed: int, dataset: str, image_id: str) -> torch.Generator:
-    """CPU generator of one image, independent of order, batch and process."""
+    """Seed a CPU generator for one image, independent of order, batch and process."""
     words = [seed, zlib.crc32(dataset.encode()), zlib.crc32(image_id.encode())]
     state = np.random.SeedSequence(words).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
@@ -44,9 +48,9 @@ def _schedule(scheduler: Any, steps: int) -> list[float]:
 
 
 def diffusion_level(scheduler: Any, timestep: Timestep) -> NoiseLevel:
-    """Variance-preserving schedulers (PNDM, DDIM, Euler, DPM-Solver).
+    """Resolve a timestep for variance-preserving schedulers (PNDM, DDIM, Euler, DPM-Solver).
 
-    ``t``: entry ``1000 - int(t)`` of a schedule of 1000 inference steps, GoCA's rule.
+    ``t`` is entry ``1000 - int(t)`` of a schedule of 1000 inference steps, GoCA's rule.
     """
     if timestep.t is not None:
         schedule = _schedule(scheduler, DIFFUSION_STEPS)
@@ -60,9 +64,9 @@ def diffusion_level(scheduler: Any, timestep: Timestep) -> NoiseLevel:
 
 
 def flow_level(scheduler: Any, timestep: Timestep, image_tokens: int) -> NoiseLevel:
-    """Flow matching: noised latent = (1 - sigma) latent + sigma draw, fed timestep = 1000 sigma.
+    """Resolve a timestep for flow matching: signal is 1 - sigma, noise is sigma, the fed timestep 1000 sigma.
 
-    ``t``: the image-to-image rule at strength t / 1000 over 28 steps, GoCA's rule for Flux. The resolution
+    ``t`` is the image-to-image rule at strength t / 1000 over 28 steps, GoCA's rule for Flux. The resolution
     shift ``mu`` of a scheduler with dynamic shifting follows the number of image tokens.
     """
     steps = timestep.steps if timestep.steps is not None else FLOW_STEPS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from typing import Any
 
 from transformers import CLIPTokenizer, T5Tokenizer
 
@@ -13,7 +14,7 @@ WORD_END = "</w>"
 
 def clip_tokenizer(length: int, words: Sequence[str] = ()) -> CLIPTokenizer:
     """Build CLIP's byte-pair tokenizer over ``words``, padding and cutting to ``length`` tokens."""
-    merges = _word_merges(words)
+    merges: Any = _word_merges(words)
     symbols = [*SYMBOLS, *(symbol + WORD_END for symbol in SYMBOLS)]
     pieces = dict.fromkeys([*symbols, *(left + right for left, right in merges), "<|startoftext|>", "<|endoftext|>"])
     vocabulary = {piece: index for index, piece in enumerate(pieces)}

@@ -31,13 +31,7 @@ class WeightsId:
 
 
 def weights_id(weights: str, load: LoadOptions, marker: str = "model_index.json") -> WeightsId:
-    """Identify weights.
-
-    Args:
-        weights: Hub id, folder or packaged twin, see ``resolve_weights``.
-        load: Whose revision is resolved, from the cache alone if it is offline.
-        marker: A small file that the weights must have.
-    """
+    """Identify weights at the revision of ``load``; they must have the small file ``marker``."""
     source = Path(resolve_weights(weights, marker))
     if source.is_dir():
         return WeightsId(_folder_hash(source))

@@ -1,0 +1,1 @@
+"""Small twins of the real models, trained on generated scenes."""

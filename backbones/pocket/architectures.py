@@ -36,21 +36,22 @@ BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_line
 
 @dataclass(frozen=True)
 class Twin:
-    """How a pocket twin is built and trained.
-
-    build: autoencoder -> pipeline with an untrained denoiser; noise: how clean latents and noise mix;
-    concentration: Beta(a, b) from which the noise level in [0, 1] is drawn; learning_rate: at its highest;
-    steps: of 32 scenes.
-    """
+    """How a pocket twin is built and trained."""
 
     build: Callable[[AutoencoderKL], DiffusionPipeline]
+    """Makes a pipeline with an untrained denoiser around an autoencoder."""
     noise: Literal["variance-preserving", "flow"]
+    """How clean latents and noise mix."""
     concentration: tuple[float, float]
+    """Beta(a, b) from which the noise level in [0, 1] is drawn."""
     learning_rate: float
+    """At its highest."""
     steps: int
+    """Training steps, of 32 scenes each."""
 
 
 def build_sd15(vae: AutoencoderKL) -> StableDiffusionPipeline:
+    """Build a U-Net with cross-attention to one CLIP text encoder."""
     tokenizer = text.clip_tokenizer()
     torch.manual_seed(SEED)
     unet = UNet2DConditionModel(
@@ -78,6 +79,7 @@ def build_sd15(vae: AutoencoderKL) -> StableDiffusionPipeline:
 
 
 def build_sdxl(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
+    """Build a U-Net with cross-attention to two CLIP text encoders."""
     tokenizer = text.clip_tokenizer()
     torch.manual_seed(SEED)
     unet = UNet2DConditionModel(
@@ -111,6 +113,7 @@ def build_sdxl(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
 
 
 def build_pixart_sigma(vae: AutoencoderKL) -> PixArtSigmaPipeline:
+    """Build a transformer with cross-attention to T5."""
     tokenizer = text.t5_tokenizer()
     torch.manual_seed(SEED)
     transformer = PixArtTransformer2DModel(
@@ -141,6 +144,7 @@ def build_pixart_sigma(vae: AutoencoderKL) -> PixArtSigmaPipeline:
 
 
 def build_sd3(vae: AutoencoderKL) -> StableDiffusion3Pipeline:
+    """Build a transformer with joint attention and two CLIP text encoders."""
     tokenizer, tokenizer_2 = text.clip_tokenizer(), text.clip_tokenizer()
     torch.manual_seed(SEED)
     transformer = SD3Transformer2DModel(
@@ -171,6 +175,7 @@ def build_sd3(vae: AutoencoderKL) -> StableDiffusion3Pipeline:
 
 
 def build_flux(vae: AutoencoderKL) -> FluxPipeline:
+    """Build double and single blocks with joint attention to T5."""
     tokenizer, tokenizer_2 = text.clip_tokenizer(), text.t5_tokenizer()
     torch.manual_seed(SEED)
     transformer = FluxTransformer2DModel(

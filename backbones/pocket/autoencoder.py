@@ -20,7 +20,7 @@ KL_WEIGHT = 1e-6
 
 
 def build_autoencoder() -> AutoencoderKL:
-    """The untrained autoencoder; images ``(n, 3, 64, 64)`` become latents ``(n, 4, 16, 16)``."""
+    """Build the untrained autoencoder; images ``(n, 3, 64, 64)`` become latents ``(n, 4, 16, 16)``."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,

@@ -42,7 +42,7 @@ EMA_DECAY = 0.998
 
 
 def training_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """The scene's words in a new order: with articles, as a list or joined by blanks, now and then none."""
+    """Say the scene's words in a new order: with articles, as a list or joined by blanks, now and then none."""
     if rng.random() < CAPTION_DROPOUT:
         return ""
     words = np.array([*scene.objects, scene.ground])
@@ -53,7 +53,7 @@ def training_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 @torch.no_grad()
 def encode_scenes(vae: AutoencoderKL, count: int, image_size: int) -> tuple[Tensor, list[Scene]]:
-    """Scaled latents ``(count, channels, side, side)`` and their scenes."""
+    """Make scenes and their scaled latents, square ``(count, channels, size, size)``."""
     latents: list[Tensor] = []
     scenes: list[Scene] = []
     for start in range(0, count, 100):
@@ -66,7 +66,7 @@ def encode_scenes(vae: AutoencoderKL, count: int, image_size: int) -> tuple[Tens
 
 
 def noised_batch(twin: Twin, backbone: Backbone, clean: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Noised latents, the timesteps to feed, and what the denoiser should answer."""
+    """Return noised latents, the timesteps to feed, and what the denoiser should answer."""
     draw = torch.randn_like(clean)
     if twin.noise == "flow":
         sigma = level.view(-1, 1, 1, 1)
@@ -80,6 +80,7 @@ def noised_batch(twin: Twin, backbone: Backbone, clean: Tensor, level: Tensor) -
 def training_batches(
     backbone: Backbone, latents: Tensor, scenes: list[Scene], steps: int, seed: int
 ) -> Iterator[tuple[Tensor, Conditioning]]:
+    """Draw batches of latents and the conditioning of new captions of their scenes."""
     rng = np.random.default_rng(seed)
     for _ in range(steps):
         chosen = rng.integers(len(scenes), size=BATCH)
@@ -144,13 +145,14 @@ def _forget_origin(folder: Path) -> None:
 
 
 def shared_autoencoder(folder: Path) -> AutoencoderKL:
-    """The autoencoder of a twin that is already in ``folder``, else a newly trained one."""
+    """Return the autoencoder of a twin that is already in ``folder``, else a newly trained one."""
     for twin in sorted(folder.glob("*/vae")):
         return AutoencoderKL.from_pretrained(twin, torch_dtype=torch.float32)
     return train_autoencoder()
 
 
 def main() -> None:
+    """Train the twin that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=TWINS)
     parser.add_argument("--folder", type=Path, default=WEIGHTS, help="where the diffusers folders go")

@@ -13,28 +13,28 @@ from .word_columns import Columns, encode, word_columns
 
 @dataclass(frozen=True)
 class StreamTokens:
-    """Token columns of a prompt in one text stream.
-
-    name: the stream (``clip``, ``t5``). offset, length: its columns in a text-to-pixel map.
-    classes, background: columns of each word, counted from the map's first column; a word may have none.
-    special: columns of start, end and padding tokens. cut: names of words that lost tokens to truncation.
-    rescaling: columns whose sum is a pixel's total in GoCA, None for those of all words.
-    """
+    """Token columns of a prompt in one text stream, counted from the first column of a text-to-pixel map."""
 
     name: str
+    """The stream: ``clip`` or ``t5``."""
     offset: int
+    """Its first column."""
     length: int
+    """How many columns it has."""
     classes: tuple[Columns, ...]
+    """Columns of each class; a class may have none."""
     background: tuple[Columns, ...]
+    """Columns of each background word."""
     special: Columns
+    """Columns of start, end and padding tokens."""
     cut: tuple[str, ...]
-    rescaling: Columns | None = None
+    """Names of words that lost tokens to truncation."""
 
 
 def stream_tokens(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, name: str, length: int, offset: int = 0
 ) -> StreamTokens:
-    """Token columns of every word of ``prompt`` when truncated to ``length`` tokens."""
+    """Find the token columns of every word of ``prompt`` when it is truncated to ``length`` tokens."""
     special = encode(tokenizer, prompt.text, length).special
     whole = word_columns(tokenizer, prompt, encode(tokenizer, prompt.text))
     # Counted words keep the end token of a truncated prompt, as published.

@@ -1,4 +1,4 @@
-"""Which tokens say a word: by its span, or by the rules of published codes."""
+"""Which tokens a word consists of: by its span, or by the rules of published codes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ STOP_TOKENS = frozenset({"a", "an", "the", "and", ",", ".", "-"})
 
 @dataclass(frozen=True)
 class Encoding:
-    """Tokens of one text: strings of the vocabulary, character offsets, and which are start, end or padding."""
+    """Tokens of one text."""
 
     tokens: tuple[str, ...]
+    """Strings of the vocabulary."""
     offsets: tuple[Span, ...]
+    """Their characters in the text."""
     special: tuple[bool, ...]
+    """Which are start, end or padding."""
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, length: int | None = None) -> Encoding:
-    """``text`` as tokens, truncated and padded to ``length`` where it is given."""
+    """Turn a text into tokens, truncated and padded to ``length`` where it is given."""
     fit: dict[str, Any] = {"verbose": False}
     if length is not None:
         fit = {"truncation": True, "max_length": length, "padding": "max_length"}
@@ -44,7 +47,7 @@ def _words(prompt: Prompt) -> tuple[Word, ...]:
     return prompt.classes + prompt.background
 
 
-def _by_span(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Encoding) -> list[Columns]:
+def _by_span(_tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Encoding) -> list[Columns]:
     """Tokens whose characters overlap the word's."""
     return [
         tuple(
@@ -57,17 +60,14 @@ def _by_span(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Encod
 
 
 def first_occurrences(prompt: Prompt) -> list[tuple[Word, Span]]:
-    """Every place of every word in the prompt's order, moved to where the prompt first has the same text."""
+    """Return every place of every word in the prompt's order, moved to where the prompt first has the same text."""
     places = sorted(((span, word) for word in _words(prompt) for span in word.spans), key=lambda place: place[0])
-    found: list[tuple[Word, Span]] = []
-    for (start, end), word in places:
-        first = prompt.text.find(prompt.text[start:end])
-        found.append((word, (first, first + end - start)))
-    return found
+    firsts = ((word, prompt.text.find(prompt.text[start:end]), end - start) for (start, end), word in places)
+    return [(word, (first, first + length)) for word, first, length in firsts]
 
 
 def token_ranges(text: str, encoding: Encoding) -> list[Span | None]:
-    """Characters of every token as GoCA's published code finds them; None for special tokens and bare word marks.
+    """Find the characters of every token as GoCA's published code does; None for special tokens and bare word marks.
 
     A token is searched for from the end of the one before. One that does not occur (letters outside ASCII in CLIP's
     vocabulary) is taken to start one character before that end.
@@ -75,12 +75,12 @@ def token_ranges(text: str, encoding: Encoding) -> list[Span | None]:
     ranges: list[Span | None] = []
     index = 0
     for token, special in zip(encoding.tokens, encoding.special, strict=True):
-        said = _plain(token)
-        if special or not said:
+        letters = _plain(token)
+        if special or not letters:
             ranges.append(None)
             continue
-        start = index + text[index:].find(said)
-        index = start + len(said)
+        start = index + text[index:].find(letters)
+        index = start + len(letters)
         ranges.append((start, index))
     return ranges
 
@@ -89,14 +89,15 @@ def _plain(token: str) -> str:
     return token.removesuffix(WORD_END).removeprefix(WORD_MARK)
 
 
-def _by_first_substring(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Encoding) -> list[Columns]:
+def _by_first_substring(_tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Encoding) -> list[Columns]:
     """Tokens that lie within a word's first occurrence and within that of no earlier word."""
     places = first_occurrences(prompt)
     columns: dict[Word, list[int]] = {word: [] for word in _words(prompt)}
-    for i, found in enumerate(token_ranges(prompt.text, encoding)):
-        if found is None or _plain(encoding.tokens[i]) in STOP_TOKENS:
+    for i, characters in enumerate(token_ranges(prompt.text, encoding)):
+        if characters is None or _plain(encoding.tokens[i]) in STOP_TOKENS:
             continue
-        owner = next((word for word, (first, last) in places if first <= found[0] and found[1] <= last), None)
+        start, end = characters
+        owner = next((word for word, (first, last) in places if first <= start and end <= last), None)
         if owner is not None:
             columns[owner].append(i)
     return [tuple(columns[word]) for word in _words(prompt)]
@@ -122,8 +123,8 @@ LOCATE: dict[Location, Callable[[PreTrainedTokenizerBase, Prompt, Encoding], lis
 
 
 def word_columns(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Encoding) -> list[Columns]:
-    """Tokens of every class, then of every background word, by the prompt's rule.
+    """Find the tokens of every class, then of every background word, by the prompt's rule.
 
-    encoding: the whole prompt's, not truncated. A counted word may reach past its end.
+    The encoding is the whole prompt's, not truncated; a counted word may reach past its end.
     """
     return LOCATE[prompt.location](tokenizer, prompt, encoding)

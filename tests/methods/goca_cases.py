@@ -53,7 +53,7 @@ def stream(count: int, prompt: dict[str, Any]) -> tuple[StreamTokens, ...]:
     """Token columns of a case's prompt, classes in their own order."""
     classes = tuple(tuple(prompt["objects"][str(i)]) for i in prompt["present_objects_order"])
     background = tuple(map(tuple, prompt["background_objects"]))
-    return (StreamTokens("clip", 0, count, classes, background, (), (), tuple(prompt["rescaling_token_id"])),)
+    return (StreamTokens("clip", 0, count, classes, background, (), ()),)
 
 
 @dataclass(frozen=True)
