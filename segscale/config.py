@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from mmengine.config import Config as MMEngineConfig
 
+from segscale.arguments import check_type
 from segscale.catalogue import parse, shipped_configs
 from segscale.errors import ConfigError, exception_line
 
@@ -54,10 +56,16 @@ def read_config(path: Path) -> Config:
         raise ConfigError(f"{path} cannot be used: {exception_line(error)}", "correct it") from error
     if not isinstance(type_name := values.pop("type", None), str):
         raise ConfigError(f"{path} sets no type", DOCUMENTATION)
-    imports = values.pop("custom_imports", {}).get("imports", ())
-    modules = (imports,) if isinstance(imports, str) else tuple(imports)
+    modules = _module_names(path, values.pop("custom_imports", {}))
     arguments = {key: _with_tuples(value) for key, value in values.items() if not key.startswith("_")}
     return Config(path, type_name, modules, arguments)
+
+
+def _module_names(path: Path, custom_imports: dict[str, object]) -> tuple[str, ...]:
+    check_type(str(path), "custom_imports", dict[str, object], custom_imports)
+    imports = _with_tuples(custom_imports.get("imports", ()))
+    check_type(str(path), "imports", str | tuple[str, ...], imports)
+    return (imports,) if isinstance(imports, str) else cast(tuple[str, ...], imports)
 
 
 def _with_tuples(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, and says in one line why one could not be written."""
+"""Files are written whole or not at all, and one line says why one could not be written."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import BinaryIO, TextIO
 
 from segscale.errors import UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def explained_writes(folder: Path, option: str = "--results") -> Iterator[None]:
-    """Turns a full disk or a forbidden folder into one line; ``option`` is what names another folder."""
+    """Turn a full disk or a forbidden folder into a UserError; ``option`` is the one that names another folder."""
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in DISK_FULL:
             hint = "free some and run the same command again: it resumes"
             raise UserError(f"no space left for {folder}", hint) from error
         raise UserError(f"{folder} cannot be written ({error.strerror})", f"choose another {option}") from error
@@ -30,7 +30,7 @@ def explained_writes(folder: Path, option: str = "--results") -> Iterator[None]:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[TextIO]:
-    """A UTF-8 text file that takes ``path``'s place, flushed, when the block ends without an error."""
+    """Open a UTF-8 text file that replaces ``path``, flushed to the disk, when the block ends without an error."""
     with replaced_bytes(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8")
         yield text
@@ -39,7 +39,7 @@ def replaced(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def replaced_bytes(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes ``path``'s place, flushed, when the block ends without an error."""
+    """Open a binary file that replaces ``path``, flushed to the disk, when the block ends without an error."""
     temporary = path.with_name(f".{path.name}-{token_hex(8)}.tmp")
     try:
         with temporary.open("wb") as file:

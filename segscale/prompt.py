@@ -1,4 +1,4 @@
-"""A prompt whose words are known by their character spans."""
+"""A prompt knows the character spans of its words."""
 
 from __future__ import annotations
 
@@ -6,30 +6,33 @@ from dataclasses import dataclass
 from typing import Literal
 
 Span = tuple[int, int]
-# The class of what is left over, and the word for it.
+# The class of pixels that no other class names, and its word.
 BACKGROUND = "background"
 Location = Literal["span", "first-substring", "counted"]
 
 
 @dataclass(frozen=True)
 class Word:
-    """A class or background name and every place where the prompt says it (half-open character spans)."""
+    """The name of a class or of something else, with every place where the prompt says it."""
 
     name: str
     spans: tuple[Span, ...]
+    """Half-open character spans."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Text given to a backbone, with one word per class and the words of other things.
-
-    classes: words whose pixels are wanted, in the order of the scores; background: competing words.
-    location: how words become token columns. ``span``, by their own spans; ``first-substring``, by where their text
-    first occurs in the prompt (GoCA's published rule); ``counted``, by counting the tokens that each word has alone,
-    one word after the other (Seg4Diff's published rule).
-    """
+    """Text for a backbone, with one word per class and the words of other things."""
 
     text: str
     classes: tuple[Word, ...]
+    """Words that are segmented, in the order of the scores."""
     background: tuple[Word, ...] = ()
+    """Words that compete with them."""
     location: Location = "span"
+    """How words become token columns.
+
+    ``span`` takes their own spans. ``first-substring`` takes the place where their text first occurs in the prompt,
+    which is GoCA's published rule. ``counted`` counts the tokens that each word has alone, one word after the other,
+    which is Seg4Diff's published rule.
+    """

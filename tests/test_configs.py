@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -117,6 +119,7 @@ MISTAKES: dict[str, tuple[Kind, str, str]] = {
     ),
     "no Python": ("dataset", "type = (", " is not Python (line 1); correct or remove it"),
     "binary": ("dataset", "\0", " is not Python; correct or remove it"),
+    "imports that are none": ("dataset", VOC + "custom_imports = dict(imports=3)", ": imports = 3 should be a valid "),
     "missing module": (
         "dataset",
         VOC + "custom_imports = dict(imports='no_such')",
@@ -194,15 +197,17 @@ def test_a_module_that_raises_is_one_line(
     assert f"{expected}; correct the module" in failure("dataset")
 
 
-def test_a_binary_config_is_named_by_the_list(folder: Path) -> None:
-    path = folder / "methods" / "mine.py"
+def test_the_list_names_a_config_that_it_cannot_read(folder: Path) -> None:
+    path = folder / "protocols" / "mine.py"
     path.write_bytes(b'"""\xff\x00"""')
-    with pytest.raises(ConfigError, match=r"mine\.py is not Python"):
-        describe("method")
+    listing = subprocess.run([sys.executable, "-m", "segscale", "list"], capture_output=True, text=True)
+    assert listing.stderr == f"segscale: error: {path} is not Python; correct or remove it\n"
+    assert listing.stdout == ""
+    assert listing.returncode == 2
     path.unlink()
     path.mkdir()
     with pytest.raises(ConfigError, match=r"mine\.py cannot be read \(Is a directory\)"):
-        describe("method")
+        describe("protocol")
 
 
 def test_configs_named_by_no_folder_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def list_names(arguments: argparse.Namespace) -> None:
-    for kind in KINDS:
+    for kind, descriptions in {kind: describe(kind) for kind in KINDS}.items():
         print(f"{kind}s")
-        for name, line in describe(kind).items():
+        for name, line in descriptions.items():
             print(f"  {name:22} {line}")
 
 
