@@ -27,7 +27,7 @@ def build_method(method_name: str, backbone_name: str, /, **choices: Any) -> Met
 
 def method_defaults(backbone_name: str) -> MethodDefaults:
     """Read what the backbone's config recommends to methods."""
-    return MethodDefaults(**load_config("backbone", backbone_name)["method_defaults"])
+    return MethodDefaults(**load_config("backbone", backbone_name, imports=True)["method_defaults"])
 
 
 def preset(method_name: str, backbone_name: str) -> dict[str, Any]:

@@ -22,12 +22,12 @@ from huggingface_hub.errors import (
 )
 from torch import nn
 
+from segscale.catalogue import PACKAGED
 from segscale.errors import UserError
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 Quantize = Literal["bitsandbytes-4bit", "bitsandbytes-8bit", "quanto-int8"]
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-PACKAGED = "pocket:"
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
