@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from mmengine.registry import Registry
 
-from segscale.arguments import arguments_of, check_arguments, check_complete, check_type
+from segscale.arguments import check_arguments, check_complete, check_type
 from segscale.catalogue import Kind, config_file, config_files
 from segscale.config import DOCUMENTATION, Config, read_config
 from segscale.errors import ConfigError, UserError, did_you_mean, exception_line
@@ -63,7 +63,7 @@ def build(kind: Kind, name: str, /, **overrides: object) -> object:
     config = read_config(config_file(kind, name))
     constructor = _checked_class(kind, config)
     check_arguments(f"{kind} {name}", constructor, overrides)
-    arguments = {"name": name} | _constructor_arguments(kind, constructor, config) | overrides
+    arguments = {"name": name} | _constructor_arguments(kind, config) | overrides
     check_complete(str(config.path), constructor, arguments)
     try:
         return constructor(**arguments)
@@ -89,7 +89,7 @@ def _checked_class(kind: Kind, config: Config) -> type:
     constructor = _class_of(kind, config)
     if passed := config.arguments.keys() & NOT_FOR_CONFIGS:
         raise ConfigError(f"{config.path} sets {min(passed)}, which only the program passes", "remove it")
-    check_arguments(str(config.path), constructor, _constructor_arguments(kind, constructor, config))
+    check_arguments(str(config.path), constructor, _constructor_arguments(kind, config))
     if kind == "backbone":
         _check_method_settings(config)
     if kind == "protocol":
@@ -97,19 +97,18 @@ def _checked_class(kind: Kind, config: Config) -> type:
     return constructor
 
 
-def _constructor_arguments(kind: Kind, constructor: type, config: Config) -> dict[str, object]:
-    left_out = set(FOR_METHODS) - arguments_of(constructor).keys() if kind == "backbone" else ()
+def _constructor_arguments(kind: Kind, config: Config) -> dict[str, object]:
+    left_out = FOR_METHODS if kind == "backbone" else ()
     return {key: value for key, value in config.arguments.items() if key not in left_out}
 
 
 def _check_method_settings(config: Config) -> None:
     """Check what a backbone's config holds for all methods, and for single ones."""
-    key = FOR_METHODS[0]
+    # The type checker reads sources by path, where methods/ is not in segscale/.
     defaults_class = importlib.import_module("segscale.methods.defaults").MethodDefaults
-    defaults = _table(str(config.path), key, config.arguments)
-    check_arguments(f"{config.path}, {key}", defaults_class, defaults)
-    check_complete(f"{config.path}, {key}", defaults_class, defaults)
-    presets = _table(str(config.path), "presets", config.arguments)
+    defaults, presets = (_table(str(config.path), key, config.arguments) for key in FOR_METHODS)
+    check_arguments(f"{config.path}, {FOR_METHODS[0]}", defaults_class, defaults)
+    check_complete(f"{config.path}, {FOR_METHODS[0]}", defaults_class, defaults)
     for method_name in presets:
         arguments = _table(f"{config.path}, presets", method_name, presets)
         _check_for("method", method_name, f"{config.path}, presets", arguments)

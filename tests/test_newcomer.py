@@ -168,13 +168,12 @@ def test_a_config_without_a_type_is_one_line(elsewhere: dict[str, str], monkeypa
 
 def test_a_newcomer_that_raises_is_one_line(elsewhere: dict[str, str]) -> None:
     folder = Path(elsewhere["SEGSCALE_CONFIGS"])
-    source = 'self.name = name\n        raise ValueError("no luck\\nat all")'
-    (folder.parent / "newest_method.py").write_text(METHOD.replace("self.name = name", source))
+    source = METHOD + '\n    def __post_init__(self):\n        raise ValueError("no luck\\nat all")\n'
+    (folder.parent / "newest_method.py").write_text(source)
     command = [sys.executable, "-m", "segscale", "run", "--method", "newest", "--limit", "1"]
     process = subprocess.run(command, env=elsewhere, capture_output=True, text=True)
-    line = (
-        f"segscale: error: {folder}/methods/newest.py cannot be used: ValueError: no luck (newest_method.py, line 13)"
-    )
+    place = f"(newest_method.py, line {len(source.splitlines())})"
+    line = f"segscale: error: {folder}/methods/newest.py cannot be used: ValueError: no luck {place}"
     assert process.stderr.strip() == f"{line}; see docs/extending.md for what a config holds"
     assert process.returncode == 2
 
