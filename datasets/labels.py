@@ -20,14 +20,16 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
-    """ids: uint8 ``(256,)``, the class id of every pixel value; known: bool ``(256,)``, values a mask may hold."""
+    """The class id of every pixel value."""
 
     ids: NDArray[np.uint8]
+    """Class ids by pixel value, ``(256,)``."""
     known: NDArray[np.bool_]
+    """True for the values that a mask may hold, ``(256,)``."""
 
     @classmethod
     def of(cls, mapping: Mapping[int, int]) -> LabelTable:
-        """From pixel value to class id; all other values are unknown."""
+        """The table of a mapping from pixel value to class id; all other values are unknown."""
         ids, known = np.full(VALUES, IGNORE_LABEL, np.uint8), np.zeros(VALUES, np.bool_)
         for value, id in mapping.items():
             ids[value], known[value] = id, True
@@ -35,7 +37,7 @@ class LabelTable:
 
     @classmethod
     def consecutive(cls, classes: int) -> LabelTable:
-        """Values ``0..classes - 1`` are ids, 255 is ignored."""
+        """The table whose values ``0..classes - 1`` are ids, and 255 is ignored."""
         return cls.of({value: value for value in (*range(classes), IGNORE_LABEL)})
 
     def without_background(self) -> LabelTable:
@@ -45,6 +47,7 @@ class LabelTable:
         return LabelTable(drop[self.ids], self.known)
 
     def decode(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The class ids of pixel values."""
         return self.ids[values]
 
     def unknown(self, values: NDArray[np.uint8]) -> list[int]:

@@ -14,20 +14,22 @@ from PIL import Image
 
 from segscale.files import replaced_bytes
 
-from .files import FileError, read_ids, read_image
+from .files import FileError, check_regular, read_ids, read_image
 from .labels import LabelTable
 
 
 @dataclass(frozen=True)
 class Derivation(ABC):
-    """One file to make. source: the file it is made from; target: where it belongs."""
+    """One file to make."""
 
     source: Path
+    """The file that it is made from."""
     target: Path
+    """The place where it belongs."""
 
     @abstractmethod
     def write(self, file: BinaryIO) -> None:
-        """Raises FileError naming an unusable source."""
+        """Write the content. Raises FileError for an unusable source."""
 
     def make(self) -> None:
         """Write the target, whole or not at all."""
@@ -52,7 +54,7 @@ class Mask(Derivation):
 
     @abstractmethod
     def label(self) -> NDArray[np.uint8]:
-        """``(height, width)``. Raises FileError naming an unusable source."""
+        """Class ids, ``(height, width)``. Raises FileError for an unusable source."""
 
     def write(self, file: BinaryIO) -> None:
         Image.fromarray(self.label()).save(file, format="PNG")
@@ -70,12 +72,10 @@ class Relabelled(Mask):
 
 @dataclass(frozen=True)
 class Panoptic(Mask):
-    """From COCO's panoptic PNG, whose colour is a segment's id (R + 256 G + 65536 B).
-
-    segments: id and class of each. Id 0 is no segment and becomes class 0.
-    """
+    """A mask from COCO's panoptic PNG, whose colour is a segment's id (R + 256 G + 65536 B)."""
 
     segments: tuple[tuple[int, int], ...]
+    """The id and class of every segment. Id 0 is no segment and becomes class 0."""
 
     def label(self) -> NDArray[np.uint8]:
         image = read_image(self.source)
@@ -86,21 +86,20 @@ class Panoptic(Mask):
         ids = np.array([id for id, _ in known], np.uint32)
         classes = np.array([label for _, label in known], np.uint8)
         place = np.searchsorted(ids, values).clip(max=len(ids) - 1)
-        strange = values[ids[place] != values]
-        if len(strange):
-            raise FileError("unknown id", f"{self.source} has segment {strange[0]}, which its json does not list")
+        unknown = values[ids[place] != values]
+        if len(unknown):
+            raise FileError("unknown id", f"{self.source} has segment {unknown[0]}, which its json does not list")
         return classes[place]
 
 
 @dataclass(frozen=True)
 class RunLengths(Mask):
-    """From segments in COCO's run-length code, drawn in order over class 0.
-
-    size: height, width. segments: code and class of each.
-    """
+    """A mask from segments in COCO's run-length code, drawn in order over class 0."""
 
     size: tuple[int, int]
+    """Height and width."""
     segments: tuple[tuple[str, int], ...]
+    """The code and class of every segment."""
 
     def label(self) -> NDArray[np.uint8]:
         height, width = self.size
@@ -112,15 +111,17 @@ class RunLengths(Mask):
 
 @dataclass(frozen=True)
 class MatFile(Mask):
-    """From the map ``LabelMap`` of a MATLAB file. table: uint8, the class of every value."""
+    """A mask from the map ``LabelMap`` of a MATLAB file."""
 
     table: NDArray[np.uint8]
+    """The class of every value."""
 
     def label(self) -> NDArray[np.uint8]:
         from scipy.io import loadmat
         from scipy.io.matlab import MatReadError
 
         try:
+            check_regular(self.source)
             values = np.asarray(loadmat(self.source)["LabelMap"])
         except FileNotFoundError as error:
             raise FileError("missing file", f"there is no {self.source}") from error
@@ -128,15 +129,15 @@ class MatFile(Mask):
             raise FileError("damaged", f"{self.source} is damaged ({error!r})") from error
         if values.dtype.kind not in "uif" or values.ndim != 2 or not values.size:
             raise FileError("not a label map", f"{self.source} holds {values.dtype} {values.shape}, not a map of ids")
-        strange = values[~np.isin(values, np.arange(len(self.table)))]
-        if len(strange):
-            what = f"{self.source} has id {strange[0]}, but ids go from 0 to {len(self.table) - 1}"
-            raise FileError("unknown id", what)
+        unknown = values[~np.isin(values, np.arange(len(self.table)))]
+        if len(unknown):
+            problem = f"{self.source} has id {unknown[0]}, but ids go from 0 to {len(self.table) - 1}"
+            raise FileError("unknown id", problem)
         return self.table[values.astype(np.int64)]
 
 
 def inside(code: str, pixels: int, source: Path) -> NDArray[np.bool_]:
-    """Pixels of a segment, bool ``(pixels,)`` in column order, from COCO's compressed run lengths.
+    """The pixels of a segment in COCO's compressed run lengths, bool ``(pixels,)`` in column order.
 
     Every character holds five bits of a number, lowest first, and whether more follow; numbers are signed, and from
     the fourth on they are differences to the number two before.

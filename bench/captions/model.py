@@ -20,11 +20,7 @@ TOKENS_PER_WORD = 6
 
 
 class ModelCaptioner(Captioner):
-    """An image-text-to-text model with a chat template; greedy decoding, so equal images get equal answers.
-
-    name: hub id or local folder, safetensors only. words: limit of a caption, which bounds what is generated.
-    Raises UserError where it cannot be loaded.
-    """
+    """An image-text-to-text model with a chat template; greedy decoding, so equal images get equal answers."""
 
     def __init__(
         self,
@@ -35,6 +31,19 @@ class ModelCaptioner(Captioner):
         revision: str | None = None,
         offline: bool = False,
     ) -> None:
+        """Load the model.
+
+        Args:
+            name: Hub id or local folder; weights are read from safetensors only.
+            words: Word limit of a caption, which bounds what is generated.
+            device: Device that the model runs on.
+            dtype: Type of its weights.
+            revision: Branch, tag or commit on the hub.
+            offline: Read the hub's cache alone.
+
+        Raises:
+            UserError: The model cannot be loaded.
+        """
         check_device(device, None)
         self.name = name
         self._tokens = TOKENS_PER_WORD * words

@@ -16,8 +16,8 @@ from segscale.prompt import BACKGROUND
 Names = tuple[tuple[str, ...], ...]
 
 
-def class_names(protocol: str, dataset: str) -> Names:
-    """Names of every class of ``dataset`` under ``protocol``, the first one leading.
+def class_names(protocol_name: str, dataset_name: str) -> Names:
+    """Names of every class of a dataset under a protocol, the first one leading.
 
     The index is the class id, which each protocol counts in its own way:
 
@@ -29,7 +29,8 @@ def class_names(protocol: str, dataset: str) -> Names:
     ``standard``: the dataset's label order (mmsegmentation's), in readable words. ``voc``, ``context`` and
     ``coco-object`` begin with the nameless background, ``cityscapes``, ``ade20k`` and ``coco-stuff-27`` have none.
 
-    Raises UserError for a protocol or dataset without a list.
+    Raises:
+        UserError: There is no list of this protocol or dataset.
     """
     root = files(__name__)
     lists = {
@@ -37,33 +38,36 @@ def class_names(protocol: str, dataset: str) -> Names:
         for folder in root.iterdir()
         if folder.is_dir() and not folder.name.startswith("_")
     }
-    if protocol not in lists:
-        raise UserError(f"there are no class names of protocol {protocol!r}", f"there are: {', '.join(sorted(lists))}")
-    if dataset not in lists[protocol]:
+    if protocol_name not in lists:
         raise UserError(
-            f"protocol {protocol} has no class names of {dataset!r}", f"there are: {', '.join(lists[protocol])}"
+            f"there are no class names of protocol {protocol_name!r}", f"there are: {', '.join(sorted(lists))}"
         )
-    text = root.joinpath(protocol, f"{dataset}.txt").read_text("utf-8")
+    if dataset_name not in lists[protocol_name]:
+        raise UserError(
+            f"protocol {protocol_name} has no class names of {dataset_name!r}",
+            f"there are: {', '.join(lists[protocol_name])}",
+        )
+    text = root.joinpath(protocol_name, f"{dataset_name}.txt").read_text("utf-8")
     return tuple(tuple(filter(None, row)) for row in csv.reader(text.splitlines(), skipinitialspace=True))
 
 
-def names_by_id(protocol: str, names_of: str, classes: Sequence[str], background: int | None) -> Names:
-    """Names of every class id of a dataset with these ``classes``, from the list ``names_of`` of ``protocol``.
+def names_by_id(protocol_name: str, name_list: str, classes: Sequence[str], background: int | None) -> Names:
+    """Names of every class id of a dataset with these ``classes``, from the list ``name_list`` of a protocol.
 
     Lists that have the dataset's class names in another order are put into the dataset's. The id ``background``, if
     any, is called "background".
     """
-    rows = class_names(protocol, names_of)
+    rows = class_names(protocol_name, name_list)
     if rows[0] in ((), (BACKGROUND,)):
         rows = rows[1:]
-    wanted = [_plain(name) for id, name in enumerate(classes) if id != background]
-    if len(rows) != len(wanted):
+    plain = [_plain(name) for id, name in enumerate(classes) if id != background]
+    if len(rows) != len(plain):
         raise UserError(
-            f"{protocol} names {len(rows)} classes of {names_of}, not {len(wanted)}", "use its own background view"
+            f"{protocol_name} names {len(rows)} classes of {name_list}, not {len(plain)}", "use its own background view"
         )
     first = {_plain(row[0]): row for row in rows}
-    if first.keys() == {*wanted}:
-        rows = tuple(first[name] for name in wanted)
+    if first.keys() == {*plain}:
+        rows = tuple(first[name] for name in plain)
     if background is None:
         return rows
     return (*rows[:background], (BACKGROUND,), *rows[background:])
