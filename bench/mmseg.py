@@ -28,7 +28,7 @@ from ..datasets.files import read_image
 from ..datasets.folder import mmseg_metainfo
 from ..datasets.labels import IGNORE_LABEL
 from ..datasets.mmseg_import import import_mmseg
-from ..datasets.prompts.published import read_captions
+from ..datasets.prompts.caption_file import read_captions
 from .evaluation.labelling import decide_pixels
 from .inference.score import image_noise, score
 from .runs.plan import build_methods
