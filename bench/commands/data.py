@@ -11,6 +11,7 @@ from segscale.errors import UserError
 from .options import check_names, local_device, print_written, quiet_libraries
 
 if TYPE_CHECKING:
+    from ...datasets.dataset import Dataset
     from ..captions.captioner import Captioner
 
 
@@ -18,10 +19,9 @@ def caption(arguments: argparse.Namespace) -> None:
     check_names(dataset=[arguments.dataset])
     from ..captions.captioner import word_limit
     from ..captions.write import write_captions
-    from ..runs.plan import RunOptions, build_dataset
 
     quiet_libraries()
-    data = build_dataset(arguments.dataset, RunOptions(split=arguments.split, data_root=arguments.data_root))
+    data = _dataset(arguments)
     words = arguments.words or word_limit(data.name)
     captioner = _captioner(arguments, words)
     path = arguments.output or Path("captions") / f"{data.name}-{data.split}.json"
@@ -34,6 +34,13 @@ def caption(arguments: argparse.Namespace) -> None:
     if report.failed:
         what = f"{len(report.failed)} of {report.images} images have no caption"
         raise UserError(what, f"ask again for these: {arguments.again}")
+
+
+def _dataset(arguments: argparse.Namespace) -> Dataset:
+    from segscale.registry import build
+
+    chosen = {"data_root": arguments.data_root, "split": arguments.split}
+    return build("dataset", arguments.dataset, **{key: value for key, value in chosen.items() if value is not None})
 
 
 def _captioner(arguments: argparse.Namespace, words: int) -> Captioner:
@@ -55,13 +62,9 @@ def _captioner(arguments: argparse.Namespace, words: int) -> Captioner:
 
 def data_check(arguments: argparse.Namespace) -> None:
     check_names(dataset=[arguments.dataset])
-    from segscale.registry import build
-
     from ..data.check import check
 
-    chosen = {"data_root": arguments.data_root, "split": arguments.split}
-    dataset = build("dataset", arguments.dataset, **{key: value for key, value in chosen.items() if value is not None})
-    report = check(dataset, arguments.workers, arguments.subset)
+    report = check(_dataset(arguments), arguments.workers, arguments.subset)
     for finding in report.findings:
         print(f"{finding.kind:16} {finding.what}")
     if not report.good:

@@ -27,9 +27,9 @@ from segscale.bench.captions.endpoint import EndpointCaptioner, key_from
 from segscale.bench.captions.retry import RateLimiter, RetryPolicy
 from segscale.bench.captions.write import SILENT_IMAGES, CaptionReport, write_captions
 from segscale.bench.commands.parser import main
-from segscale.bench.runs.plan import RunOptions, build_dataset
 
 from segscale.errors import UserError
+from segscale.registry import build
 
 from ..conftest import interruptible
 
@@ -153,7 +153,7 @@ def caption(
     limiter: RateLimiter | None = None,
 ) -> CaptionReport:
     captioner = EndpointCaptioner(server.url, "writer", KEY, limiter=limiter, policy=policy)
-    return write_captions(build_dataset("pocket", RunOptions()), captioner, path, 20, limit, workers)
+    return write_captions(build("dataset", "pocket"), captioner, path, 20, limit, workers)
 
 
 def stored(path: Path) -> dict[str, dict[str, str]]:
@@ -346,7 +346,7 @@ def test_an_unforeseen_error_in_a_thread_ends_the_command(tmp_path: Path) -> Non
         def __call__(self, image: Image.Image, question: str) -> str:
             raise ZeroDivisionError
 
-    data = build_dataset("pocket", RunOptions())
+    data = build("dataset", "pocket")
     with pytest.raises(ZeroDivisionError):
         write_captions(data, Broken("http://127.0.0.1:9", "writer"), tmp_path / "c.json", 20, 6, workers=3)
 

@@ -22,13 +22,13 @@ from segscale.bench.captions.file import CaptionFile
 from segscale.bench.captions.model import ModelCaptioner
 from segscale.bench.captions.write import write_captions
 from segscale.bench.commands.parser import main
-from segscale.bench.runs.plan import RunOptions, build_dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from segscale.catalogue import config_files
 from segscale.errors import UserError
+from segscale.registry import build
 
 ORIGIN = {"dataset": "pocket", "split": "val", "captioner": "a", "words": 20}
 
@@ -120,7 +120,7 @@ def test_stored_captions_are_kept_under_file_names_too(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     path.write_text(json.dumps({"val-00001.jpg": {"caption": "a dog"}, "other.v2.png": {"caption": "a cat"}}))
     captioner = Counting()
-    report = write_captions(build_dataset("pocket", RunOptions()), captioner, path, 20, limit=3)
+    report = write_captions(build("dataset", "pocket"), captioner, path, 20, limit=3)
     assert (captioner.asked, report.captions, report.images) == (2, 3, 3)
     expected = {"other.v2.png": "a cat", "val-00000": "thing 1", "val-00001.jpg": "a dog", "val-00002": "thing 2"}
     content = json.loads(path.read_text())
@@ -252,7 +252,7 @@ def test_a_local_model_writes_the_same_captions_again(
     assert {word for caption in captions.values() for word in caption.split(", ")} <= {*WORDS}
     assert len(set(captions.values())) > 1
     assert max(len(caption.split()) for caption in captions.values()) <= 20
-    sample = build_dataset("pocket", RunOptions())[3]
+    sample = build("dataset", "pocket")[3]
     asked = json.loads((tmp_path / "one.origin.json").read_text())["question"]
     assert caption_from(ModelCaptioner(str(folder))(sample.image, asked), 20) == captions["val-00003"]
 
