@@ -8,7 +8,7 @@ OPTIONS = $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(METHOD),--method $(MET
 	$(if $(DATASET),--dataset $(DATASET)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
 	$(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
-.PHONY: bench test lint setup clean
+.PHONY: bench test lint docs-cli setup clean
 
 bench: $(VENV)/ready
 	@$(VENV)/bin/segscale bench $(OPTIONS)
@@ -21,6 +21,9 @@ lint: $(VENV)/ready-lint
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
 	$(VENV)/bin/python tests/layers.py
+
+docs-cli: $(VENV)/ready
+	$(VENV)/bin/python -m segscale.bench.commands.reference > docs/cli.md
 
 setup: $(VENV)/ready
 

@@ -25,7 +25,8 @@ from .attention.sites import Grid, Site
 from .latents.images import pixel_values
 from .latents.noise import NoiseLevel
 from .latents.settings import CaptureSettings
-from .loading.pretrained import TEXT_ENCODERS, LoadOptions, check_device, load_denoiser, load_pipeline, reinitialise
+from .loading.options import LoadOptions
+from .loading.pretrained import TEXT_ENCODERS, check_device, load_denoiser, load_pipeline, reinitialise
 from .loading.weightless import build_without_weights
 from .text.tokens import StreamTokens
 

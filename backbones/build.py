@@ -7,7 +7,7 @@ from typing import Literal
 from segscale.registry import build, load_config
 
 from .backbone import Backbone
-from .loading.pretrained import LoadOptions
+from .loading.options import LoadOptions
 
 
 def build_backbone(

@@ -22,7 +22,7 @@ from segscale.prompt import BACKGROUND
 from segscale.registry import build
 
 from ..backbones.build import build_backbone
-from ..backbones.loading.pretrained import LoadOptions
+from ..backbones.loading.options import LoadOptions
 from ..datasets.dataset import Dataset, Sample
 from ..datasets.files import read_image
 from ..datasets.folder import mmseg_metainfo

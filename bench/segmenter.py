@@ -20,7 +20,7 @@ from segscale.registry import build
 
 from ..backbones.backbone import Backbone
 from ..backbones.build import build_backbone
-from ..backbones.loading.pretrained import LoadOptions
+from ..backbones.loading.options import LoadOptions
 from ..datasets.dataset import Sample
 from ..datasets.labels import colour_map
 from ..methods.build import build_method
@@ -66,12 +66,12 @@ class Segmentation:
         opacity = np.where(self.labels > 0, OVERLAY_OPACITY, 0.0)[..., None]
         return Image.fromarray((pixels * (1 - opacity) + tint * opacity).astype(np.uint8))
 
-    def save(self, folder: Path, stem: str) -> list[Path]:
-        """Writes overlay, indexed labels, one heat map per class and a JSON of names and areas."""
+    def save(self, folder: Path, stem: str, source: Path | None = None) -> list[Path]:
+        """Write overlay, indexed labels, one heat map per class and a JSON of names, areas and the image's source."""
         with explained_writes(folder, "--output"):
-            return self._save(folder, stem)
+            return self._save(folder, stem, source)
 
-    def _save(self, folder: Path, stem: str) -> list[Path]:
+    def _save(self, folder: Path, stem: str, source: Path | None) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         images = {f"{stem}_overlay.png": self.overlay(), f"{stem}_labels.png": self.indexed()}
         for index, (name, scores) in enumerate(zip(self.names, self.scores, strict=True), 1):
@@ -85,7 +85,8 @@ class Segmentation:
             for index, (name, pixels) in enumerate(self.areas.items())
         ]
         summary = folder / f"{stem}.json"
-        summary.write_text(json.dumps({"size": self.image.size, "classes": classes}, indent=2) + "\n")
+        image = str(source.resolve()) if source else None
+        summary.write_text(json.dumps({"image": image, "size": self.image.size, "classes": classes}, indent=2) + "\n")
         return [*(folder / file for file in images), summary]
 
 

@@ -3,4 +3,4 @@
 import importlib
 
 if __name__ == "__main__":
-    importlib.import_module("segscale.bench.commands.parser").main()
+    importlib.import_module("segscale.bench.commands.main").main()

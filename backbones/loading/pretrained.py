@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 import torch
@@ -25,34 +24,10 @@ from torch import nn
 from segscale.catalogue import PACKAGED
 from segscale.errors import UserError
 
-Dtype = Literal["float32", "float16", "bfloat16"]
-Quantize = Literal["bitsandbytes-4bit", "bitsandbytes-8bit", "quanto-int8"]
+from .options import Dtype, LoadOptions
+
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """How weights are loaded. The VAE always runs in float32: several overflow in half precision."""
-
-    device: str = "cpu"
-    dtype: Dtype = "float32"
-    """Precision of the denoiser, and of the text encoders unless ``text_dtype`` is given."""
-    text_dtype: Dtype | None = None
-    revision: str | None = None
-    """Revision of the hub repository."""
-    variant: str | None = None
-    """Variant of its weight files, such as ``fp16``."""
-    offline: bool = False
-    """Use only what is in the local cache."""
-    offload: Literal["model", "sequential"] | None = None
-    """Diffusers' offload to the CPU."""
-    device_map: str | None = None
-    """Diffusers' device map."""
-    quantize: Quantize | None = None
-    """A quantisation backend of diffusers, for denoiser and text encoders."""
-    source: Literal["pretrained", "random", "meta"] = "pretrained"
-    """``random`` weights in the config's architecture need no download; on ``meta`` there are only shapes."""
 
 
 def resolve_weights(weights: str, marker: str = "model_index.json") -> str:

@@ -10,7 +10,8 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline
 
-from .pretrained import DTYPES, TEXT_ENCODERS, LoadOptions, part_dtypes, ready
+from .options import LoadOptions
+from .pretrained import DTYPES, TEXT_ENCODERS, part_dtypes, ready
 from .tokenizers import clip_tokenizer, t5_tokenizer
 
 WEIGHTED = ("unet", "transformer", "vae", *TEXT_ENCODERS)

@@ -1,127 +1,165 @@
-"""What the commands do that analyse and calibrate. Heavy modules are imported where they are needed."""
+"""Commands that calibrate and analyse methods."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import (
-    carried,
-    check_names,
-    print_written,
-    quiet_libraries,
-    reports,
-    run_options,
-    without_weights,
-)
+import click
+
+from ..runs.launcher import is_rank_zero
+from ..runs.options import RunOptions
+from . import options
+from .command import command
+from .parameters import TIMESTEP, Name, Names
+from .steps import print_written, quiet_libraries
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from ..tasks.task import Task
+
+SEG4DIFF = ("seg4diff", "seg4diff-described")
 
 
-def analyse(arguments: argparse.Namespace) -> None:
-    """Prints the table of ``arguments.analysis``, writes CSV file and figure."""
-    check_names(backbone=[arguments.backbone], dataset=[arguments.dataset], protocol=[arguments.protocol])
-    from ...backbones.attention.modalities import require_joint
-    from ...methods.build import method_defaults
-    from ..analysis.modalities import ANALYSES, averages_on, printable
-    from ..report.figures import analysis_figure
+@dataclass(frozen=True)
+class Subject:
+    """What an analysis of blocks looks at."""
 
-    quiet_libraries()
-    shape = without_weights(arguments.backbone)
-    require_joint(shape, method_defaults(arguments.backbone).image_size)
-    analysis, names = ANALYSES[arguments.analysis], (arguments.backbone, arguments.dataset, arguments.protocol)
-    table = averages_on(analysis, *names, run_options(arguments), arguments.timestep)
-    draw = partial(analysis_figure, table, analysis)
-    written = _write_analysis(table, arguments.results, f"{arguments.backbone}-{analysis.name}", draw)
-    print(printable(table, analysis))
-    for path in written:
-        print_written(path)
+    backbone_name: str
+    dataset_name: str
+    protocol_name: str
+    timestep: int | None
+
+    def task(self, run_options: RunOptions) -> Task:
+        """What is prompted and counted."""
+        from segscale.registry import build
+
+        from ..runs.plan import build_task
+
+        return build_task(self.dataset_name, build("protocol", self.protocol_name), run_options)
 
 
-def quirks(arguments: argparse.Namespace) -> None:
-    backbones = arguments.backbone or carried()
-    check_names(backbone=backbones, dataset=[arguments.dataset])
-    from ..analysis.layers import FOLDER
-    from ..analysis.quirks import effects, table
-
-    quiet_libraries()
-    options = run_options(arguments)
-    rows = effects(backbones, arguments.dataset, replace(options, results=arguments.results / FOLDER))
-    print(table(rows))
-    for path in _write_analysis(rows, arguments.results, "quirks"):
-        print_written(path)
-
-
-def layers(arguments: argparse.Namespace) -> None:
-    """Prints the mIoU of every block or head alone, writes CSV file and figure."""
-    check_names(
-        backbone=[arguments.backbone],
-        method=arguments.compared,
-        dataset=[arguments.dataset],
-        protocol=[arguments.protocol],
+def _subject(timestep: str) -> options.Decorator:
+    """``timestep`` says what its default is."""
+    return options.chained(
+        options.backbone,
+        options.name("dataset", "pocket"),
+        options.name("protocol", "standard", help="whose prompts are used"),
+        click.option("--timestep", type=TIMESTEP, help="t in 1..1000", show_default=timestep),
+        options.packed("subject", Subject),
+        options.run,
     )
+
+
+@command(resumes=True, examples=["segscale calibrate --backbone pocket-sd15 --method vanilla --limit 20"])
+@options.backbones
+@options.methods
+@options.name("dataset", "pocket")
+@options.name("protocol", "standard")
+@options.calibration
+def calibrate(
+    backbone_names: tuple[str, ...],
+    method_names: tuple[str, ...] | None,
+    dataset_name: str,
+    protocol_name: str,
+    run_options: RunOptions,
+) -> None:
+    """Choose a threshold on the calibration split and store it."""
+    from segscale.registry import build
+
+    from ..analysis.calibration import calibrate, calibration_task, store_thresholds
+
+    quiet_libraries()
+    task = calibration_task(dataset_name, build("protocol", protocol_name), run_options)
+    stores = calibrate(backbone_names, method_names, task, run_options)
+    if is_rank_zero():
+        path, thresholds = store_thresholds(stores, task, run_options)
+        for method_name, threshold in thresholds.items():
+            print(f"{method_name:22} {threshold:g}")
+        print_written(path)
+
+
+@command(resumes=True, examples=["segscale quirks --backbone pocket-sd15 --limit 20"])
+@options.backbones
+@options.name("dataset", "pocket")
+@options.run
+def quirks(backbone_names: tuple[str, ...], dataset_name: str, run_options: RunOptions) -> None:
+    """Tell what each quirk of the published code does to the number."""
+    from ..analysis.layers import FOLDER
+    from ..analysis.quirks import effects, effects_table
+    from ..report.files import write_analysis
+
+    quiet_libraries()
+    folder = run_options.results / FOLDER
+    rows = effects(backbone_names, dataset_name, replace(run_options, results=folder))
+    print(effects_table(rows))
+    print_written(*write_analysis(rows, folder, "quirks"))
+
+
+@command(
+    resumes=True, examples=["segscale layers pocket-sd3 --limit 20", "segscale layers pocket-sd3 --heads --limit 20"]
+)
+@click.option("--method", "method_name", type=click.Choice(SEG4DIFF), default=SEG4DIFF[1])
+@click.option("--heads", is_flag=True, help="every head of every block alone")
+@click.option("--sites", "site_names", type=Names("site"), help="only these blocks, see: segscale sites BACKBONE")
+@click.option("--with", "compared", type=Names("method", Name("method")), help="methods to compare, such as goca")
+@_subject(timestep="the method's own noise level")
+def layers(
+    subject: Subject,
+    run_options: RunOptions,
+    method_name: str,
+    heads: bool,
+    site_names: tuple[str, ...] | None,
+    compared: tuple[str, ...] | None,
+) -> None:
+    """Tell the mIoU of every block or head alone. One pass gives all, and a figure shows them."""
+    from ...backbones.build import build_shape_only
     from ...methods.build import method_defaults
-    from ..analysis.layers import LayerAnalysis, best_text, evaluate_parts, parts_of, printable
+    from ..analysis.layers import FOLDER, LayerAnalysis, best_text, evaluate_parts, parts_of, printable
     from ..report.figures import heads_figure, layers_figure
+    from ..report.files import write_analysis
     from ..report.tables import notes
 
     quiet_libraries()
-    shape = without_weights(arguments.backbone)
-    sites = shape.sites(method_defaults(arguments.backbone).image_size)
-    parts = parts_of(arguments.backbone, sites, arguments.sites, arguments.heads)
-    analysis = LayerAnalysis(arguments.method, parts, tuple(arguments.compared), arguments.timestep)
-    names = (arguments.backbone, arguments.dataset, arguments.protocol)
-    table = evaluate_parts(analysis, *names, run_options(arguments))
-    if not reports():
-        return
-    kind, draw = ("heads", heads_figure) if arguments.heads else ("layers", layers_figure)
-    written = _write_analysis(table, arguments.results, f"{arguments.backbone}-{kind}", partial(draw, table))
-    print(f"{printable(table)}\n{best_text(table)}")
-    for note in notes(table):
-        print(f"\n{note}")
-    for path in written:
-        print_written(path)
+    sites = build_shape_only(subject.backbone_name).sites(method_defaults(subject.backbone_name).image_size)
+    parts = parts_of(subject.backbone_name, sites, site_names, heads)
+    analysis = LayerAnalysis(method_name, parts, compared or (), subject.timestep)
+    table = evaluate_parts(analysis, subject.backbone_name, subject.task(run_options), run_options)
+    if is_rank_zero():
+        kind, draw = ("heads", heads_figure) if heads else ("layers", layers_figure)
+        print("\n\n".join([f"{printable(table)}\n{best_text(table)}", *notes(table)]))
+        stem = f"{subject.backbone_name}-{kind}"
+        print_written(*write_analysis(table, run_options.results / FOLDER, stem, partial(draw, table)))
 
 
-def calibrate(arguments: argparse.Namespace) -> None:
-    backbones = arguments.backbone or carried()
-    check_names(
-        backbone=backbones,
-        method=arguments.method or [],
-        dataset=[arguments.dataset],
-        protocol=[arguments.protocol],
-    )
-    from ..analysis.calibration import calibrate, store_thresholds
+@command(examples=["segscale modalities pocket-sd3 --limit 20"])
+@_subject(timestep="the backbone's recommended one")
+def modalities(subject: Subject, run_options: RunOptions) -> None:
+    """Measure joint attention per modality and block, with figure."""
+    _measure_blocks("modalities", subject, run_options)
+
+
+@command(examples=["segscale values pocket-sd3 --limit 20"])
+@_subject(timestep="the backbone's recommended one")
+def values(subject: Subject, run_options: RunOptions) -> None:
+    """Measure image and text values per joint block, with figure."""
+    _measure_blocks("values", subject, run_options)
+
+
+def _measure_blocks(name: str, subject: Subject, run_options: RunOptions) -> None:
+    from ...backbones.attention.modalities import require_joint
+    from ...backbones.build import build_shape_only
+    from ...methods.build import method_defaults
+    from ..analysis.layers import FOLDER
+    from ..analysis.modalities import ANALYSES, averages_on, printable
+    from ..report.figures import analysis_figure
+    from ..report.files import write_analysis
 
     quiet_libraries()
-    cell = (arguments.dataset, arguments.protocol, run_options(arguments))
-    stores = calibrate(backbones, arguments.method, *cell)
-    if not reports():
-        return
-    path, thresholds = store_thresholds(stores, *cell)
-    for method, threshold in thresholds.items():
-        print(f"{method:22} {threshold:g}")
-    print_written(path)
-
-
-def _write_analysis(
-    table: pd.DataFrame, results: Path, stem: str, draw: Callable[[Path], None] | None = None
-) -> list[Path]:
-    """CSV file and, where something draws it, figure; returns what was written."""
-    from segscale.files import explained_writes
-
-    from ..analysis.layers import FOLDER
-
-    numbers, figure = (results / FOLDER / f"{stem}.{ending}" for ending in ("csv", "png"))
-    with explained_writes(results / FOLDER):
-        numbers.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(numbers, index=False)
-        if draw is None:
-            return [numbers]
-        draw(figure)
-    return [numbers, figure]
+    backbone_name = subject.backbone_name
+    require_joint(build_shape_only(backbone_name), method_defaults(backbone_name).image_size)
+    analysis = ANALYSES[name]
+    table = averages_on(analysis, backbone_name, subject.task(run_options), run_options, subject.timestep)
+    print(printable(table, analysis))
+    stem, draw = f"{subject.backbone_name}-{name}", partial(analysis_figure, table, analysis)
+    print_written(*write_analysis(table, run_options.results / FOLDER, stem, draw))

@@ -1,101 +1,118 @@
-"""What the commands make of their options, and how they report."""
+"""Options that commands share, as decorators. Those of one record reach the command as that record."""
 
 from __future__ import annotations
 
-import argparse
-import os
-from collections.abc import Iterable
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial, reduce, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, get_args
 
-from segscale.catalogue import KINDS, config_file, config_files
+import click
 
-if TYPE_CHECKING:
-    from ...backbones.backbone import Backbone
-    from ...backbones.loading.pretrained import LoadOptions
-    from ..runs.plan import RunOptions
+from segscale.catalogue import Kind, packaged_backbones
 
+from ...backbones.loading.options import Dtype, LoadOptions, Offload, Quantize
+from ..runs.launcher import local_device
+from ..runs.options import RunOptions
+from .command import Option
+from .parameters import NATURAL, POSITIVE, Name, Names
 
-def check_names(**names: Iterable[str]) -> None:
-    """By kind; raises UserError for the first that is not configured. Before anything heavy is imported."""
-    for kind in KINDS:
-        for name in names.get(kind, ()):
-            config_file(kind, name)
-
-
-def without_weights(backbone: str) -> Backbone:
-    """The backbone as its config states it, to ask about its sites before any weights are fetched."""
-    from ...backbones.build import build_shape_only
-
-    return build_shape_only(backbone)
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+FILE = click.Path(path_type=Path)
 
 
-def reports() -> bool:
-    """Whether this process speaks for a launcher's others: tables are made from what all of them stored."""
-    from ..runs.loop import rank_and_world
-
-    return rank_and_world()[0] == 0
+def chained(*decorators: Decorator) -> Decorator:
+    """All decorators as one, the last innermost; help shows options in this order."""
+    return lambda command: reduce(lambda inner, decorate: decorate(inner), reversed(decorators), command)
 
 
-def print_written(path: Path) -> None:
-    print(f"wrote {path}")
+def packed(parameter: str, record: type[Any]) -> Decorator:
+    """The command gets the values that are fields of the record as one argument called ``parameter``."""
+    names = {field.name for field in fields(record)}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**values: Any) -> None:
+            own = {name: values.pop(name) for name in names & values.keys()}
+            command(**{parameter: record(**own)}, **values)
+
+        return run
+
+    return decorate
 
 
-def load_options(arguments: argparse.Namespace) -> LoadOptions:
-    from ...backbones.loading.pretrained import LoadOptions
+def name(kind: Kind, default: str, help: str | None = None) -> Decorator:
+    return click.option(f"--{kind}", f"{kind}_name", type=Name(kind), default=default, help=help)
 
-    return LoadOptions(
-        device=local_device(arguments.device),
-        dtype=arguments.dtype,
-        text_dtype=arguments.text_dtype,
-        revision=arguments.revision,
-        variant=arguments.variant,
-        offline=arguments.offline,
-        offload=arguments.offload,
-        device_map=arguments.device_map,
-        quantize=arguments.quantize,
+
+def names(kind: Kind, default: str | Callable[[], list[str]] | None, shown: str | bool = True) -> Decorator:
+    type = Names(kind, Name(kind))
+    return click.option(f"--{kind}", f"{kind}_names", type=type, default=default, show_default=shown)
+
+
+backbone = click.argument("backbone_name", metavar="BACKBONE", type=Name("backbone"))
+backbones = names("backbone", packaged_backbones, "all that are carried by the package")
+size = click.option("--size", type=POSITIVE, help="side of the image in pixels")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Names whose combinations are run."""
+
+    backbone_names: tuple[str, ...]
+    method_names: tuple[str, ...] | None
+    """None: all that suit the protocol."""
+    dataset_names: tuple[str, ...]
+    protocol_names: tuple[str, ...]
+
+
+def grid(backbones: Decorator, methods: Decorator) -> Decorator:
+    return chained(backbones, methods, names("dataset", "pocket"), names("protocol", "standard"), packed("grid", Grid))
+
+
+methods = names("method", None, "all that suit the protocol")
+_image = partial(click.option, cls=Option, heading="Images")
+split = _image("--split", help="split of the dataset, instead of the config's")
+data_root = _image("--data-root", metavar="FOLDER", help="folder of the dataset")
+limit = _image("--limit", type=POSITIVE, help="only the first N images")
+results = click.option("--results", type=FILE, metavar="FOLDER", default="results", help="folder of runs and tables")
+
+
+def _local_device(context: click.Context, parameter: click.Parameter, device: str) -> str:
+    return local_device(device)
+
+
+def model(heading: str) -> Decorator:
+    """What loading any model asks."""
+    option = partial(click.option, cls=Option, heading=heading)
+    return chained(
+        option("--device", default="cpu", callback=_local_device, help="torch device, such as cuda or cuda:1"),
+        option("--dtype", type=click.Choice(get_args(Dtype)), default="float32"),
+        option("--revision", help="revision of the hub repository"),
+        option("--offline", is_flag=True, help="use only what is in the local cache"),
     )
 
 
-def local_device(device: str) -> str:
-    """``cuda`` is the launcher's GPU for this process, where there is a launcher."""
-    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID"))
-    return f"cuda:{local}" if device == "cuda" and local is not None else device
-
-
-def weights_source(backbone: str, instead: Literal["random", "meta"]) -> Literal["pretrained", "random", "meta"]:
-    """No weights are needed where the backbone's config states its architecture."""
-    from ...backbones import build
-
-    return build.weights_source(backbone, instead)
-
-
-def run_options(arguments: argparse.Namespace) -> RunOptions:
-    from ..runs.plan import RunOptions
-
-    return RunOptions(
-        weights=arguments.weights,
-        split=arguments.split,
-        data_root=arguments.data_root,
-        captions=arguments.captions,
-        limit=arguments.limit,
-        skip_bad=arguments.skip_bad,
-        seed=arguments.seed,
-        results=arguments.results,
-        load=load_options(arguments),
-    )
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries' loading messages out of the way of ours."""
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-
-
-def carried() -> list[str]:
-    """Backbones whose weights come with the package."""
-    return [name for name in config_files("backbone") if name.startswith("pocket-")]
+_loading = partial(click.option, cls=Option, heading="Loading weights")
+loading = chained(
+    _loading("--weights", help="hub id or local diffusers folder, instead of the config's"),
+    model("Loading weights"),
+    _loading("--text-dtype", type=click.Choice(get_args(Dtype)), show_default="as --dtype"),
+    _loading("--variant", help="variant of the weight files, such as fp16"),
+    _loading("--offload", type=click.Choice(get_args(Offload)), help="diffusers' offload to the CPU"),
+    _loading("--device-map", help="diffusers' placement over devices, such as balanced"),
+    _loading("--quantize", type=click.Choice(get_args(Quantize)), help="of denoiser and text encoders"),
+    packed("load", LoadOptions),
+)
+calibration = chained(
+    data_root,
+    _image("--captions", type=FILE, metavar="FILE", help="caption file, see: segscale caption --help"),
+    limit,
+    _image("--skip-bad", is_flag=True, help="leave unusable images out, count and list them"),
+    _image("--seed", type=NATURAL, default=0, help="of the noise"),
+    results,
+    loading,
+    packed("run_options", RunOptions),
+)
+run = chained(split, calibration)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...backbones.loading.pretrained import LoadOptions
+from ...backbones.loading.options import LoadOptions
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import segscale
-from segscale.catalogue import config_files
+from segscale.catalogue import PACKAGED, config_files
 from segscale.errors import UserError
 from segscale.registry import build, load_config
 
 from ...backbones.backbone import Backbone
 from ...backbones.build import build_backbone
-from ...backbones.loading.pretrained import PACKAGED
 from ...backbones.loading.weights_id import WeightsId, weights_id
+from ...datasets.dataset import check_dataset
 from ...methods.build import build_method
 from ...methods.method import Method
 from ..tasks.protocol import Protocol
@@ -74,7 +74,9 @@ def plan_backbone(backbone_name: str, options: RunOptions) -> BackbonePlan:
 def build_task(dataset_name: str, protocol: Protocol, options: RunOptions) -> Task:
     """The protocol on the dataset as it wants it; a split of the options wins. A caption file replaces its captions."""
     arguments = protocol.dataset_arguments(dataset_name) | options.dataset_arguments
-    return Task.of(protocol, build("dataset", dataset_name, **arguments))
+    dataset = build("dataset", dataset_name, **arguments)
+    check_dataset(dataset)
+    return Task.of(protocol, dataset)
 
 
 def build_methods(names: Sequence[str] | None, backbone_name: str, protocol: Protocol) -> list[Method]:

@@ -11,7 +11,8 @@ from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone
 from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
-from segscale.backbones.loading.pretrained import LoadOptions, resolve_weights
+from segscale.backbones.loading.options import LoadOptions
+from segscale.backbones.loading.pretrained import resolve_weights
 from segscale.backbones.loading.weights_id import weights_id
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt

@@ -9,7 +9,7 @@ from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.sites import Site
 from segscale.backbones.build import build_backbone, build_shape_only
 from segscale.backbones.latents.noise import image_generator
-from segscale.backbones.loading.pretrained import LoadOptions
+from segscale.backbones.loading.options import LoadOptions
 from segscale.datasets.prompts.described import class_prompt
 from segscale.methods.build import build_method, method_defaults
 

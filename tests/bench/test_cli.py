@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click import Context
+from click.shell_completion import ShellComplete
 from PIL import Image
-from segscale.bench.commands.parser import main
+from segscale.bench import segmenter
+from segscale.bench.commands.command import Command, Group
+from segscale.bench.commands.main import COMPLETION, main, program
+from segscale.bench.commands.reference import reference
 from segscale.datasets.pocket import make_scene
 
 from segscale.catalogue import KINDS, config_files
@@ -60,9 +68,22 @@ BAD_INPUT = {
     "table --results {tmp}": "there are no runs in {tmp}/runs; make some with: segscale bench",
     "predict {photo} --classes ,": "the class list is empty",
     "predict {photo} --classes star,star": "a class is named twice",
-    "predict nowhere.jpg --classes star": "there is no nowhere.jpg",
+    "predict nowhere.jpg --classes star": "there is no nowhere.jpg; check its name",
     "predict {photo} --classes gem,ball,leaf,cone,ring,cross,heart,flower,star": "cut before class 'flower'",
-    "fly": "invalid choice: 'fly'",
+    "predict {photo} --classes star --revision main": "pocket:pocket-sd15 is no hub repository, so it has no revision",
+    "run --revision main": "pocket:pocket-sd15 is no hub repository, so it has no revision main; leave out --revision",
+    "run --backbone ,": "the backbone list is empty; see: segscale run --help",
+    "layers pocket-sd3 --sites ,": "the site list is empty; see: segscale layers --help",
+    "run --dtype float64": "'float64' is not one of 'float32', 'float16', 'bfloat16'; see: segscale run --help",
+    "quirks --limit": "option '--limit' requires an argument; see: segscale quirks --help",
+    "run --limt 4": "there is no option '--limt'; did you mean --limit? see: segscale run --help",
+    "data check pocket --worker 2": "did you mean --workers? see: segscale data check --help",
+    "data chek pocket": "there is no command 'chek'; did you mean check? see: segscale data --help",
+    "data": "missing command; see: segscale data --help",
+    "caption --temperature 3": "'3' is neither none nor a number from 0 to 2; see: segscale caption --help",
+    "perf": "missing argument 'BACKBONE'; see: segscale perf --help",
+    "leaderbord": "there is no command 'leaderbord'; did you mean leaderboard? see: segscale --help",
+    "fly": "there is no command 'fly'; see: segscale --help",
 }
 
 
@@ -79,7 +100,15 @@ def test_bad_input_is_one_line(command: str, photo: Path, capsys: pytest.Capture
 
 def test_a_damaged_picture_is_one_line(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo.write_bytes(photo.read_bytes()[:300])
-    assert "photo.jpg is damaged" in failing(["predict", str(photo), "--classes", "star"], capsys)
+    line = failing(["predict", str(photo), "--classes", "star"], capsys)
+    assert "photo.jpg is damaged" in line
+    assert line.endswith("give a picture that Pillow can read, such as PNG or JPEG")
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    line = failing(["predict", "no\x1b[31mwhere\r\n\x07.jpg", "--classes", "star"], capsys)
+    assert line.isprintable()
+    assert "no[31mwhere .jpg" in line
 
 
 def test_the_first_bad_image_stops_a_run_and_keeps_the_others(
@@ -150,7 +179,36 @@ def test_predict_writes_what_it_names(photo: Path, capsys: pytest.CaptureFixture
     assert (counts > 0).all()
 
 
-def test_predict_into_a_file_is_one_line(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_replaces_no_other_pictures_masks(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = photo.with_suffix(".png")
+    Image.fromarray(make_scene(1, "val", 12).image).save(other)
+    out = photo.parent / "out"
+    arguments = ["--classes", "star", "--output", str(out)]
+    for _ in range(2):
+        main(["predict", str(photo), *arguments])
+    masks = (out / "photo_labels.png").read_bytes()
+    line = failing(["predict", str(other), *arguments], capsys)
+    assert line.endswith(f"{out / 'photo.json'} is not of this picture; choose another --output, or give --overwrite")
+    assert (out / "photo_labels.png").read_bytes() == masks
+    main(["predict", str(other), *arguments, "--overwrite"])
+    assert json.loads((out / "photo.json").read_text())["image"] == str(other)
+    assert (out / "photo_labels.png").read_bytes() != masks
+
+
+@pytest.mark.parametrize("content", ["[]", "no JSON", '{"image": null}'])
+def test_predict_keeps_a_file_that_it_did_not_write(
+    content: str, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = photo.with_suffix(".json")
+    summary.write_text(content)
+    failing(["predict", str(photo), "--classes", "star", "--output", str(photo.parent)], capsys)
+    assert summary.read_text() == content
+
+
+def test_predict_into_a_file_is_one_line_before_anything_is_loaded(
+    photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segmenter, "load", lambda *arguments: pytest.fail("loaded"))
     line = failing(["predict", str(photo), "--classes", "star", "-o", str(photo)], capsys)
     assert "cannot be written" in line
     assert "choose another --output" in line
@@ -197,13 +255,94 @@ def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[st
     assert "GiB" in lines["device", "cpu"]
 
 
+LISTING_AND_EVERY_HELP = """
+import sys
+from segscale.bench.commands.main import main
+from segscale.bench.commands.reference import reference
+main(["list"])
+reference()
+for command in (["--help"], ["run", "--help"], ["data", "check", "--help"], ["predict", "--help"]):
+    try:
+        main(command)
+    except SystemExit as end:
+        assert end.code == 0
+heavy = {"torch", "diffusers", "transformers", "mmseg", "mmcv", "mmengine", "numpy", "pandas", "matplotlib"}
+sys.exit(f"imported {heavy & sys.modules.keys()}" if heavy & sys.modules.keys() else 0)
+"""
+
+
 def test_listing_and_help_import_nothing_heavy() -> None:
-    code = (
-        "import sys; from segscale.bench.commands.parser import main; main(['list']);"
-        "heavy = {'torch', 'diffusers', 'transformers', 'mmseg', 'mmcv', 'pandas', 'matplotlib'} & sys.modules.keys();"
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", LISTING_AND_EVERY_HELP], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_reference_is_what_the_commands_say() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    assert written == reference(), "refresh it with: make docs-cli"
+
+
+def leaf_commands(group: Group) -> Iterator[Command]:
+    for command in group.commands.values():
+        if isinstance(command, Group):
+            yield from leaf_commands(command)
+        else:
+            assert isinstance(command, Command)
+            yield command
+
+
+EXAMPLES = [example for command in leaf_commands(program) for example in command.examples]
+# Downloads, an endpoint, the official files; minutes.
+NOT_RUN = ("caption", "voc", "cityscapes", "bench", "quirks", "perf", "--heads")
+
+
+def test_every_command_has_one_or_two_examples() -> None:
+    for command in leaf_commands(program):
+        assert len(command.examples) in (1, 2)
+        assert all(f" {command.name} " in f"{example} " for example in command.examples)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_are_valid(example: str) -> None:
+    words = shlex.split(example)[1:]
+    command, context = program, Context(program, info_name="segscale")
+    while isinstance(command, Group):
+        command = command.get_command(context, words.pop(0))
+    command.make_context(command.name, words)
+
+
+def test_examples_work_in_the_order_of_the_commands(
+    photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    shutil.copytree(Path(__file__).parents[2] / "results", "results", ignore=shutil.ignore_patterns("runs"))
+    for example in EXAMPLES:
+        if not any(word in example for word in NOT_RUN):
+            short = [] if "--limit" not in example else ["--limit", "1"]
+            main([*shlex.split(example)[1:], *short])
+            assert capsys.readouterr().out
+
+
+def completions(words: list[str], incomplete: str) -> list[str]:
+    shell = ShellComplete(program, {}, "segscale", COMPLETION)
+    return [item.value for item in shell.get_completions(words, incomplete)]
+
+
+def test_names_are_completed() -> None:
+    assert completions([], "lea") == ["leaderboard"]
+    assert completions(["run", "--backbone"], "pocket-sd1") == ["pocket-sd15"]
+    assert completions(["run", "--backbone"], "sdxl,pocket-sd1") == ["sdxl,pocket-sd15"]
+    assert completions(["predict", "--method"], "") == list(config_files("method"))
+    assert completions(["calibrate", "--protocol"], "seg4diff-") == ["seg4diff-unsupervised"]
+    assert completions(["data", "check"], "coco-o") == ["coco-object"]
+
+
+def test_a_shell_gets_its_completions(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    words = {"_SEGSCALE_COMPLETE": "bash_complete", "COMP_WORDS": "segscale run --dataset po", "COMP_CWORD": "3"}
+    for name, value in words.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == "plain,pocket\n"
 
 
 def test_sites_are_listed_without_weights(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,35 @@
+"""How weights are loaded. Imports no model library, so that the command line can offer the choices at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+Offload = Literal["model", "sequential"]
+Quantize = Literal["bitsandbytes-4bit", "bitsandbytes-8bit", "quanto-int8"]
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """Choices of loading a backbone's weights."""
+
+    device: str = "cpu"
+    dtype: Dtype = "float32"
+    """Of the denoiser. The VAE always runs in float32: several overflow in half precision."""
+    text_dtype: Dtype | None = None
+    """Of the text encoders; None: as ``dtype``."""
+    revision: str | None = None
+    """Of the hub repository."""
+    variant: str | None = None
+    """Of the hub repository's weight files."""
+    offline: bool = False
+    """Whether only the local cache is used."""
+    offload: Offload | None = None
+    """diffusers' own."""
+    device_map: str | None = None
+    """diffusers' own."""
+    quantize: Quantize | None = None
+    """One of diffusers' backends, applied to denoiser and text encoders."""
+    source: Literal["pretrained", "random", "meta"] = "pretrained"
+    """``random`` weights in the config's architecture need no download; on ``meta`` there are only shapes."""

@@ -1,0 +1,86 @@
+"""The command line. Every user's mistake ends in one line on standard error and exit status 2."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+from click.shell_completion import shell_complete
+
+import segscale
+from segscale.errors import UserError
+
+from .analysis import calibrate, layers, modalities, quirks, values
+from .command import Group, help_hint, unknown
+from .data import caption, data
+from .overview import doctor, list_names, sites
+from .predict import predict
+from .report import leaderboard, table
+from .run import bench, perf, run
+
+FAILURE = 2
+COMPLETION = "_SEGSCALE_COMPLETE"
+MEASURING = (bench, run, table, leaderboard, calibrate, quirks, layers, modalities, values, perf)
+COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
+
+program = Group(
+    "segscale",
+    help=segscale.__doc__,
+    no_args_is_help=False,
+    commands={command.name: command for command in COMMANDS},
+    examples=["segscale bench --limit 20", 'segscale predict photo.jpg --classes "star, ring"'],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
+)
+click.version_option(segscale.__version__, message="segscale %(version)s")(program)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse, run, and turn a UserError or an interrupt into one line."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    logging.basicConfig(level=logging.WARNING, format="segscale: %(message)s")
+    with ended_in_one_line(arguments):
+        if instruction := os.environ.get(COMPLETION):
+            sys.exit(shell_complete(program, {}, "segscale", COMPLETION, instruction))
+        with program.make_context("segscale", list(arguments), obj=_retyped(arguments)) as context:
+            program.invoke(context)
+
+
+@contextmanager
+def ended_in_one_line(arguments: Sequence[str]) -> Iterator[None]:
+    """The only place that decides what is said, and with which status, when a command does not end by itself."""
+    try:
+        yield
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.UsageError as error:
+        sys.exit(_fail(str(_usage_error(error))))
+    except UserError as error:
+        sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        resumes = getattr(program.commands.get("".join(arguments[:1])), "resumes", False)
+        stored = "what was computed is stored, resume with: " if resumes else "again: "
+        sys.exit(_fail(f"interrupted; {stored}{_retyped(arguments)}"))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _usage_error(error: click.UsageError) -> UserError:
+    if isinstance(error, click.NoSuchOption):
+        return unknown("option", error.option_name, error.possibilities, error.ctx)
+    problem = error.format_message().rstrip(".")
+    return UserError(problem[:1].lower() + problem[1:], help_hint(error.ctx))
+
+
+def _retyped(arguments: Sequence[str]) -> str:
+    return shlex.join(["segscale", *arguments])
+
+
+def _fail(message: str) -> int:
+    line = " ".join(message.split())
+    print("segscale: error:", "".join(filter(str.isprintable, line)), file=sys.stderr)
+    return FAILURE

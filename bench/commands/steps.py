@@ -1,0 +1,20 @@
+"""Steps that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' loading messages out of the way of ours."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+def print_written(*paths: Path) -> None:
+    for path in paths:
+        print(f"wrote {path}")
