@@ -14,7 +14,7 @@ import segscale
 
 HEAVY = ("torch", "diffusers", "transformers", "mmseg", "mmengine")
 # To come, once reports need no model: "table --results {empty}", "leaderboard --results {empty}", "compare ...".
-COMMANDS = ("--help", "list", "run --help")
+COMMANDS = ("--help", "list", "run --help", "table --results {empty}", "leaderboard --results {empty}")
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 CODE = """
 import importlib, sys
