@@ -14,12 +14,13 @@ from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.bench.analysis.modalities import ANALYSES, averages, measure
-from segscale.bench.commands.parser import main
-from segscale.datasets.dataset import Dataset, Sample
-from segscale.datasets.prompts.described import caption_prompt
+from segscale.bench.commands.main import main
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_task
+from segscale.bench.tasks.task import Task
+from segscale.methods.method import PromptRule
 
 from segscale.errors import UserError
-from segscale.prompt import Prompt
 from segscale.registry import build
 
 SETTINGS = CaptureSettings(64, Timestep(t=110))
@@ -31,13 +32,8 @@ def model() -> Backbone:
 
 
 @pytest.fixture(scope="module")
-def data() -> Dataset:
-    return build("dataset", "pocket")
-
-
-def caption(sample: Sample) -> Prompt:
-    assert sample.caption is not None
-    return caption_prompt(sample.caption, [])
+def task() -> Task:
+    return build_task("pocket", build("protocol", "standard"), RunOptions())
 
 
 @pytest.mark.parametrize("backbone", ["pocket-sd3", "pocket-flux"])
@@ -72,24 +68,24 @@ def test_a_command_prints_its_table_and_writes_the_same_files_again(
         assert (means > 0).all(axis=None)
 
 
-def test_the_command_averages_what_single_images_give(model: Backbone, data: Dataset) -> None:
-    rows = measure(model, data, range(3), caption, SETTINGS, seed=5).set_index(["image", "site"])
+def test_the_command_averages_what_single_images_give(model: Backbone, task: Task) -> None:
+    rows = measure(model, task, SETTINGS, RunOptions(limit=3, seed=5)).set_index(["image", "site"])
+    assert len(rows.groupby("image")) == 3
     for index in range(3):
-        sample = data[index]
-        noised, level = model.noised(sample.image, SETTINGS, image_generator(5, data.name, sample.id))
-        for site, block in observe_modalities(model, noised, level, caption(sample), 64).items():
+        sample = task.dataset[index]
+        (group,) = task.present_prompts(PromptRule(), sample).groups
+        noised, level = model.noised(sample.image, SETTINGS, image_generator(5, "pocket", sample.id))
+        for site, block in observe_modalities(model, noised, level, group.prompt, 64).items():
             for field, number in asdict(block).items():
                 assert rows.loc[(sample.id, site), field] == number
     table = averages(rows.reset_index(), ["i2t"]).set_index("site")
     np.testing.assert_allclose(table["mean"], rows["i2t"].groupby("site").mean()[table.index])
 
 
-def test_the_order_of_the_images_does_not_matter(model: Backbone, data: Dataset) -> None:
+def test_the_order_of_the_images_does_not_matter(model: Backbone, task: Task) -> None:
     fields = [*ANALYSES["modalities"].labels]
-    forwards, backwards = (
-        averages(measure(model, data, indices, caption, SETTINGS, 0), fields) for indices in ([0, 1, 2], [2, 1, 0])
-    )
-    pd.testing.assert_frame_equal(forwards, backwards, check_exact=True)
+    rows = measure(model, task, SETTINGS, RunOptions(limit=3))
+    pd.testing.assert_frame_equal(averages(rows, fields), averages(rows[::-1], fields), check_exact=True)
 
 
 @settings(max_examples=30, deadline=None)
@@ -102,9 +98,12 @@ def test_the_interval_lies_within_the_images_and_holds_the_mean_of_equal_ones(sh
     assert (second["low"], second["mean"], second["high"]) == pytest.approx((0.25, 0.25, 0.25))
 
 
-def test_images_without_a_prompt_are_left_out(model: Backbone, data: Dataset) -> None:
-    only = data.ids[1]
-    rows = measure(model, data, range(3), lambda one: caption(one) if one.id == only else None, SETTINGS, 0)
-    assert set(rows["image"]) == {only}
+def test_images_without_a_class_are_left_out(model: Backbone, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    only, present = task.dataset.ids[1], Task.present_classes
+    monkeypatch.setattr(
+        Task, "present_classes", lambda self, sample: present(self, sample) if sample.id == only else ()
+    )
+    assert set(measure(model, task, SETTINGS, RunOptions(limit=3))["image"]) == {only}
+    monkeypatch.setattr(Task, "present_classes", lambda *_: ())
     with pytest.raises(UserError, match="none of 3 images of pocket shows a class"):
-        measure(model, data, range(3), lambda _: None, SETTINGS, 0)
+        measure(model, task, SETTINGS, RunOptions(limit=3))

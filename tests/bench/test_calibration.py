@@ -1,20 +1,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from segscale.bench.analysis.calibration import Curve, Measured, calibrate, choose, store_thresholds
-from segscale.bench.commands.parser import main
-from segscale.bench.report.tables import DEFAULT_NOTE, evaluate_runs, leaderboard, long_table, notes, scaling_table
-from segscale.bench.runs.identity import Plan
-from segscale.bench.runs.loop import run_methods
-from segscale.bench.runs.plan import RunOptions, build_method, build_methods, fingerprint
+from segscale.bench.analysis.calibration import MeasuredRun, calibrate, calibration_task, choose, store_thresholds
+from segscale.bench.commands.main import main
+from segscale.bench.report.evaluated import evaluate_runs
+from segscale.bench.report.markdown import leaderboard, scaling_table
+from segscale.bench.report.tables import DEFAULT_NOTE, long_table, notes
+from segscale.bench.report.thresholds import Curve
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_methods, plan_backbone
+from segscale.bench.runs.record import StoredRun
+from segscale.bench.tasks.task import Task
 
 from segscale.errors import UserError
 from segscale.registry import build
+
+from .cells import run_named
 
 BACKBONES = ("pocket-sd15", "pocket-pixart-sigma")
 CELL = ("pocket", "standard")
@@ -23,8 +30,13 @@ SHIPPED = Path(__file__).parents[2] / "results" / "calibration" / "standard-pock
 
 def calibrated(results: Path, *methods: str, backbones: tuple[str, ...] = BACKBONES, limit: int = 3) -> dict[str, Any]:
     options = RunOptions(limit=limit, results=results)
-    path, _ = store_thresholds(calibrate(backbones, methods, *CELL, options), *CELL, options)
+    task = task_of("standard", options)
+    path, _ = store_thresholds(calibrate(backbones, methods, task, options), task, options)
     return json.loads(path.read_text())
+
+
+def task_of(protocol_name: str, options: RunOptions) -> Task:
+    return calibration_task("pocket", build("protocol", protocol_name), options)
 
 
 def with_threshold(results: Path, threshold: float) -> None:
@@ -35,23 +47,33 @@ def with_threshold(results: Path, threshold: float) -> None:
     path.write_text(json.dumps(content))
 
 
-def choice(*curves: tuple[float, ...]) -> float:
-    plans = [
-        Plan({"name": str(number)}, {"name": "m"}, {}, {"thresholds": [-0.2, -0.1, 0.0, 0.1]}, 0, "1")
-        for number in range(len(curves))
-    ]
-    runs = [Measured(plan, {}, 3, Curve("w", "float32", "r", curve)) for plan, curve in zip(plans, curves, strict=True)]
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
+    options = RunOptions(limit=1, results=tmp_path_factory.mktemp("one"))
+    (store,) = run_named("pocket-sd15", ["vanilla"], *CELL, options)
+    return store.read()
+
+
+def choice(stored: StoredRun, *curves: tuple[float, ...]) -> float:
+    """What is chosen of curves over the thresholds -0.2 to 0.1, one per backbone."""
+    protocol = replace(stored.plan.task.protocol, thresholds=(-0.2, -0.1, 0.0, 0.1))
+    plan = replace(stored.plan, task=replace(stored.plan.task, protocol=protocol))
+    runs = []
+    for number, curve in enumerate(curves):
+        backbone = replace(plan.backbone, name=str(number))
+        run = replace(stored, plan=replace(plan, backbone=backbone))
+        runs.append(MeasuredRun(run, 3, Curve("w", "float32", "r", curve)))
     return choose(runs).threshold
 
 
-def test_one_threshold_serves_all_backbones() -> None:
-    assert choice((90.0, 50.0, 10.0, 0.0), (0.0, 50.0, 60.0, 10.0)) == -0.1
-    assert choice((90.0, 50.0, 10.0, 0.0)) == -0.2
+def test_one_threshold_serves_all_backbones(stored: StoredRun) -> None:
+    assert choice(stored, (90.0, 50.0, 10.0, 0.0), (0.0, 50.0, 60.0, 10.0)) == -0.1
+    assert choice(stored, (90.0, 50.0, 10.0, 0.0)) == -0.2
 
 
-def test_of_equal_thresholds_the_nearest_to_zero_is_chosen_then_the_lowest() -> None:
-    assert choice((5.0, 5.0, 5.0, 1.0)) == 0.0
-    assert choice((5.0, 5.0, 1.0, 5.0)) == -0.1
+def test_of_equal_thresholds_the_nearest_to_zero_is_chosen_then_the_lowest(stored: StoredRun) -> None:
+    assert choice(stored, (5.0, 5.0, 5.0, 1.0)) == 0.0
+    assert choice(stored, (5.0, 5.0, 1.0, 5.0)) == -0.1
 
 
 def test_the_stored_threshold_follows_from_the_runs_that_it_names(tmp_path: Path) -> None:
@@ -60,16 +82,18 @@ def test_the_stored_threshold_follows_from_the_runs_that_it_names(tmp_path: Path
     curves = []
     for backbone in BACKBONES:
         options = RunOptions(limit=3, results=tmp_path / backbone, split="calibration")
-        (store,) = run_methods(backbone, [build_method("vanilla", backbone)], *CELL, options)
-        frame = store.load()
-        parts = [np.stack(frame[name].tolist()).sum(0) for name in ("intersection", "prediction", "label")]
-        intersection, prediction = (part.reshape(len(thresholds), 13) for part in parts[:2])
-        union = prediction + parts[2] - intersection
+        (store,) = run_named(backbone, ["vanilla"], *CELL, options)
+        counts = store.load(store.read())
+        intersection, predicted = counts.intersection.sum(0), counts.predicted_area.sum(0)
+        union = predicted + counts.label_area.sum(0) - intersection
         iou = np.divide(intersection, union, out=np.full(union.shape, np.nan), where=union > 0)
         curves.append(100 * np.nanmean(iou, axis=1))
         one = stored["backbones"][backbone]
         assert one["miou"] == pytest.approx(curves[-1], abs=1e-4)
-        assert (one["run"], one["weights"]) == (store.folder.name, fingerprint(backbone, RunOptions()))
+        assert (one["run"], one["weights"]) == (
+            store.folder.name,
+            plan_backbone(backbone, RunOptions()).identity.weights,
+        )
     mean = np.mean(curves, axis=0)
     assert stored["threshold"] == thresholds[int(mean.argmax())]
     assert stored["mean"] == pytest.approx(mean, abs=1e-4)
@@ -92,8 +116,7 @@ def test_calibrating_one_method_keeps_the_others(tmp_path: Path) -> None:
 def test_tables_read_the_calibrated_threshold_and_mark_what_has_none(tmp_path: Path) -> None:
     calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1])
     with_threshold(tmp_path, 0.15)
-    methods = build_methods(["vanilla", "goca-described"], "pocket-sd15", "standard")
-    run_methods("pocket-sd15", methods, *CELL, RunOptions(limit=3, results=tmp_path))
+    run_named("pocket-sd15", ["vanilla", "goca-described"], *CELL, RunOptions(limit=3, results=tmp_path))
     rows = long_table(evaluate_runs(tmp_path))
     found = {row["method"]: (row["threshold"], row["threshold_from"]) for row in rows.to_dict("records")}
     # The runs of the calibration itself are no rows.
@@ -109,7 +132,7 @@ def test_tables_read_the_calibrated_threshold_and_mark_what_has_none(tmp_path: P
 
 def test_a_calibrated_threshold_changes_the_number(tmp_path: Path) -> None:
     calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1])
-    run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], *CELL, RunOptions(limit=3, results=tmp_path))
+    run_named("pocket-sd15", ["vanilla"], *CELL, RunOptions(limit=3, results=tmp_path))
     scores = []
     for threshold in (-0.4, 0.4):
         with_threshold(tmp_path, threshold)
@@ -122,14 +145,13 @@ def test_on_its_own_images_the_threshold_is_not_used(tmp_path: Path) -> None:
     calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1])
     with_threshold(tmp_path, 0.15)
     options = RunOptions(limit=2, split="calibration", results=tmp_path)
-    run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], *CELL, options)
+    run_named("pocket-sd15", ["vanilla"], *CELL, options)
     (one,) = evaluate_runs(tmp_path)
     assert (one.threshold, one.threshold_from) == (0.0, "default")
 
 
 def test_a_rule_without_threshold_is_not_marked(tmp_path: Path) -> None:
-    method = build_method("seg4diff", "pocket-sd3")
-    run_methods("pocket-sd3", [method], "pocket", "seg4diff", RunOptions(limit=1, results=tmp_path))
+    run_named("pocket-sd3", ["seg4diff"], "pocket", "seg4diff", RunOptions(limit=1, results=tmp_path))
     rows = long_table(evaluate_runs(tmp_path))
     assert rows["threshold_from"].tolist() == ["none"]
     assert DEFAULT_NOTE not in notes(rows)
@@ -138,24 +160,26 @@ def test_a_rule_without_threshold_is_not_marked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", ["goca", "seg4diff"])
 def test_a_protocol_without_a_choice_is_not_calibrated(protocol: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"protocol {protocol} "):
-        calibrate(BACKBONES, ["vanilla"], "pocket", protocol, RunOptions(limit=1, results=tmp_path))
+        task_of(protocol, RunOptions(limit=1, results=tmp_path))
     assert not list(tmp_path.iterdir())
 
 
 def test_runs_that_lack_images_choose_nothing(tmp_path: Path) -> None:
-    stores = calibrate(BACKBONES[:1], ["vanilla"], *CELL, RunOptions(limit=2, results=tmp_path))
+    options = RunOptions(limit=2, results=tmp_path)
+    task = task_of("standard", options)
+    stores = calibrate(BACKBONES[:1], ["vanilla"], task, options)
     with pytest.raises(UserError, match="lacks 1 of 3 images"):
-        store_thresholds(stores, *CELL, RunOptions(limit=3, results=tmp_path))
+        store_thresholds(stores, task, replace(options, limit=3))
     assert not (tmp_path / "calibration" / "standard-pocket.json").exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"methods": {"vanilla": {}}}', '{"methods": {"vanilla": 0}}'])
 def test_a_damaged_file_is_one_line(content: str, tmp_path: Path) -> None:
-    run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], *CELL, RunOptions(limit=1, results=tmp_path))
+    run_named("pocket-sd15", ["vanilla"], *CELL, RunOptions(limit=1, results=tmp_path))
     path = tmp_path / "calibration" / "standard-pocket.json"
     path.parent.mkdir()
     path.write_text(content)
-    with pytest.raises(UserError, match=r"standard-pocket\.json is not what calibrate wrote"):
+    with pytest.raises(UserError, match=r"standard-pocket\.json is damaged"):
         evaluate_runs(tmp_path)
 
 
@@ -179,7 +203,9 @@ def test_only_the_first_process_of_a_launcher_writes(
 
 def test_the_shipped_thresholds_follow_from_their_curves_and_from_the_shipped_twins() -> None:
     content = json.loads(SHIPPED.read_text())
-    expected = {method.name for method in build_methods(None, "pocket-sd15", "standard") if method.normalised}
+    expected = {
+        method.name for method in build_methods(None, "pocket-sd15", build("protocol", "standard")) if method.normalised
+    }
     assert set(content["methods"]) == expected
     for stored in content["methods"].values():
         assert len(stored["backbones"]) == 5
@@ -189,4 +215,4 @@ def test_the_shipped_thresholds_follow_from_their_curves_and_from_the_shipped_tw
         chosen = stored["thresholds"].index(stored["threshold"])
         assert stored["mean"][chosen] == max(stored["mean"])
         for backbone, one in stored["backbones"].items():
-            assert one["weights"] == fingerprint(backbone, RunOptions())
+            assert one["weights"] == plan_backbone(backbone, RunOptions()).identity.weights

@@ -21,7 +21,7 @@ from segscale.bench.captions.captioner import (
 from segscale.bench.captions.file import CaptionFile
 from segscale.bench.captions.model import ModelCaptioner
 from segscale.bench.captions.write import write_captions
-from segscale.bench.commands.parser import main
+from segscale.bench.commands.main import main
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil

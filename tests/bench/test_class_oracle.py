@@ -1,16 +1,20 @@
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from segscale.bench.inference.score import combined
-from segscale.bench.report.tables import evaluate_runs, leaderboard, long_table, scaling_table
-from segscale.bench.runs.loop import run_methods
-from segscale.bench.runs.plan import RunOptions, build_methods
+from segscale.bench.inference.score import merge_groups
+from segscale.bench.report.evaluated import evaluate_runs
+from segscale.bench.report.markdown import leaderboard, scaling_table
+from segscale.bench.report.tables import long_table
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.record import ForwardCounts
 from segscale.methods.method import ClassScores
+
+from .cells import run_named
 
 METHODS = ("vanilla", "goca-described")
 GAP = "pocket val (oracle - full)"
@@ -20,8 +24,7 @@ GAP = "pocket val (oracle - full)"
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("both")
     for protocol in ("standard", "standard-full"):
-        methods = build_methods(METHODS, "pocket-sd15", protocol)
-        run_methods("pocket-sd15", methods, "pocket", protocol, RunOptions(limit=4, results=folder))
+        run_named("pocket-sd15", METHODS, "pocket", protocol, RunOptions(limit=4, results=folder))
     return folder
 
 
@@ -60,18 +63,15 @@ def test_forwards_are_shown(results: Path) -> None:
 
 
 def test_forwards_of_other_methods_in_the_same_run_do_not_count(tmp_path: Path) -> None:
-    methods = build_methods(["vanilla", "seg4diff-described"], "pocket-sd15", "standard")
-    run_methods("pocket-sd15", methods, "pocket", "standard", RunOptions(limit=2, results=tmp_path))
+    names = ("vanilla", "seg4diff-described")
+    run_named("pocket-sd15", names, "pocket", "standard", RunOptions(limit=2, results=tmp_path))
     assert long_table(evaluate_runs(tmp_path))["forwards"].tolist() == [1, 1]
 
 
 def test_forwards_of_a_killed_run_are_unknown(tmp_path: Path) -> None:
     options = RunOptions(limit=1, results=tmp_path)
-    (store,) = run_methods(
-        "pocket-sd15", build_methods(["vanilla"], "pocket-sd15", "standard"), "pocket", "standard", options
-    )
-    path = store.folder / "run.json"
-    path.write_text(json.dumps({key: value for key, value in store.read().items() if "forwards" not in key}))
+    (store,) = run_named("pocket-sd15", ["vanilla"], "pocket", "standard", options)
+    store.write(replace(store.read(), forwards=ForwardCounts()))
     header, _, row = (line for line in leaderboard(long_table(evaluate_runs(tmp_path))).splitlines() if "|" in line)
     assert cells(row)[cells(header).index("forwards")] == "-"
 
@@ -81,7 +81,7 @@ def test_a_class_that_stands_out_beats_one_that_is_only_stretched() -> None:
     there = ClassScores(maps[:1], torch.tensor([[0.0, 0.4]]), torch.tensor([0.5]))
     absent = ClassScores(maps[1:], torch.tensor([[0.2, 0.2]]), torch.tensor([0.1]))
     for groups, order in (((there, absent), [0, 1]), ((absent, there), [1, 0])):
-        scores = combined(groups)
+        scores = merge_groups(groups)
         expected = torch.stack([maps[0], 0.2 * maps[1]])[order]
         torch.testing.assert_close(scores.classes, expected)
         torch.testing.assert_close(scores.background, torch.tensor([[0.1, 0.3]]))
@@ -89,4 +89,4 @@ def test_a_class_that_stands_out_beats_one_that_is_only_stretched() -> None:
 
 def test_without_any_evidence_scores_stay_as_they_are() -> None:
     group = ClassScores(torch.rand(2, 3, 3), torch.rand(3, 3), torch.zeros(2))
-    torch.testing.assert_close(combined([group]).classes, group.classes)
+    torch.testing.assert_close(merge_groups([group]).classes, group.classes)

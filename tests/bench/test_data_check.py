@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from segscale.bench.commands.parser import main
+from segscale.bench.commands.main import main
 from segscale.bench.data.check import Finding, Report, check
 from segscale.datasets.folder import FolderDataset
 

@@ -10,12 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from segscale.bench.data.prepare import prepare
-from segscale.bench.report.tables import evaluate_store
-from segscale.bench.runs.loop import run_methods
-from segscale.bench.runs.plan import RunOptions, build_dataset, build_method
-from segscale.bench.runs.store import areas_at
-from segscale.bench.tasks.prompts import image_prompt, names_of
-from segscale.bench.tasks.protocol import Protocol
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_task
+from segscale.bench.tasks.prompts import prompts_for_present
 from segscale.datasets.context import raw_table
 from segscale.methods.method import PromptRule
 
@@ -24,9 +21,10 @@ from segscale.errors import UserError
 from segscale.registry import build
 
 from ..conftest import shared
+from .cells import evaluated, run_named
 
 BACKBONE = "pocket-sd15"
-METHODS = {
+METHOD_OF_PROTOCOL = {
     "standard": "vanilla",
     "standard-full": "goca-described",
     "goca": "goca",
@@ -105,35 +103,34 @@ def test_it_runs_and_is_evaluated(name: str, protocol: str, roots: dict[str, Pat
     dataset = "cityscapes" if name == "camvid" else name
     limit = 1 if protocol == "standard-full" else 2
     options = RunOptions(data_root=str(roots[name]), limit=limit, results=tmp_path)
-    rules: Protocol = build("protocol", protocol)
-    if rules.listed_only and dataset not in rules.datasets:
+    rules = build("protocol", protocol)
+    if rules.only_listed_datasets and dataset not in rules.datasets:
         with pytest.raises(UserError, match=f"protocol {protocol} says nothing of {dataset}"):
-            run_methods(BACKBONE, [build_method(METHODS[protocol], BACKBONE)], dataset, protocol, options)
+            run_named(BACKBONE, [METHOD_OF_PROTOCOL[protocol]], dataset, protocol, options)
         return
-    (store,) = run_methods(BACKBONE, [build_method(METHODS[protocol], BACKBONE)], dataset, protocol, options)
-    run, frame = store.read(), store.load()
-    data = build_dataset(dataset, options, rules)
-    rules = rules.resolved(data)
-    assert run["status"] == "complete"
-    assert len(frame) == min(limit, len(data))
+    (store,) = run_named(BACKBONE, [METHOD_OF_PROTOCOL[protocol]], dataset, protocol, options)
+    run = store.read()
+    counts = store.load(run)
+    task = build_task(dataset, rules, options)
+    assert run.status == "complete"
+    assert len(counts) == min(limit, len(task.dataset))
     if rules.matching is None:
-        scored = [~np.isin(rules.truth(data[i].label, data), [*rules.unscored(data)]) for i in range(len(frame))]
-        _, _, label = areas_at(frame, 0, len(run["classes"]))
-        assert label.sum() == sum(int(mask.sum()) for mask in scored)
-    one = evaluate_store(store)
+        labels = [task.target_label(task.dataset[i].label) for i in range(len(counts))]
+        scored = [~np.isin(label, [*task.ignored_ids]) for label in labels]
+        assert counts.label_area.sum() == sum(int(mask.sum()) for mask in scored)
+    one = evaluated(store)
     assert 0 <= one.score.low <= one.score.miou <= one.score.high <= 1
 
 
 def test_every_protocol_has_a_method_here() -> None:
-    assert METHODS.keys() == config_files("protocol").keys()
+    assert METHOD_OF_PROTOCOL.keys() == config_files("protocol").keys()
 
 
 def test_goca_counts_and_prompts_context_in_its_published_order(roots: dict[str, Path], goca_parity: Path) -> None:
     published = json.loads((goca_parity / "classes-context.json").read_text())
-    rules: Protocol = build("protocol", "goca")
-    data = build_dataset("context60", RunOptions(data_root=str(roots["context60"])), rules)
-    rules = rules.resolved(data)
-    assert [[*names] for names in names_of(rules, data)][1:] == published["match_list"][1:]
+    task = build_task("context60", build("protocol", "goca"), RunOptions(data_root=str(roots["context60"])))
+    data = task.dataset
+    assert [[*names] for names in task.names][1:] == published["match_list"][1:]
     raw = {id: int(raw_table()[id]) for id in range(1, 460)}
     plain = build("dataset", "context60", data_root=str(roots["context60"]), split="segmentation-train")
     for index in range(len(data)):
@@ -142,6 +139,7 @@ def test_goca_counts_and_prompts_context_in_its_published_order(roots: dict[str,
             if id and (alphabetical == id).any():
                 assert (ours[alphabetical == id] == published["raw_459_id_to_class"][str(raw_id)]).all()
     present = (2, 3, 4, 12)
-    prompt = image_prompt(rules, PromptRule("published", "first-substring"), "a thing", names_of(rules, data), present)
+    rule = PromptRule("published", "first-substring")
+    (group,) = prompts_for_present(task.protocol, rule, task.names, "a thing", present).groups
     appended = [published["match_list"][id][0] for id in set(present)]
-    assert prompt.prompt.text == ", ".join(["a thing", *appended])
+    assert group.prompt.text == ", ".join(["a thing", *appended])

@@ -13,21 +13,28 @@ from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.bench.analysis.layers import LayerAnalysis, Part, best_text, evaluate_parts, part_method, parts_of
-from segscale.bench.commands.parser import main
-from segscale.bench.report.tables import evaluate_store
-from segscale.bench.runs.loop import run_methods
-from segscale.bench.runs.plan import RunOptions, build_method
+from segscale.bench.commands.main import main
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_task
 from segscale.datasets.prompts.described import class_prompt
-from segscale.methods.build import method_defaults
+from segscale.methods.build import build_method, method_defaults
 from segscale.methods.head_weights import OneHead
 
 from segscale.errors import UserError
 from segscale.prompt import Prompt
 from segscale.registry import build
 
+from .cells import evaluated, run_cell
+
 CELL = ("pocket-sd3", "pocket", "standard")
 BLOCKS = tuple(Part(layer, f"vit-block{layer}") for layer in range(6))
 DESCRIBED = LayerAnalysis("seg4diff-described", BLOCKS)
+
+
+def evaluate(analysis: LayerAnalysis, options: RunOptions) -> pd.DataFrame:
+    backbone_name, dataset_name, protocol_name = CELL
+    task = build_task(dataset_name, build("protocol", protocol_name), options)
+    return evaluate_parts(analysis, backbone_name, task, options)
 
 
 @pytest.fixture
@@ -53,19 +60,19 @@ def scored(low: float, miou: float, high: float, layer: int | None, head: int | 
 def test_one_forward_per_image_serves_all_blocks_and_each_gets_what_it_gets_alone(
     tmp_path: Path, forwards: list[str]
 ) -> None:
-    table = evaluate_parts(DESCRIBED, *CELL, RunOptions(limit=4, results=tmp_path))
+    table = evaluate(DESCRIBED, RunOptions(limit=4, results=tmp_path))
     assert len(forwards) == 4
     assert table["site"].tolist() == [part.site for part in BLOCKS]
     for part, (_, row) in zip(BLOCKS, table.iterrows(), strict=True):
         method = build_method("seg4diff-described", "pocket-sd3", grounding_sites=(part.site,))
-        (alone,) = run_methods("pocket-sd3", [method], *CELL[1:], RunOptions(limit=4, results=tmp_path / "alone"))
-        score = evaluate_store(alone).score
+        (alone,) = run_cell("pocket-sd3", [method], *CELL[1:], RunOptions(limit=4, results=tmp_path / "alone"))
+        score = evaluated(alone).score
         assert (row["miou"], row["low"], row["high"]) == (100 * score.miou, 100 * score.low, 100 * score.high)
 
 
 def test_heads_share_the_forward_too(tmp_path: Path, forwards: list[str]) -> None:
     parts = tuple(Part(4, "vit-block4", head) for head in range(4))
-    table = evaluate_parts(LayerAnalysis("seg4diff", parts), *CELL, RunOptions(limit=2, results=tmp_path))
+    table = evaluate(LayerAnalysis("seg4diff", parts), RunOptions(limit=2, results=tmp_path))
     assert len(forwards) == 2
     assert table["head"].tolist() == [0, 1, 2, 3]
     assert table["miou"].nunique() > 1
@@ -75,7 +82,7 @@ def test_an_analysis_resumes_and_counts_only_the_images_asked_for(tmp_path: Path
     def of(*layers: int, limit: int) -> pd.DataFrame:
         parts = tuple(BLOCKS[layer] for layer in layers)
         analysis = LayerAnalysis("seg4diff-described", parts)
-        return evaluate_parts(analysis, *CELL, RunOptions(limit=limit, results=tmp_path))
+        return evaluate(analysis, RunOptions(limit=limit, results=tmp_path))
 
     first = of(3, limit=2)
     of(3, limit=4)

@@ -5,15 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from segscale.bench.commands.parser import main
+from segscale.bench.commands.main import main
+from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.report.published import NOTE, beside_published, comparable, read_published
-from segscale.bench.report.tables import evaluate_runs, long_table
-from segscale.bench.runs.loop import run_methods
-from segscale.bench.runs.plan import RunOptions, build_methods
+from segscale.bench.report.tables import long_table
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_methods
 
 from segscale.catalogue import KINDS, Kind, config_file
 from segscale.errors import UserError
 from segscale.registry import build
+
+from .cells import run_named
 
 PAPER = Path(__file__).parents[2] / "results" / "paper.csv"
 ARXIV = {"GoCA": "2603.06178", "Seg4Diff": "2509.18096"}
@@ -37,9 +40,10 @@ def test_every_name_that_is_compared_exists_here() -> None:
         for name in rows[kind].unique():
             config_file(kind, name)
     for row in rows.to_dict("records"):
-        methods = [method.name for method in build_methods([row["method"]], row["backbone"], row["protocol"])]
+        protocol = build("protocol", row["protocol"])
+        methods = [method.name for method in build_methods([row["method"]], row["backbone"], protocol)]
         assert methods == [row["method"]]
-        assert row["dataset"] in build("protocol", row["protocol"]).datasets
+        assert row["dataset"] in protocol.datasets
 
 
 def test_what_was_trained_or_has_no_counterpart_is_not_compared() -> None:
@@ -61,8 +65,7 @@ def renamed(path: Path, names: dict[Kind, str]) -> pd.DataFrame:
 
 
 def test_a_run_stands_beside_its_published_number(tmp_path: Path) -> None:
-    methods = build_methods(["goca"], "pocket-sd15", "goca")
-    run_methods("pocket-sd15", methods, "pocket", "goca", RunOptions(limit=2, results=tmp_path))
+    run_named("pocket-sd15", ["goca"], "pocket", "goca", RunOptions(limit=2, results=tmp_path))
     published = read_published(PAPER)
     rows = renamed(tmp_path, {"backbone": "sd15", "dataset": "voc"})
     text = beside_published(rows, published)

@@ -8,21 +8,23 @@ import pandas as pd
 import pytest
 from segscale.bench.analysis.quirks import (
     ALL,
-    METHODS,
+    METHOD_OF_PROTOCOL,
+    PROTOCOL_OF_METHOD,
     PROTOCOL_QUIRKS,
-    PROTOCOLS,
     effects,
+    effects_table,
     method_cells,
     protocol_cells,
-    table,
 )
-from segscale.bench.commands.parser import main
-from segscale.bench.evaluation.metrics import ImageAreas, difference, score
-from segscale.bench.runs.plan import RunOptions, build_method
+from segscale.bench.commands.main import main
+from segscale.bench.evaluation.metrics import difference, score_counts
+from segscale.bench.evaluation.pixel_counts import PixelCounts
+from segscale.bench.runs.options import RunOptions
+from segscale.methods.build import build_method
 
 
 @pytest.mark.parametrize("backbone", ["pocket-sd15", "pocket-flux"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PROTOCOL_OF_METHOD)
 def test_each_cell_mends_one_quirk_and_the_last_all(name: str, backbone: str) -> None:
     published, *mended, described = method_cells(name, backbone)
     assert published.switch is None
@@ -34,34 +36,34 @@ def test_each_cell_mends_one_quirk_and_the_last_all(name: str, backbone: str) ->
         assert cell.switch is not None
         assert cell.what == quirks[cell.switch]
         ours, theirs = asdict(published.method), asdict(cell.method)
-        assert {key for key in ours if ours[key] != theirs[key]} - {"name"} == {cell.switch}
+        assert {key for key in ours if ours[key] != theirs[key]} - {"variant"} == {cell.switch}
 
 
 def test_every_quirk_is_switched_by_some_described_method() -> None:
-    for name in METHODS:
+    for name in PROTOCOL_OF_METHOD:
         method = build_method(name, "pocket-flux")
         switched = {cell.switch for cell in method_cells(name, "pocket-flux")}
         assert switched == {None, ALL, *type(method).quirks}
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", METHOD_OF_PROTOCOL)
 def test_each_protocol_cell_changes_one_rule(name: str) -> None:
     published, *mended, described = protocol_cells(name, "pocket-sd3")
     assert [cell.switch for cell in mended] == [quirk.field for quirk in PROTOCOL_QUIRKS[name]]
     for cell in mended:
         assert cell.switch is not None
-        assert getattr(cell.rules, cell.switch) != getattr(published.rules, cell.switch)
-        assert getattr(cell.rules, cell.switch) == getattr(described.rules, cell.switch)
+        assert getattr(cell.protocol, cell.switch) != getattr(published.protocol, cell.switch)
+        assert getattr(cell.protocol, cell.switch) == getattr(described.protocol, cell.switch)
 
 
 def test_a_difference_is_that_of_the_scores_and_of_a_run_to_itself_nothing() -> None:
     rng = np.random.default_rng(0)
     label = rng.integers(1, 50, (20, 3))
-    one, other = (ImageAreas(rng.integers(0, label + 1), label, label) for _ in range(2))
-    found = difference(one, other, ("all", "all"))
-    assert found.miou == pytest.approx(score(one, "all").miou - score(other, "all").miou)
+    one, other = (PixelCounts(rng.integers(0, label + 1), label, label) for _ in range(2))
+    found = difference((one, "all"), (other, "all"))
+    assert found.miou == pytest.approx(score_counts(one, "all").miou - score_counts(other, "all").miou)
     assert found.low <= found.miou <= found.high
-    itself = difference(one, one, ("all", "all"))
+    itself = difference((one, "all"), (one, "all"))
     assert (itself.miou, itself.low, itself.high) == (0, 0, 0)
 
 
@@ -72,7 +74,7 @@ def test_effects_have_a_row_per_quirk_and_backbone(tmp_path: Path) -> None:
     assert (rows["images"] == 2).all()
     goca = rows[(rows["kind"] == "method") & (rows["name"] == "goca")]
     assert goca.groupby("backbone").size().tolist() == [7, 7]
-    lines = table(rows).splitlines()
+    lines = effects_table(rows).splitlines()
     assert len(lines) == 2 + len(rows.drop_duplicates(["kind", "name", "switch"]))
     assert lines[0].rstrip("| ").endswith("pocket-sd15")
 

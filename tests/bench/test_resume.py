@@ -13,24 +13,28 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from segscale.bench.report.tables import find_runs
-from segscale.bench.runs import loop as run
-from segscale.bench.runs.loop import run_methods
-from segscale.bench.runs.plan import RunOptions, build_method
-from segscale.bench.runs.store import RunStore
+from segscale.bench.runs import loop
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.store import COUNTS, RunStore, find_runs
 
 from ..conftest import interruptible
+from .cells import run_named
 
+CELL = ("pocket", "standard")
 IMAGES = 40
 # Every image is written at once, so that a kill can fall between any two of them.
 PROGRAM = f"""
 import sys
 from pathlib import Path
-from segscale.bench.runs import loop as run
-from segscale.bench.runs.plan import build_method
-run.FLUSH_SECONDS = 0
-options = run.RunOptions(limit={IMAGES}, results=Path(sys.argv[1]))
-run.run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], "pocket", "standard", options)
+from segscale.bench.runs import loop
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_task
+from segscale.methods.build import build_method
+from segscale.registry import build
+loop.FLUSH_SECONDS = 0
+options = RunOptions(limit={IMAGES}, results=Path(sys.argv[1]))
+task = build_task("pocket", build("protocol", "standard"), options)
+loop.run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], task, options)
 """
 
 
@@ -45,8 +49,9 @@ def start(results: Path, **environment: str) -> subprocess.Popen[bytes]:
 
 def areas(results: Path) -> pd.DataFrame:
     (store,) = find_runs(results)
-    frame = store.load()
-    return frame[["image", "intersection", "prediction", "label"]].map(lambda v: v if isinstance(v, str) else tuple(v))
+    counts = store.load(store.read())
+    columns = {name: [row.tobytes() for row in getattr(counts, name)] for name in COUNTS}
+    return pd.DataFrame({"image": counts.images, **columns})
 
 
 def parts(results: Path) -> int:
@@ -78,7 +83,7 @@ def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(tmp_path: Path,
     (store,) = find_runs(tmp_path)
     written = pd.concat(pd.read_parquet(path, columns=["image"]) for path in store.parts.glob("*.parquet"))
     assert written["image"].is_unique
-    assert store.read()["status"] == "complete"
+    assert store.read().status == "complete"
 
 
 def test_processes_share_a_run(tmp_path: Path, uninterrupted: pd.DataFrame) -> None:
@@ -90,16 +95,10 @@ def test_processes_share_a_run(tmp_path: Path, uninterrupted: pd.DataFrame) -> N
 def test_a_damaged_part_is_computed_again_and_a_limit_can_grow(
     tmp_path: Path, uninterrupted: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "FLUSH_SECONDS", 0)
+    monkeypatch.setattr(loop, "FLUSH_SECONDS", 0)
 
     def run_to(limit: int) -> RunStore:
-        return run_methods(
-            "pocket-sd15",
-            [build_method("vanilla", "pocket-sd15")],
-            "pocket",
-            "standard",
-            RunOptions(limit=limit, results=tmp_path),
-        )[0]
+        return run_named("pocket-sd15", ["vanilla"], *CELL, RunOptions(limit=limit, results=tmp_path))[0]
 
     store = run_to(3)
     part = min(store.parts.glob("*.parquet"))
@@ -111,9 +110,9 @@ def test_a_damaged_part_is_computed_again_and_a_limit_can_grow(
 
 def test_a_finished_run_loads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = RunOptions(limit=2, results=tmp_path)
-    (store,) = run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], "pocket", "standard", options)
-    monkeypatch.setattr(run, "_loop", lambda *_: pytest.fail("computed again"))
-    (again,) = run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], "pocket", "standard", options)
+    (store,) = run_named("pocket-sd15", ["vanilla"], *CELL, options)
+    monkeypatch.setattr(loop, "_Loop", lambda *_: pytest.fail("computed again"))
+    (again,) = run_named("pocket-sd15", ["vanilla"], *CELL, options)
     assert again.folder == store.folder
 
 
