@@ -28,6 +28,10 @@ class UnknownNameError(UserError):
     """No config has this name."""
 
 
+class StoreError(UserError):
+    """A stored run that cannot be read; others may still be."""
+
+
 class ConfigError(UserError):
     """A config cannot be read, or it does not fit the class that it configures."""
 

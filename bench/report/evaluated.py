@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segscale.errors import UserError
+from segscale.errors import StoreError, UserError
 
 from ...datasets.folder import CALIBRATION
 from ..evaluation.metrics import Score, score_counts
@@ -45,17 +45,17 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
     """Score one run, or its part on ``images``, by the rules that it was stored with.
 
     Raises:
-        UserError: For a run without images or that cannot be read.
+        StoreError: For a run without images or that cannot be read.
     """
     run = store.read()
     counts = store.load(run)
     if images is not None:
         counts = counts.only(images)
     if not len(counts):
-        raise UserError(f"{store.folder} holds no image yet", "give the command that made it again")
+        raise StoreError(f"{store.folder} holds no image yet", "give the command that made it again")
     threshold, source = _threshold(run, counts, thresholds)
     if threshold not in counts.thresholds:
-        raise UserError(f"{store.folder} has no counts at threshold {threshold}", "run it again")
+        raise StoreError(f"{store.folder} has no counts at threshold {threshold}", "run it again")
     score = score_counts(counts.at_threshold(threshold), run.table_rules.averaging)
     return EvaluatedRun(run, counts, score, threshold, source)
 
@@ -71,7 +71,7 @@ def evaluate_runs(results: Path) -> list[EvaluatedRun]:
     for store in find_runs(results):
         try:
             evaluated.append(evaluate_run(store, thresholds))
-        except UserError as error:
+        except StoreError as error:
             log.warning("%s", error)
     if not evaluated:
         raise UserError(f"no run in {results}/runs holds an image", "make some with: segscale bench")

@@ -7,17 +7,13 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from segscale.errors import UserError
+from segscale.errors import StoreError
 
 from ..tasks.identity import TableRules
 from .identity import RunPlan
 
 FORMAT = 2
 """Of run.json and parts. Runs of another format are named and passed over."""
-
-
-class ForeignRunError(UserError):
-    """A run.json that this version cannot read."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +70,17 @@ _ADAPTER = TypeAdapter(StoredRun)
 
 
 def parse_run(text: str, path: str) -> StoredRun:
-    """The run that ``text`` describes; ``path`` names it. Raises ForeignRunError for another format or damage."""
+    """The run that ``text`` describes; ``path`` names it. Raises StoreError for another format or damage."""
     try:
         run = _ADAPTER.validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "contents"
-        raise ForeignRunError(f"{path} is not of format {FORMAT} ({place}: {first['msg']})", _REMEDY) from error
+        raise StoreError(f"{path} is not of format {FORMAT} ({place}: {first['msg']})", _REMEDY) from error
     if run.format != FORMAT:
-        raise ForeignRunError(f"{path} is of format {run.format}, this version reads {FORMAT}", _REMEDY)
+        raise StoreError(f"{path} is of format {run.format}, this version reads {FORMAT}", _REMEDY)
     if run.run_id != run.plan.run_id:
-        raise ForeignRunError(f"{path} does not match its run id {run.run_id}", _REMEDY)
+        raise StoreError(f"{path} does not match its run id {run.run_id}", _REMEDY)
     return run
 
 

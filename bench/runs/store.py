@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segscale.errors import UserError
+from segscale.errors import StoreError, UserError
 from segscale.files import explained_writes, replaced
 
 from ..evaluation.pixel_counts import PixelCounts
@@ -82,7 +82,7 @@ class RunStore:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error})", "run the same command again") from error
+            raise StoreError(f"{path} cannot be read ({error})", "run the same command again") from error
         return parse_run(text, str(path))
 
     def write(self, run: StoredRun) -> None:
