@@ -11,7 +11,7 @@ import click
 from ..runs.launcher import is_rank_zero
 from ..runs.options import RunOptions
 from . import options
-from .command import command
+from .command import Command, command
 from .parameters import TIMESTEP, Name, Names
 from .steps import print_written, quiet_libraries
 
@@ -132,34 +132,30 @@ def layers(
         print_written(*write_analysis(table, run_options.results / FOLDER, stem, partial(draw, table)))
 
 
-@command(examples=["segscale modalities pocket-sd3 --limit 20"])
-@_subject(timestep="the backbone's recommended one")
-def modalities(subject: Subject, run_options: RunOptions) -> None:
-    """Measure joint attention per modality and block, with figure."""
-    _measure_blocks("modalities", subject, run_options)
+def _averaging(name: str, summary: str) -> Command:
+    """A command that averages one analysis of every joint block over images."""
+
+    @command(name, help=summary, examples=[f"segscale {name} pocket-sd3 --limit 20"])
+    @_subject(timestep="the backbone's recommended one")
+    def average(subject: Subject, run_options: RunOptions) -> None:
+        from ...backbones.attention.modalities import require_joint
+        from ...backbones.build import build_shape_only
+        from ...methods.build import method_defaults
+        from ..analysis.layers import FOLDER
+        from ..analysis.modalities import ANALYSES, averages_on, printable
+        from ..report.figures import analysis_figure
+        from ..report.files import write_analysis
+
+        quiet_libraries()
+        analysis, backbone_name = ANALYSES[name], subject.backbone_name
+        require_joint(build_shape_only(backbone_name), method_defaults(backbone_name).image_size)
+        table = averages_on(analysis, backbone_name, subject.task(run_options), run_options, subject.timestep)
+        print(printable(table, analysis))
+        draw = partial(analysis_figure, table, analysis)
+        print_written(*write_analysis(table, run_options.results / FOLDER, f"{backbone_name}-{name}", draw))
+
+    return average
 
 
-@command(examples=["segscale values pocket-sd3 --limit 20"])
-@_subject(timestep="the backbone's recommended one")
-def values(subject: Subject, run_options: RunOptions) -> None:
-    """Measure image and text values per joint block, with figure."""
-    _measure_blocks("values", subject, run_options)
-
-
-def _measure_blocks(name: str, subject: Subject, run_options: RunOptions) -> None:
-    from ...backbones.attention.modalities import require_joint
-    from ...backbones.build import build_shape_only
-    from ...methods.build import method_defaults
-    from ..analysis.layers import FOLDER
-    from ..analysis.modalities import ANALYSES, averages_on, printable
-    from ..report.figures import analysis_figure
-    from ..report.files import write_analysis
-
-    quiet_libraries()
-    backbone_name = subject.backbone_name
-    require_joint(build_shape_only(backbone_name), method_defaults(backbone_name).image_size)
-    analysis = ANALYSES[name]
-    table = averages_on(analysis, backbone_name, subject.task(run_options), run_options, subject.timestep)
-    print(printable(table, analysis))
-    stem, draw = f"{subject.backbone_name}-{name}", partial(analysis_figure, table, analysis)
-    print_written(*write_analysis(table, run_options.results / FOLDER, stem, draw))
+modalities = _averaging("modalities", "Measure joint attention per modality and block, with figure.")
+values = _averaging("values", "Measure image and text values per joint block, with figure.")

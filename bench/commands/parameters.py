@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import partial
 
 import click
 from click.shell_completion import CompletionItem
@@ -11,32 +11,22 @@ from click.shell_completion import CompletionItem
 from segscale.catalogue import Kind, config_file, config_files
 
 
-class Number(click.ParamType):
-    """A number that ``parse`` accepts, or else its error is a ValueError."""
+def _number(parse: Callable[[str], float | None], complaint: str) -> Callable[[object], float | None]:
+    """The type of values that ``parse`` takes without a ValueError."""
 
-    name = "number"
-
-    def __init__(self, parse: Callable[[str], float | None], complaint: str) -> None:
-        self.parse = parse
-        self.complaint = complaint
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+    def number(value: object) -> float | None:
         try:
-            return self.parse(str(value))
-        except ValueError:
-            self.fail(f"{str(value)!r} is {self.complaint}", param, ctx)
+            return parse(str(value))
+        except ValueError as error:
+            raise click.BadParameter(f"{str(value)!r} is {complaint}") from error
+
+    return number
 
 
-def whole(lowest: int, highest: int | None, complaint: str) -> Number:
-    """A whole number in a range, written in digits alone."""
-
-    def parse(text: str) -> int:
-        number = int(text) if text.isdecimal() else -1
-        if number < lowest or (highest is not None and number > highest):
-            raise ValueError
-        return number
-
-    return Number(parse, complaint)
+def _whole(text: str, lowest: int, highest: int | None = None) -> int:
+    if not text.isdecimal() or int(text) < lowest or (highest is not None and int(text) > highest):
+        raise ValueError
+    return int(text)
 
 
 def _temperature(text: str) -> float | None:
@@ -47,10 +37,10 @@ def _temperature(text: str) -> float | None:
     return float(text)
 
 
-NATURAL = whole(0, None, "not a number from 0")
-POSITIVE = whole(1, None, "not a positive number")
-TIMESTEP = whole(1, 1000, "not a timestep in 1..1000")
-TEMPERATURE = Number(_temperature, "neither none nor a number from 0 to 2")
+NATURAL = _number(partial(_whole, lowest=0), "not a number from 0")
+POSITIVE = _number(partial(_whole, lowest=1), "not a positive number")
+TIMESTEP = _number(partial(_whole, lowest=1, highest=1000), "not a timestep in 1..1000")
+TEMPERATURE = _number(_temperature, "neither none nor a number from 0 to 2")
 
 
 class Name(click.ParamType):
