@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 
 import pytest
@@ -11,7 +12,6 @@ from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.loading.pretrained import PACKAGED
-from segscale.bench.runs.identity import plain
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
 from segscale.methods.build import build_method
@@ -55,6 +55,23 @@ def test_scores_have_one_map_per_class_and_repeat(method_name: str, backbone: Ba
 def test_a_method_is_a_plain_value_on_every_backbone(method_name: str, name: str) -> None:
     method = build_method(method_name, name)
     assert method.name == method_name
-    assert plain(asdict(method))["name"] == method_name
+    assert json.loads(json.dumps(asdict(method)))["name"] == method_name
     assert {method: "itself"}[build_method(method_name, name)] == "itself"
     assert replace(method, variant="+other") != method
+
+
+@every_method
+def test_choices_win_over_the_backbones_defaults(method_name: str) -> None:
+    sizes = [
+        build_method(method_name, "pocket-flux", **choice).settings.image_size for choice in ({}, {"image_size": 64})
+    ]
+    assert sizes == [128, 64]
+
+
+def test_choices_win_over_a_preset_and_a_preset_over_the_methods_own_fields() -> None:
+    def steps(backbone_name: str, **choices: int) -> int | None:
+        return build_method("seg4diff", backbone_name, **choices).settings.timestep.steps
+
+    assert steps("pocket-sd3") == 28
+    assert steps("pocket-flux") == 50
+    assert steps("pocket-flux", steps=20) == 20
