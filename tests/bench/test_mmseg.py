@@ -20,14 +20,14 @@ from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from PIL import Image
 from segscale.bench import mmseg
-from segscale.bench.report.tables import Evaluated, evaluate_store
-from segscale.bench.runs.loop import run_methods
-from segscale.bench.runs.plan import RunOptions, build_method
-from segscale.bench.runs.store import areas_at
-from segscale.bench.tasks.prompts import names_of
+from segscale.bench.report.evaluated import EvaluatedRun
+from segscale.bench.runs.options import RunOptions
 from segscale.datasets.mmseg_import import import_mmseg
 
 from segscale.errors import UserError
+
+from . import cells
+from .cells import run_named
 
 DOCUMENT = Path(__file__).parents[2] / "docs/mmsegmentation.md"
 CONFIG, SCRIPT = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
@@ -109,24 +109,23 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config], tuple[dict[
 
 def own_run(
     data_root: Path, results: Path, dataset: str = "voc", protocol: str = "standard", seed: int = 0
-) -> tuple[Evaluated, np.ndarray]:
+) -> tuple[EvaluatedRun, np.ndarray]:
     """Segscale's own score and areas, in the same form."""
     options = RunOptions(data_root=str(data_root), results=results, seed=seed)
-    (store,) = run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], dataset, protocol, options)
-    one = evaluate_store(store)
-    index = one.plan.protocol["thresholds"].index(one.threshold)
-    frame = one.frame.sort_values("image")
-    intersection, prediction, label = areas_at(frame, index, len(one.run["classes"]))
-    return one, np.stack([intersection, prediction + label - intersection, prediction, label])
+    (store,) = run_named("pocket-sd15", ["vanilla"], dataset, protocol, options)
+    own = cells.evaluated(store)
+    counts = own.counts.at_threshold(own.threshold)
+    intersection, predicted, label = counts.intersection, counts.predicted_area, counts.label_area
+    return own, np.stack([intersection, predicted + label - intersection, predicted, label])
 
 
-def check_equal(metrics: dict[str, float], areas: np.ndarray, own: Evaluated, own_areas: np.ndarray) -> None:
+def check_equal(metrics: dict[str, float], areas: np.ndarray, own: EvaluatedRun, own_areas: np.ndarray) -> None:
     assert own_areas.shape == areas.shape
     assert np.array_equal(own_areas, areas)
     assert own_areas[0].any()
     # mmsegmentation rounds percent to two decimals.
     assert own.score.accuracy * 100 == pytest.approx(metrics["aAcc"], abs=0.00501)
-    if own.protocol.averaging == "all":
+    if own.run.table_rules.averaging == "all":
         assert own.score.miou * 100 == pytest.approx(metrics["mIoU"], abs=0.00501)
 
 
@@ -183,10 +182,11 @@ def test_captions_are_prompted(tmp_path: Path, evaluated: Any) -> None:
     captions = tmp_path / "captions.json"
     captions.write_text('{"scene_0": "an aeroplane over a sofa, sea and rocks"}')
     options = RunOptions(data_root=str(root), results=tmp_path / "results", captions=captions)
-    (store,) = run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], "voc", "standard", options)
-    own = evaluate_store(store)
+    (store,) = run_named("pocket-sd15", ["vanilla"], "voc", "standard", options)
+    own = cells.evaluated(store)
     metrics, _ = evaluated(config_of(root, tmp_path / "work", captions=str(captions)))
-    assert (store.read()["captioned"], store.read()["asked"]) == (1, 3)
+    forwards = store.read().forwards
+    assert (forwards.captioned, forwards.asked) == (1, 3)
     assert own.score.miou * 100 == pytest.approx(metrics["mIoU"], abs=0.00501)
 
 
@@ -204,9 +204,9 @@ def test_the_documented_config_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", mmseg.COUNTERPARTS)
 def test_a_counterpart_has_the_classes_of_the_protocol(name: str) -> None:
     dataset = mmseg.ForeignDataset(name)
-    rules = mmseg.rules_for("standard", dataset)
+    task = mmseg.task_for("standard", dataset)
     assert len(dataset) == 0
-    assert len(names_of(rules, dataset)) == len(dataset.classes)
+    assert len(task.names) == len(dataset.classes)
     made: Any = inspect.signature(getattr(import_mmseg("datasets"), dataset.counterpart.dataset_class))
     base = inspect.signature(import_mmseg("datasets").BaseSegDataset)
     reduced = made.parameters.get("reduce_zero_label", base.parameters["reduce_zero_label"]).default
