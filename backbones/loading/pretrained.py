@@ -56,11 +56,19 @@ def resolve_weights(weights: str, marker: str = "model_index.json") -> str:
     return weights
 
 
+def refuse_revision(folder: str, load: LoadOptions) -> None:
+    """Raise UserError where a revision is asked of a folder."""
+    if load.revision is not None:
+        raise UserError(f"{folder} is no hub repository, so it has no revision {load.revision}", "leave it out")
+
+
 def load_pipeline(
     pipeline_class: type[DiffusionPipeline], denoiser: str, weights: str, options: LoadOptions, **parts: Any
 ) -> DiffusionPipeline:
     """Load a pipeline in evaluation mode on its device; ``parts`` take the place of its own, None drops one."""
     source = resolve_weights(weights)
+    if Path(source).is_dir():
+        refuse_revision(weights, options)
     with explained(weights, source):
         pipeline = pipeline_class.from_pretrained(
             source,

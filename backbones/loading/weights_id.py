@@ -8,10 +8,8 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-from segscale.errors import UserError
-
 from .options import LoadOptions
-from .pretrained import explained, resolve_weights
+from .pretrained import explained, refuse_revision, resolve_weights
 
 HASHED = (".json", ".safetensors", ".txt", ".model")
 SAMPLED_ABOVE = 64 * 2**20
@@ -37,8 +35,7 @@ def weights_id(weights: str, load: LoadOptions, marker: str = "model_index.json"
     """Identify weights at the revision of ``load``; they must have the small file ``marker``."""
     source = Path(resolve_weights(weights, marker))
     if source.is_dir():
-        if load.revision is not None:
-            raise UserError(f"{weights} is no hub repository, so it has no revision {load.revision}", "leave it out")
+        refuse_revision(weights, load)
         return WeightsId(_folder_hash(source))
     commit = _hub_commit(weights, load, marker)
     return WeightsId(f"{weights}@{commit}", commit)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _examples = [
     'segscale predict photo.jpg --classes "star, ring"',
-    'segscale predict photo.jpg --classes star --caption "a star, water" --method goca',
+    'segscale predict photo.jpg --classes star --caption "star, water" --method goca',
 ]
 
 

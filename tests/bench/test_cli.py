@@ -51,7 +51,7 @@ BAD_INPUT = {
     "run --seed -1": "'-1' is not a number from 0",
     "run --device-map auto": "cannot be loaded",
     "calibrate --protocol goca": "protocol goca chooses its threshold on the images evaluated; calibrate standard",
-    "calibrate --method seg4diff-masks": "seg4diff-masks gives nameless clusters, which protocol standard does not",
+    "calibrate --method seg4diff-masks": "seg4diff-masks gives nameless masks, which protocol standard does not",
     "calibrate --backbone pocket-sd51": "unknown backbone 'pocket-sd51'; did you mean pocket-sd15?",
     "perf pocket-sd3 --size 128": "pocket-sd3 takes no images of 128 px; use a multiple of 4 up to 64",
     "perf pocket-flux --size 100": "pocket-flux takes no images of 100 px; use a multiple of 8",
@@ -71,7 +71,7 @@ BAD_INPUT = {
     "predict nowhere.jpg --classes star": "there is no nowhere.jpg; check its name",
     "predict {photo} --classes gem,ball,leaf,cone,ring,cross,heart,flower,star": "cut before class 'flower'",
     "predict {photo} --classes star --revision main": "pocket:pocket-sd15 is no hub repository, so it has no revision",
-    "run --revision main": "pocket:pocket-sd15 is no hub repository, so it has no revision main; leave out --revision",
+    "run --revision main": "pocket:pocket-sd15 is no hub repository, so it has no revision main; leave it out",
     "run --backbone ,": "the backbone list is empty; see: segscale run --help",
     "layers pocket-sd3 --sites ,": "the site list is empty; see: segscale layers --help",
     "run --dtype float64": "'float64' is not one of 'float32', 'float16', 'bfloat16'; see: segscale run --help",
@@ -106,9 +106,9 @@ def test_a_damaged_picture_is_one_line(photo: Path, capsys: pytest.CaptureFixtur
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    line = failing(["predict", "no\x1b[31mwhere\r\n\x07.jpg", "--classes", "star"], capsys)
+    line = failing(["table", "--results", "no\x1b[31mwhere\r\n\x07"], capsys)
     assert line.isprintable()
-    assert "no[31mwhere .jpg" in line
+    assert "no[31mwhere /runs" in line
 
 
 def test_the_first_bad_image_stops_a_run_and_keeps_the_others(
@@ -160,7 +160,7 @@ def test_predict_writes_what_it_names(photo: Path, capsys: pytest.CaptureFixture
             "--classes",
             "star, ring",
             "--caption",
-            "water, a block, a star, a ring",
+            "water, block, star, ring",
             "-o",
             str(out),
         ]
