@@ -108,13 +108,14 @@ def examples() -> list[str]:
 
 
 def test_the_examples_of_the_documentation_work(tmp_path: Path) -> None:
-    checkpoint, method, method_config, dataset, dataset_config = examples()
+    checkpoint, method, method_config, dataset, dataset_config, protocol = examples()
     files = {
         "one_site.py": method,
         "ten.py": dataset,
         "configs/backbones/my-sdxl.py": checkpoint,
         "configs/methods/one-site.py": method_config,
         "configs/datasets/ten.py": dataset_config,
+        "configs/protocols/foreground.py": protocol,
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -125,10 +126,17 @@ def test_the_examples_of_the_documentation_work(tmp_path: Path) -> None:
         Image.new("RGB", (40, 30), "green").save(tmp_path / f"data/images/val/{index}.jpg")
         Image.fromarray(np.eye(30, 40, dtype=np.uint8)).save(tmp_path / f"data/masks/val/{index}.png")
     names = ["--backbone", "pocket-sd3", "--method", "one-site", "--dataset", "ten"]
-    arguments = [*names, "--data-root", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    rules = ["--protocol", "standard,foreground"]
+    arguments = [*names, *rules, "--data-root", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
     printed = output(environment(tmp_path), "-m", "segscale", "run", *arguments)
-    assert "pocket-sd3 x one-site on ten (standard)" in printed
-    assert "2 images" in printed
+    standard, foreground = printed.split("pocket-sd3 x one-site on ten ")[1:]
+    assert standard.startswith("(standard)")
+    assert foreground.startswith("(foreground)")
+    assert "2 images" in standard
+    # The only labelled class is the mean, where background is not scored.
+    dog_and_mean = r"dog +([\d.]+)(?:.|\n)* mIoU ([\d.]+)"
+    assert len({*re.findall(dog_and_mean, foreground)[0]}) == 1
+    assert len({*re.findall(dog_and_mean, standard)[0]}) == 2
     assert re.search(r"my-sdxl +SDXL with weights of my own", output(environment(tmp_path), "-m", "segscale", "list"))
     # A quarter of the 4,096 pixels that this site has at SDXL's own 1024 px.
     assert re.search(

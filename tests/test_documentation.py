@@ -1,0 +1,194 @@
+"""What the documents name exists, and what they show runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+import pytest
+from PIL import Image
+from segscale.bench.commands.main import program
+from segscale.bench.report.evaluated import evaluate_runs
+from segscale.bench.report.tables import class_table, long_table
+from segscale.bench.runs.loop import run_methods
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_task
+from segscale.bench.runs.record import StoredRun
+from segscale.bench.runs.store import SCHEMA
+from segscale.bench.tasks.protocol import Protocol
+from segscale.methods.build import build_method
+
+import segscale
+from segscale.registry import build
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SOURCES = ("segscale/", "bench/", "backbones/", "methods/", "datasets/", "configs/", "tests/")
+# Pages whose Python blocks are run: here, by tests/test_newcomer.py and by tests/bench/test_mmseg.py.
+RUN = {"README.md", "results.md", "extending.md", "mmsegmentation.md"}
+README_LINES = 120
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def prose(page: Path) -> str:
+    """The page without its fenced blocks."""
+    return FENCED.sub("", page.read_text())
+
+
+def spans(page: Path) -> list[str]:
+    """Code within sentences."""
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose(page))]
+
+
+def shown_commands(page: Path) -> Iterator[list[str]]:
+    """The words after ``segscale`` wherever code shows a command."""
+    blocks = "\n".join(block for _, block in FENCED.findall(page.read_text()))
+    indented = re.findall(r"^ {4}(.*)$", prose(page), re.MULTILINE)
+    for line in (*spans(page), *blocks.splitlines(), *indented):
+        for words in re.findall(r"\bsegscale ([a-z][^#`)]*)", line):
+            yield words.split()
+
+
+def section(page: str, title: str) -> str:
+    """The text of a page from a heading of the second level to the next."""
+    return (ROOT / "docs" / page).read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def rows(text: str) -> set[str]:
+    """Everything in backticks in the first cells of tables."""
+    cells = re.findall(r"^\| ([^|]*`[^|]*) \|", text, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def python_blocks(page: Path) -> list[str]:
+    return [block for language, block in FENCED.findall(page.read_text()) if language == "python"]
+
+
+def headings(page: Path) -> set[str]:
+    """Anchors as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", prose(page)):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in headings(target), f"{path}#{anchor}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_modules_that_are_named_exist(page: Path) -> None:
+    for span in spans(page):
+        if span.startswith(SOURCES) and not re.search(r"[<*… ]", span):
+            assert (ROOT / span).exists(), span
+    for name, path in re.findall(r"`(\w+)`\s+(?:in|of)\s+`([\w/]+\.py)`", prose(page)):
+        assert re.search(rf"\b{name}\b", (ROOT / path).read_text()), f"{name} in {path}"
+
+
+def test_the_architecture_names_every_module_of_the_core() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    for folder in ("evaluation", "tasks", "inference", "runs", "report", "analysis"):
+        for path in (ROOT / "bench" / folder).glob("[!_]*.py"):
+            assert f"`bench/{folder}/{path.name}`" in text, "say in docs/architecture.md what it is for"
+
+
+@every_page
+def test_commands_and_options_that_are_shown_exist(page: Path) -> None:
+    for first, *words in shown_commands(page):
+        assert first in program.commands, first
+        command = program.commands[first]
+        if isinstance(command, click.Group):
+            assert words[0] in command.commands, f"{first} {words[0]}"
+            command = command.commands[words[0]]
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        shown = {word.rstrip(".,;:") for word in words if word.startswith("-")}
+        assert shown <= known, f"segscale {first} {' '.join(shown - known)}"
+
+
+def test_commands_are_found_on_the_pages() -> None:
+    assert ["data", "check"] in [words[:2] for words in shown_commands(ROOT / "README.md")]
+    assert "predict" in [words[0] for words in shown_commands(ROOT / "README.md")]
+
+
+def test_the_readme_is_short_and_names_every_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= README_LINES
+    assert [page.name for page in PAGES if page.name != "README.md" and f"{page.name})" not in text] == []
+
+
+def test_python_is_shown_where_a_test_runs_it() -> None:
+    assert {page.name for page in PAGES if python_blocks(page)} == RUN
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (60, 40), "green").save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    (block,) = python_blocks(ROOT / "README.md")
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["result"].labels.shape == (40, 60)
+
+
+def test_the_version_to_cite_is_that_of_the_package() -> None:
+    assert f"\nversion: {segscale.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds ``results`` with one run."""
+    folder = tmp_path_factory.mktemp("documentation")
+    options = RunOptions(limit=1, results=folder / "results")
+    task = build_task("pocket", build("protocol", "standard"), options)
+    run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], task, options)
+    return folder
+
+
+def test_the_python_of_the_results_runs(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(results)
+    (block,) = python_blocks(ROOT / "docs/results.md")
+    exec(block, {})
+    assert "(1, 17, 13)" in capsys.readouterr().out
+
+
+def test_the_columns_of_tables_are_documented(results: Path) -> None:
+    evaluated = evaluate_runs(results / "results")
+    assert rows(section("results.md", "`scaling.csv`")) == set(long_table(evaluated).columns)
+    described = section("results.md", "`classes.csv`")
+    assert [name for name in class_table(evaluated).columns if f"`{name}`" not in described] == []
+
+
+def test_the_columns_of_parts_are_documented() -> None:
+    assert rows(section("results.md", "Parts")) == set(SCHEMA.names)
+
+
+def test_the_fields_of_a_stored_run_are_documented() -> None:
+    expected = {name for name in leaves(StoredRun) if not name.startswith("plan.")}
+    expected |= {"plan"} | {name.removeprefix("plan.") for name in leaves(StoredRun) if name.startswith("plan.")}
+    assert rows(section("results.md", "`run.json`")) == expected
+
+
+def leaves(record: Any, prefix: str = "") -> Iterator[str]:
+    """Names of all fields, of nested records by the path that leads there."""
+    types = get_type_hints(record)
+    for field in fields(record):
+        name = f"{prefix}{field.name}"
+        if is_dataclass(types[field.name]):
+            yield from leaves(types[field.name], f"{name}.")
+        else:
+            yield name
+
+
+def test_fields_of_a_protocol_that_are_explained_exist() -> None:
+    explained = rows(section("extending.md", "A new protocol"))
+    assert "averaging" in explained
+    assert explained <= {field.name for field in fields(Protocol)}
