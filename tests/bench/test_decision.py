@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file
-from segscale.bench.evaluation.decision import NO_CLASS, BackgroundRule, Decision, label_maps, resize_scores
+from segscale.bench.evaluation.decision import NO_CLASS, BackgroundRule, Decision
+from segscale.bench.evaluation.labelling import resize_scores
 from segscale.bench.evaluation.metrics import class_iou, mean_iou
-from segscale.bench.evaluation.pixel_counts import label_areas, threshold_areas
 from segscale.methods.method import ClassScores
+
+from .label_maps import count_label_map, count_scores, label_maps
 
 CLASSES = 6
 THRESHOLDS = (-0.5, -0.25, 0.0, 0.25, 0.75)
@@ -28,7 +30,7 @@ class Case:
     ids: tuple[int, ...]
     decision: Decision
     label: np.ndarray
-    unscored: frozenset[int]
+    ignored_ids: frozenset[int]
 
 
 @st.composite
@@ -58,7 +60,7 @@ def stacked_argmax(case: Case, threshold: float) -> np.ndarray:
 
     t = np.float32(threshold)
     channels: list[tuple[int, np.ndarray]] = []
-    if case.decision.background is not None:
+    if case.decision.background_id is not None:
         b = resized(case.scores.background)
         value = {
             "offset": b + t,
@@ -67,11 +69,11 @@ def stacked_argmax(case: Case, threshold: float) -> np.ndarray:
             "exact": b,
             "average": (b + t) / np.float32(2),
         }[case.decision.rule]
-        channels.append((case.decision.background, value))
+        channels.append((case.decision.background_id, value))
     for i in range(CLASSES):
         if i in case.ids:
             channels.append((i, resized(case.scores.classes[case.ids.index(i)])))
-        elif i != case.decision.background and case.decision.absent == "zero":
+        elif i != case.decision.background_id and case.decision.absent == "zero":
             channels.append((i, np.zeros(case.label.shape, np.float32)))
     if not channels:
         return np.full(case.label.shape, NO_CLASS)
@@ -89,24 +91,24 @@ def test_every_rule_equals_an_argmax_over_all_channels(case: Case) -> None:
 @settings(max_examples=500, deadline=None)
 @given(cases())
 def test_a_sweep_counts_what_one_label_map_per_threshold_counts(case: Case) -> None:
-    swept = threshold_areas(case.scores, case.ids, case.decision, case.label, case.unscored)
-    counted = ~np.isin(case.label, list(case.unscored))
-    assert swept.label.sum() == np.count_nonzero(counted)
+    swept = count_scores(case.scores, case.ids, case.decision, case.label, case.ignored_ids)
+    counted = ~np.isin(case.label, list(case.ignored_ids))
+    assert swept.label_area.sum() == np.count_nonzero(counted)
     for index, threshold in enumerate(case.decision.thresholds):
         predicted, true = stacked_argmax(case, threshold)[counted], case.label[counted]
         for i in range(CLASSES):
             assert swept.intersection[index, i] == np.count_nonzero((predicted == i) & (true == i))
-            assert swept.prediction[index, i] == np.count_nonzero(predicted == i)
-            assert swept.label[i] == np.count_nonzero(true == i)
-    assert {a.dtype for a in (swept.intersection, swept.prediction, swept.label)} == {np.dtype(np.int64)}
+            assert swept.predicted_area[index, i] == np.count_nonzero(predicted == i)
+            assert swept.label_area[i] == np.count_nonzero(true == i)
+    assert {part.dtype for part in (swept.intersection, swept.predicted_area, swept.label_area)} == {np.dtype(np.int64)}
 
 
 @settings(max_examples=100, deadline=None)
 @given(cases())
 def test_background_only_grows_with_the_threshold(case: Case) -> None:
-    swept = threshold_areas(case.scores, case.ids, case.decision, case.label, case.unscored)
-    if case.decision.background is not None:
-        assert (np.diff(swept.prediction[:, case.decision.background]) >= 0).all()
+    swept = count_scores(case.scores, case.ids, case.decision, case.label, case.ignored_ids)
+    if case.decision.background_id is not None:
+        assert (np.diff(swept.predicted_area[:, case.decision.background_id]) >= 0).all()
 
 
 def test_the_winner_is_an_argmax_with_background_first() -> None:
@@ -178,28 +180,30 @@ def published_case(parity: Path, name: str) -> tuple[dict, dict[str, np.ndarray]
         ("method-unet.vanilla", "vanilla"),
     ],
 )
-def test_goca_label_maps_areas_and_means(goca_method_cases: Path, name: str, method: str) -> None:
+def test_goca_label_maps_counts_and_means(goca_method_cases: Path, name: str, method: str) -> None:
     evaluation, tensors, scores, ids = published_case(goca_method_cases, name)
     published, label = evaluation["methods"][method], tensors["eval/label"]
     decision = Decision(PUBLISHED_CLASSES, 0, PUBLISHED_RULES[method], tuple(published["thresholds"]), "zero")
     labels = label_maps(scores, ids, decision, label.shape)
     assert np.array_equal(labels, tensors[f"eval/{method}/label_map"])
-    areas = threshold_areas(scores, ids, decision, label, ())
-    union = areas.prediction + areas.label - areas.intersection
-    assert areas.intersection.tolist() == published["intersections"]
+    counts = count_scores(scores, ids, decision, label, ())
+    union = counts.predicted_area + counts.label_area - counts.intersection
+    assert counts.intersection.tolist() == published["intersections"]
     assert union.tolist() == published["unions"]
-    means = mean_iou(areas.intersection, areas.prediction, areas.label, "every-class")
+    means = mean_iou(counts.intersection, counts.predicted_area, counts.label_area, "every-class")
     assert np.allclose(means, published["miou"], rtol=0, atol=1e-12)
 
 
-def test_goca_areas_add_up_over_images(goca_method_cases: Path) -> None:
+def test_goca_counts_add_up_over_images(goca_method_cases: Path) -> None:
     published = json.loads((goca_method_cases / "method-eval-accumulated.json").read_text())
     decision = Decision(PUBLISHED_CLASSES, 0, "offset", tuple(published["thresholds"]), "zero")
     total = np.zeros((3, len(decision.thresholds), PUBLISHED_CLASSES), np.int64)
     for name in published["images"]:
         _, tensors, scores, ids = published_case(goca_method_cases, name)
-        areas = threshold_areas(scores, ids, decision, tensors["eval/label"], ())
-        total += np.stack([areas.intersection, areas.prediction, np.broadcast_to(areas.label, total.shape[1:])])
+        counts = count_scores(scores, ids, decision, tensors["eval/label"], ())
+        total += np.stack(
+            [counts.intersection, counts.predicted_area, np.broadcast_to(counts.label_area, total.shape[1:])]
+        )
     intersection, prediction, label = total
     assert intersection.tolist() == published["intersections"]
     assert (prediction + label - intersection).tolist() == published["unions"]
@@ -213,11 +217,11 @@ def test_goca_end_to_end(goca_parity: Path) -> None:
     label = tensors["eval/label"]
     labels = label_maps(scores, ids, decision, label.shape)
     assert np.array_equal(labels[published["thresholds"].index(0)], tensors["eval/offset/label_map_at_0"])
-    areas = threshold_areas(scores, ids, decision, label, ())
-    assert areas.intersection.tolist() == published["intersections"]
-    assert areas.prediction.tolist() == published["predicted_pixels_per_class"]
-    assert (areas.prediction + areas.label - areas.intersection).tolist() == published["unions"]
-    means = mean_iou(areas.intersection, areas.prediction, areas.label, "every-class")
+    counts = count_scores(scores, ids, decision, label, ())
+    assert counts.intersection.tolist() == published["intersections"]
+    assert counts.predicted_area.tolist() == published["predicted_pixels_per_class"]
+    assert (counts.predicted_area + counts.label_area - counts.intersection).tolist() == published["unions"]
+    means = mean_iou(counts.intersection, counts.predicted_area, counts.label_area, "every-class")
     assert np.allclose(means, published["miou"], rtol=0, atol=1e-12)
 
 
@@ -232,9 +236,11 @@ def test_goca_degenerate_prompts(goca_method_cases: Path) -> None:
         decision = Decision(PUBLISHED_CLASSES, 0, "offset", tuple(case["offset_thresholds"]), "zero")
         labels = label_maps(scores, ids, decision, tensors["label"].shape)
         assert np.array_equal(labels, tensors[f"{case['name']}/label_map_offset"]), case["name"]
-        areas = threshold_areas(scores, ids, decision, tensors["label"], ())
-        assert areas.intersection.tolist() == case["intersections"], case["name"]
-        assert (areas.prediction + areas.label - areas.intersection).tolist() == case["unions"], case["name"]
+        counts = count_scores(scores, ids, decision, tensors["label"], ())
+        assert counts.intersection.tolist() == case["intersections"], case["name"]
+        assert (counts.predicted_area + counts.label_area - counts.intersection).tolist() == case["unions"], case[
+            "name"
+        ]
 
 
 SEG4DIFF_CASES = {
@@ -248,8 +254,8 @@ SEG4DIFF_CASES = {
 
 @pytest.mark.parametrize("family", ["sd3", "flux"])
 @pytest.mark.parametrize("name", SEG4DIFF_CASES)
-def test_seg4diff_label_maps_areas_and_means(seg4diff_parity: Path, family: str, name: str) -> None:
-    classes, unscored = SEG4DIFF_CASES[name]
+def test_seg4diff_label_maps_counts_and_means(seg4diff_parity: Path, family: str, name: str) -> None:
+    classes, ignored_ids = SEG4DIFF_CASES[name]
     about = json.loads((seg4diff_parity / "oracle" / "meta.json").read_text())[f"{family}_{name}"]
     stored = np.load(seg4diff_parity / "oracle" / f"{family}_{name}.npz")
     label = np.asarray(Image.open(seg4diff_parity / "inputs" / about["gt"]))
@@ -262,20 +268,21 @@ def test_seg4diff_label_maps_areas_and_means(seg4diff_parity: Path, family: str,
         ids = tuple(int(i) for i in stored["gt_indices"])
         labels = label_maps(scores, ids, decision, label.shape)[0]
         assert np.array_equal(labels, stored[f"label_{variant}"]), variant
-        areas = threshold_areas(scores, ids, decision, label, unscored)
-        again = label_areas(labels, label, classes, unscored)
-        assert np.array_equal(areas.intersection, again.intersection)
-        assert np.array_equal(areas.prediction, again.prediction)
+        counts = count_scores(scores, ids, decision, label, ignored_ids)
+        again = count_label_map(labels, label, classes, ignored_ids)
+        assert np.array_equal(counts.intersection, again.intersection)
+        assert np.array_equal(counts.predicted_area, again.predicted_area)
         if f"score_{variant}" in stored:
             assert np.abs(resize_scores(maps, label.shape).numpy() - stored[f"score_{variant}"]).max() < 1e-6
         if f"eval_{variant}" in about:
-            expected, totals = about[f"eval_{variant}"], (areas.intersection[0], areas.prediction[0], areas.label)
+            expected = about[f"eval_{variant}"]
+            totals = (counts.intersection[0], counts.predicted_area[0], counts.label_area)
             assert 100 * mean_iou(*totals, "in-ground-truth") == pytest.approx(expected["mIoU"], abs=1e-9)
             assert 100 * totals[0].sum() / totals[2].sum() == pytest.approx(expected["pACC"], abs=1e-9)
             if "iou" in expected:
-                iou, labelled = class_iou(*totals), np.flatnonzero(areas.label)
+                iou, labelled = class_iou(*totals), np.flatnonzero(counts.label_area)
                 assert {str(i): pytest.approx(iou[i], abs=1e-12) for i in labelled} == expected["iou"]
-            _matches_confusion(stored, variant, areas.intersection[0], areas.prediction[0], areas.label)
+            _matches_confusion(stored, variant, counts.intersection[0], counts.predicted_area[0], counts.label_area)
 
 
 def _matches_confusion(

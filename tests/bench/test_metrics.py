@@ -7,9 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segscale.bench.evaluation.metrics import ImageAreas, best_threshold, class_iou, mean_iou, score
-from segscale.bench.evaluation.pixel_counts import label_areas
+from segscale.bench.evaluation.metrics import best_index, class_iou, mean_iou, score_counts
+from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.datasets.mmseg_import import import_mmseg
+
+from .label_maps import count_label_map
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +36,12 @@ def test_metrics_equal_mmseg_on_the_same_label_maps(label_maps: list[tuple[np.nd
         }
         metric.process({}, [sample])
     theirs = metric.compute_metrics(metric.results)
-    areas = [label_areas(prediction, label, 6) for prediction, label in label_maps]
-    ours = score(
-        ImageAreas(
-            np.concatenate([a.intersection for a in areas]),
-            np.concatenate([a.prediction for a in areas]),
-            np.stack([a.label for a in areas]),
+    counts = [count_label_map(prediction, label, 6) for prediction, label in label_maps]
+    ours = score_counts(
+        PixelCounts(
+            np.concatenate([image.intersection for image in counts]),
+            np.concatenate([image.predicted_area for image in counts]),
+            np.stack([image.label_area for image in counts]),
         ),
         "all",
     )
@@ -47,9 +49,9 @@ def test_metrics_equal_mmseg_on_the_same_label_maps(label_maps: list[tuple[np.nd
     assert round(100 * ours.accuracy, 2) == pytest.approx(float(theirs["aAcc"]))
     results: Any = [torch.stack(part).sum(0) for part in zip(*metric.results, strict=True)]
     intersect, union, predicted, labelled = results
-    assert np.sum([a.intersection[0] for a in areas], 0).tolist() == intersect.tolist()
-    assert np.sum([a.prediction[0] for a in areas], 0).tolist() == predicted.tolist()
-    assert np.sum([a.label for a in areas], 0).tolist() == labelled.tolist()
+    assert np.sum([image.intersection[0] for image in counts], 0).tolist() == intersect.tolist()
+    assert np.sum([image.predicted_area[0] for image in counts], 0).tolist() == predicted.tolist()
+    assert np.sum([image.label_area for image in counts], 0).tolist() == labelled.tolist()
     seen = union.numpy() > 0
     assert np.allclose(ours.class_iou[seen], (intersect / union).numpy()[seen])
     assert np.isnan(ours.class_iou[~seen]).all()
@@ -69,20 +71,20 @@ def test_the_interval_holds_the_mean_and_does_not_depend_on_the_order(seed: int,
     rng = np.random.default_rng(seed)
     label = rng.integers(1, 100, (images, 3))
     intersection = (label * rng.random((images, 3))).astype(np.int64)
-    areas = ImageAreas(intersection, label.copy(), label)
-    result = score(areas, "all")
+    counts = PixelCounts(intersection, label.copy(), label)
+    result = score_counts(counts, "all")
     assert 0 <= result.low <= result.high <= 1
     if images == 1:
         assert result.low == pytest.approx(result.high)
         assert result.low == pytest.approx(result.miou)
     order = rng.permutation(images)
-    shuffled = score(ImageAreas(intersection[order], label[order], label[order]), "all")
+    shuffled = score_counts(PixelCounts(intersection[order], label[order], label[order]), "all")
     assert shuffled.miou == pytest.approx(result.miou)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 9))
-def test_areas_equal_mmseg_on_random_label_maps(seed: int, classes: int) -> None:
+def test_counts_equal_mmseg_on_random_label_maps(seed: int, classes: int) -> None:
     rng = np.random.default_rng(seed)
     label = rng.integers(0, classes, (6, 11)).astype(np.uint8)
     label[rng.random(label.shape) < 0.2] = 255
@@ -91,11 +93,11 @@ def test_areas_equal_mmseg_on_random_label_maps(seed: int, classes: int) -> None
         torch.from_numpy(prediction), torch.from_numpy(label.astype(np.int64)), classes, 255
     )
     intersection, union, predicted, labelled = (part.numpy().tolist() for part in theirs)
-    ours = label_areas(prediction, label, classes)
+    ours = count_label_map(prediction, label, classes)
     assert ours.intersection[0].tolist() == intersection
-    assert (ours.prediction[0] + ours.label - ours.intersection[0]).tolist() == union
-    assert ours.prediction[0].tolist() == predicted
-    assert ours.label.tolist() == labelled
+    assert (ours.predicted_area[0] + ours.label_area - ours.intersection[0]).tolist() == union
+    assert ours.predicted_area[0].tolist() == predicted
+    assert ours.label_area.tolist() == labelled
 
 
 def test_every_class_counts_as_nought_where_it_is_never_seen() -> None:
@@ -104,13 +106,13 @@ def test_every_class_counts_as_nought_where_it_is_never_seen() -> None:
 
 
 def test_the_best_threshold_is_that_of_all_images_together() -> None:
-    def at(first: list[int], second: list[int]) -> ImageAreas:
+    def at(first: list[int], second: list[int]) -> PixelCounts:
         intersection = np.array([first, second])
         label = np.array([[10, 10], [90, 90]])
-        return ImageAreas(intersection, label, label)
+        return PixelCounts(intersection, label, label)
 
     # The first threshold is best on one image, the second on the sum, the third equals it.
     sweep = [at([10, 10], [10, 10]), at([0, 0], [80, 80]), at([0, 0], [80, 80])]
-    assert best_threshold(sweep, "all") == 1
+    assert best_index(sweep, "all") == 1
     nothing = np.zeros((1, 2), np.int64)
-    assert best_threshold([ImageAreas(nothing, nothing, nothing), sweep[0]], "all") == 1
+    assert best_index([PixelCounts(nothing, nothing, nothing), sweep[0]], "all") == 1
