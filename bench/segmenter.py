@@ -27,7 +27,7 @@ from ..methods.build import build_method
 from ..methods.method import Method
 from .evaluation.labelling import decide_pixels, resize_scores
 from .inference.score import image_noise, score
-from .tasks.pictures import picture_sample, task_of_classes
+from .tasks.pictures import check_needs_no_label, picture_sample, task_of_classes
 from .tasks.protocol import Protocol
 from .tasks.task import Task
 
@@ -101,9 +101,8 @@ class Segmenter:
     """
 
     def __init__(self, backbone: Backbone, method: Method, protocol: Protocol) -> None:
-        """Raise UserError for a method without named scores."""
-        if method.unnamed_masks:
-            raise UserError(f"{method.name} gives masks without names", "name another method, see: segscale list")
+        """Raise UserError for a method without named scores, or a protocol that needs labels."""
+        _check_choices(method, protocol)
         self.backbone = backbone
         self.method = method
         self.protocol = protocol
@@ -120,32 +119,47 @@ class Segmenter:
             seed: Of the noise.
 
         Raises:
-            UserError: For a repeated name, or names too long for the text encoder.
+            UserError: For a repeated name, names too long for the text encoder, or a caption in which the method
+                finds no token of a class.
         """
         task = task_of_classes(classes, self.protocol, self.method.normalised)
         sample = picture_sample(task, image, caption)
-        self._check_length(task, sample)
+        self._check_words(task, sample)
         (scored,) = score(self.backbone, task, [self.method], [sample], image_noise(self.backbone, task, seed))
         (answer,) = scored.by_method
         size = (image.height, image.width)
         won = decide_pixels(answer.scores, answer.prompts.class_ids, task.decision, size)
         dtype = np.uint8 if len(classes) < PALETTE_COLOURS else np.uint16
-        order = [answer.prompts.class_ids.index(id) for id in range(1, len(task.dataset.classes))]
-        maps = _visible(answer.scores.classes[order], self.method.normalised)
+        scores = answer.scores.classes
+        # A class that a caption leaves out, where the protocol does not add it, has no score.
+        maps = scores.new_zeros(len(classes), *scores.shape[1:])
+        maps[[id - 1 for id in answer.prompts.class_ids]] = _visible(scores, self.method.normalised)
         labels = won.label_maps(task.decision)[0].astype(dtype)
         return Segmentation(image, tuple(classes), labels, resize_scores(maps, size).numpy())
 
-    def _check_length(self, task: Task, sample: Sample) -> None:
-        """Raise UserError for a class of which the text encoders read nothing."""
+    def _check_words(self, task: Task, sample: Sample) -> None:
+        """Raise UserError for a class that has no token in the prompt, and so no map."""
         for group in task.prompts(self.method, sample, self.backbone).groups:
             streams = self.backbone.tokenize(group.prompt)
             for word, *columns in zip(group.prompt.classes, *(stream.classes for stream in streams), strict=True):
-                if not any(columns):
+                if any(columns):
+                    continue
+                if any(word.name in stream.cut for stream in streams):
                     raise UserError(
                         f"the prompt is longer than the text encoder's {streams[0].length} tokens and was cut before "
                         f"class {word.name!r}",
                         "give fewer classes or a shorter caption",
                     )
+                raise UserError(
+                    f"{self.method.name} reads class {word.name!r} as part of another word of {group.prompt.text!r}",
+                    "part the caption's words by commas, without articles, or name goca-described",
+                )
+
+
+def _check_choices(method: Method, protocol: Protocol) -> None:
+    if method.unnamed_masks:
+        raise UserError(f"{method.name} gives masks without names", "name another method, see: segscale list")
+    check_needs_no_label(protocol)
 
 
 def _visible(maps: Tensor, normalised: bool) -> Tensor:
@@ -172,5 +186,6 @@ def load(
     Raises:
         UserError: For unknown names or missing weights.
     """
-    built = build_method(method, backbone)
-    return Segmenter(build_backbone(backbone, load_options, weights), built, build("protocol", protocol))
+    built, rules = build_method(method, backbone), build("protocol", protocol)
+    _check_choices(built, rules)  # before weights are loaded, which takes long
+    return Segmenter(build_backbone(backbone, load_options, weights), built, rules)

@@ -26,7 +26,9 @@ class Pictures(Dataset):
     background = 0
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        """Raise UserError for a name that stands twice or is "background"."""
+        """Raise UserError for no name, for a name that stands twice or is "background"."""
+        if not class_names:
+            raise UserError("there is no class to prompt", "name at least one, as in --classes 'dog, grass'")
         if len(set(class_names)) < len(class_names):
             raise UserError("a class is named twice", "name each once")
         if BACKGROUND in class_names:
@@ -44,6 +46,12 @@ class Pictures(Dataset):
         raise IndexError(index)
 
 
+def check_needs_no_label(protocol: Protocol) -> None:
+    """Raise UserError for a protocol that chooses its threshold with labels."""
+    if protocol.threshold == BEST:
+        raise UserError(f"protocol {protocol.name} chooses its threshold with the labels", "name standard instead")
+
+
 def task_of_classes(class_names: Sequence[str], protocol: Protocol, normalised: bool = True) -> Task:
     """The task of finding named classes in a picture, by the rules of ``protocol``.
 
@@ -55,8 +63,7 @@ def task_of_classes(class_names: Sequence[str], protocol: Protocol, normalised: 
     Raises:
         UserError: For names that cannot be told apart, or a protocol that chooses its threshold with labels.
     """
-    if protocol.threshold == BEST:
-        raise UserError(f"protocol {protocol.name} chooses its threshold with the labels", "name standard instead")
+    check_needs_no_label(protocol)
     threshold = float(protocol.threshold) if normalised else 0.0
     rules = replace(
         protocol,
