@@ -7,27 +7,22 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
-from segscale.bench.evaluation.evaluate import evaluate
-from segscale.bench.evaluation.pixel_counts import Areas
-from segscale.bench.report.tables import (
-    BEST_NOTE,
-    evaluate_runs,
-    evaluate_store,
-    leaderboard,
-    long_table,
-    notes,
-    scaling_table,
-)
-from segscale.bench.runs.loop import run_methods
-from segscale.bench.runs.plan import RunOptions, build_method
+from segscale.bench.evaluation.pixel_counts import PixelCounts
+from segscale.bench.report.evaluated import evaluate_runs
+from segscale.bench.report.markdown import leaderboard, scaling_table
+from segscale.bench.report.tables import BEST_NOTE, long_table, notes
+from segscale.bench.runs.options import RunOptions
 from segscale.bench.segmenter import load
-from segscale.bench.tasks.protocol import Protocol
+from segscale.bench.tasks.task import Task
 from segscale.datasets.dataset import Dataset, Sample
+from segscale.methods.build import build_method
 from segscale.methods.method import ClassScores
 from torch import tensor
 
 from segscale.errors import UserError
 from segscale.registry import build
+
+from .cells import evaluated, run_cell
 
 PROTOCOLS = ("standard", "goca", "seg4diff", "seg4diff-unsupervised")
 
@@ -54,61 +49,63 @@ BACKGROUND = [[0.6, 0.0, 0.0, 0.8]]
 VANILLA = build_method("vanilla", "pocket-sd15")
 
 
-def areas_of(protocol: str, background: int | None, ids: tuple[int, ...] = (1, 2)) -> tuple[Protocol, Areas]:
-    data = Three(background)
-    rules = build("protocol", protocol).resolved(data)
+def task_of(protocol_name: str, background: int | None) -> Task:
+    return Task.of(build("protocol", protocol_name), Three(background))
+
+
+def counted(protocol_name: str, background: int | None, ids: tuple[int, ...] = (1, 2)) -> tuple[Task, PixelCounts]:
+    task = task_of(protocol_name, background)
     scores = ClassScores(tensor([[SCORES.get(i, [0.7, 0, 0, 0])] for i in ids]), tensor(BACKGROUND))
-    return rules, evaluate(scores, ids, data[0], rules, data)
+    return task, task.count(scores, ids, task.dataset[0])
 
 
-def at_zero(rules: Protocol, areas: Areas) -> list[list[int]]:
-    index = rules.thresholds.index(0.0)
-    return [areas.intersection[index].tolist(), areas.prediction[index].tolist(), areas.label.tolist()]
+def at_zero(task: Task, counts: PixelCounts) -> list[list[int]]:
+    index = task.protocol.thresholds.index(0.0)
+    return [counts.intersection[index].tolist(), counts.predicted_area[index].tolist(), counts.label_area.tolist()]
 
 
 def test_standard_ignores_void() -> None:
-    assert at_zero(*areas_of("standard", 0)) == [[1, 1, 1], [1, 1, 1], [1, 1, 1]]
+    assert at_zero(*counted("standard", 0)) == [[1, 1, 1], [1, 1, 1], [1, 1, 1]]
 
 
 def test_goca_counts_void_as_background() -> None:
-    rules, areas = areas_of("goca", 0)
-    assert at_zero(rules, areas) == [[2, 1, 1], [2, 1, 1], [2, 1, 1]]
-    assert areas.intersection.shape == (9, 3)
+    task, counts = counted("goca", 0)
+    assert at_zero(task, counts) == [[2, 1, 1], [2, 1, 1], [2, 1, 1]]
+    assert counts.intersection.shape == (9, 3)
 
 
 @pytest.mark.parametrize("family", ["unet", "dit", "flux"])
 def test_goca_compares_with_the_published_label_maps(goca_parity: Path, family: str) -> None:
     tensors = load_file(goca_parity / f"method-{family}.goca.safetensors")
     assert (tensors["eval/label_raw"] == 255).any()
-    truth = build("protocol", "goca").truth(tensors["eval/label_raw"], Three(0))
-    assert np.array_equal(truth, tensors["eval/label"])
+    target = task_of("goca", 0).target_label(tensors["eval/label_raw"])
+    assert np.array_equal(target, tensors["eval/label"])
 
 
 def test_goca_gives_a_dataset_without_background_one() -> None:
-    rules, areas = areas_of("goca", None, (0, 1, 2))
-    assert rules.class_names(Three(None)) == ("sky", "dog", "cat", "background")
-    assert at_zero(rules, areas) == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]
+    task, counts = counted("goca", None, (0, 1, 2))
+    assert task.class_names == ("sky", "dog", "cat", "background")
+    assert at_zero(task, counts) == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]
 
 
 def test_without_a_background_class_only_classes_compete() -> None:
-    rules, areas = areas_of("standard", None, (1, 2))
-    assert (rules.background_rule, rules.thresholds) == ("none", (0.0,))
+    task, counts = counted("standard", None, (1, 2))
+    assert (task.protocol.background_rule, task.protocol.thresholds) == ("none", (0.0,))
     # Channel 1 takes the first pixel, a tie at 0; the void pixel does not count.
-    assert at_zero(rules, areas) == [[0, 1, 1], [0, 2, 1], [1, 1, 1]]
+    assert at_zero(task, counts) == [[0, 1, 1], [0, 2, 1], [1, 1, 1]]
 
 
 def test_seg4diff_does_not_score_background_but_lets_it_win() -> None:
-    rules, areas = areas_of("seg4diff", 0, (0, 1, 2))
-    assert at_zero(rules, areas) == [[0, 1, 1], [0, 1, 1], [0, 1, 1]]
-    data = Three(0)
+    task, counts = counted("seg4diff", 0, (0, 1, 2))
+    assert at_zero(task, counts) == [[0, 1, 1], [0, 1, 1], [0, 1, 1]]
     # Background stands for the map that is high on the dog.
     scores = ClassScores(tensor([[[0.0, 0.9, 0, 0]], [[0.0, 0.5, 0, 0]], [[0.0, 0, 0.9, 0]]]), tensor(BACKGROUND))
-    assert at_zero(rules, evaluate(scores, (0, 1, 2), data[0], rules, data)) == [[0, 0, 1], [1, 0, 1], [0, 1, 1]]
+    assert at_zero(task, task.count(scores, (0, 1, 2), task.dataset[0])) == [[0, 0, 1], [1, 0, 1], [0, 1, 1]]
 
 
 def test_background_takes_part_where_it_is_a_class_like_others() -> None:
-    data = Three(0)
-    present = {name: build("protocol", name).resolved(data).present_classes(data[0], data) for name in PROTOCOLS}
+    tasks = {name: task_of(name, 0) for name in PROTOCOLS}
+    present = {name: task.present_classes(task.dataset[0]) for name, task in tasks.items()}
     assert present["standard"] == present["goca"] == (1, 2)
     assert present["seg4diff"] == (0, 1, 2)
 
@@ -130,39 +127,34 @@ def test_rules_that_contradict_themselves_are_errors(changes: dict[str, object])
 
 def test_what_a_table_chooses_is_no_part_of_a_run() -> None:
     standard = build("protocol", "standard")
-    assert standard.rules == replace(standard, threshold="best", averaging="every-class").rules
+    assert standard.stored_rules == replace(standard, threshold="best", averaging="every-class").stored_rules
+    identity = Task.of(standard, Three(0)).identity
+    assert Task.of(replace(standard, threshold="best", averaging="every-class"), Three(0)).identity == identity
     for changes in (
         {"absent": "zero"},
         {"void": "background"},
         {"background_scored": False},
         {"background_rule": "max"},
     ):
-        assert standard.rules != replace(standard, **changes).rules
+        assert standard.stored_rules != replace(standard, **changes).stored_rules
+        assert Task.of(replace(standard, **changes), Three(0)).identity != identity
 
 
 def test_goca_tables_read_the_best_threshold_and_mark_it(tmp_path: Path) -> None:
-    (store,) = run_methods(
-        "pocket-sd15", [build_method("vanilla", "pocket-sd15")], "pocket", "goca", RunOptions(limit=4, results=tmp_path)
-    )
-    frame = store.load()
-    parts = [np.stack(frame[name].tolist()).sum(0) for name in ("intersection", "prediction", "label")]
-    intersection, prediction = (part.reshape(9, 13) for part in parts[:2])
-    curve = (intersection / (1e-8 + prediction + parts[2] - intersection)).mean(1)
-    one = evaluate_store(store)
-    assert one.threshold == one.protocol.thresholds[int(curve.argmax())]
-    assert one.score.miou == pytest.approx(curve.max())
+    (store,) = run_cell("pocket-sd15", [VANILLA], "pocket", "goca", RunOptions(limit=4, results=tmp_path))
+    counts = store.load(store.read())
+    intersection, prediction = counts.intersection.sum(0), counts.predicted_area.sum(0)
+    assert intersection.shape == (9, 13)
+    curve = (intersection / (1e-8 + prediction + counts.label_area.sum(0) - intersection)).mean(1)
+    run = evaluated(store)
+    assert run.threshold == run.plan.task.protocol.thresholds[int(curve.argmax())]
+    assert run.score.miou == pytest.approx(curve.max())
     rows = long_table(evaluate_runs(tmp_path))
     assert rows["threshold_from"].tolist() == ["best"]
     assert BEST_NOTE in notes(rows)
     assert f"{100 * curve.max():.1f}* [" in scaling_table(rows)
     assert BEST_NOTE in leaderboard(rows)
-    run_methods(
-        "pocket-sd15",
-        [build_method("vanilla", "pocket-sd15")],
-        "pocket",
-        "standard",
-        RunOptions(limit=2, results=tmp_path / "fixed"),
-    )
+    run_cell("pocket-sd15", [VANILLA], "pocket", "standard", RunOptions(limit=2, results=tmp_path / "fixed"))
     fixed = long_table(evaluate_runs(tmp_path / "fixed"))
     assert BEST_NOTE not in notes(fixed)
     assert "*" not in scaling_table(fixed)
