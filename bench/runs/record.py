@@ -69,7 +69,7 @@ class StoredRun:
 _ADAPTER = TypeAdapter(StoredRun)
 
 
-def parse_run(text: str, path: str) -> StoredRun:
+def parse_run(text: bytes, path: str) -> StoredRun:
     """The run that ``text`` describes; ``path`` names it. Raises StoreError for another format or damage."""
     try:
         run = _ADAPTER.validate_json(text)
@@ -89,4 +89,4 @@ def run_text(run: StoredRun) -> str:
     return _ADAPTER.dump_json(run, indent=2).decode() + "\n"
 
 
-_REMEDY = "it is passed over; make it anew with: segscale bench"
+_REMEDY = "remove its folder and make it anew with: segscale bench"

@@ -80,9 +80,9 @@ class RunStore:
         """Contents of ``run.json``. Raises UserError where it cannot be read."""
         path = self.folder / "run.json"
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read ({error})", "run the same command again") from error
+            text = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read ({error.strerror})", "run the same command again") from error
         return parse_run(text, str(path))
 
     def write(self, run: StoredRun) -> None:

@@ -4,45 +4,64 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from segscale.bench.evaluation.pixel_counts import Areas
-from segscale.bench.runs.identity import Plan
-from segscale.bench.runs.store import Record, RunStore, areas_at
+from segscale.bench.evaluation.pixel_counts import PixelCounts
+from segscale.bench.runs.store import ImageRecord, RunStore
 
 from segscale.errors import UserError
 
-PLAN = Plan({"name": "b"}, {"name": "m"}, {"name": "d"}, {"name": "p", "thresholds": [0.0]}, 0, "1")
-
-
-def record(image: str, value: int = 1) -> Record:
-    return Record(image, 0.5, 10, Areas(np.full((2, 3), value), np.full((2, 3), value + 1), np.arange(3)))
+from .stored_runs import PLAN, new_run, record
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> RunStore:
     store = RunStore(tmp_path / "run")
-    store.start(PLAN, {"status": "running"})
+    store.start(new_run(PLAN))
     return store
 
 
 def test_what_is_appended_is_loaded_in_the_order_of_the_ids(store: RunStore) -> None:
     store.append([record("b"), record("c")])
     store.append([record("a", 7)])
-    frame = store.load()
-    assert frame["image"].tolist() == ["a", "b", "c"]
-    intersection, prediction, label = areas_at(frame, 1, 3)
-    assert intersection.tolist() == [[7] * 3, [1] * 3, [1] * 3]
-    assert prediction.tolist() == [[8] * 3, [2] * 3, [2] * 3]
-    assert label.tolist() == [[0, 1, 2]] * 3
+    stored = store.load(store.read())
+    assert stored.images == ("a", "b", "c")
+    counts = stored.at_threshold(0.5)
+    assert counts.intersection.tolist() == [[7] * 3, [1] * 3, [1] * 3]
+    assert counts.predicted_area.tolist() == [[8] * 3, [2] * 3, [2] * 3]
+    assert counts.label_area.tolist() == [[0, 1, 2]] * 3
+    assert (stored.seconds.tolist(), stored.peak_bytes.tolist()) == ([0.5] * 3, [10] * 3)
     assert store.done() == {"a", "b", "c"}
 
 
 def test_an_image_in_two_parts_counts_once(store: RunStore) -> None:
     store.append([record("a")])
     RunStore(store.folder, rank=1).append([record("a"), record("b")])
-    assert store.load()["image"].tolist() == ["a", "b"]
+    assert store.load(store.read()).images == ("a", "b")
+
+
+def test_thresholds_and_images_are_told_apart(store: RunStore) -> None:
+    values = np.arange(12).reshape(2, 2, 3)
+    store.append(
+        [
+            ImageRecord(image, 0.5, 10, PixelCounts(value, value + 100, np.full(3, index)))
+            for index, (image, value) in enumerate(zip("ab", values, strict=True))
+        ]
+    )
+    stored = store.load(store.read())
+    for index, threshold in enumerate((0.0, 0.5)):
+        counts = stored.at_threshold(threshold)
+        assert counts.intersection.tolist() == values[:, index].tolist()
+        assert counts.predicted_area.tolist() == (values[:, index] + 100).tolist()
+        assert counts.label_area.tolist() == [[0] * 3, [1] * 3]
+    with pytest.raises(ValueError):
+        stored.at_threshold(0.25)
+    part = stored.only(["b", "nowhere"])
+    assert part.images == ("b",)
+    assert part.at_threshold(0.5).intersection.tolist() == [values[1, 1].tolist()]
+    assert len(store.load(store.read()).only([])) == 0
 
 
 def test_processes_with_the_same_rank_do_not_overwrite_each_other(store: RunStore) -> None:
@@ -68,8 +87,8 @@ def test_a_truncated_part_is_named_and_set_aside(store: RunStore, keep: int, cap
 
 
 def test_the_identity_is_the_same_from_a_plan_and_from_a_stored_run(store: RunStore) -> None:
-    assert store.plan() == PLAN
-    assert store.plan().identity == PLAN.identity == store.read()["identity"]
+    assert store.read().plan == PLAN
+    assert store.read().plan.run_id == PLAN.run_id == store.read().run_id
 
 
 @pytest.mark.parametrize(
@@ -77,21 +96,18 @@ def test_the_identity_is_the_same_from_a_plan_and_from_a_stored_run(store: RunSt
     [
         {"seed": 1},
         {"version": "2"},
-        {"method": {"name": "m", "order": 2}},
-        {"backbone": {"name": "b", "dtype": "float16"}},
+        {"method": replace(PLAN.method, parameters={"order": 2})},
+        {"backbone": replace(PLAN.backbone, dtype="float16")},
+        {"task": replace(PLAN.task, protocol=replace(PLAN.task.protocol, thresholds=(0.0, 0.25)))},
+        {"task": replace(PLAN.task, dataset=replace(PLAN.task.dataset, split="train"))},
     ],
 )
-def test_whatever_can_change_a_number_changes_the_identity(change: dict[str, object], store: RunStore) -> None:
+def test_whatever_can_change_a_number_changes_the_identity(change: dict[str, Any], store: RunStore) -> None:
     other = replace(PLAN, **change)
-    assert other.identity != PLAN.identity
+    assert other.run_id != PLAN.run_id
     with pytest.raises(UserError, match="holds another run"):
-        store.start(other, {})
-
-
-def test_a_damaged_run_json_is_one_line(store: RunStore) -> None:
-    (store.folder / "run.json").write_text("{")
-    with pytest.raises(UserError, match=r"run.json cannot be read .*; remove the folder and run again"):
-        store.plan()
+        store.start(new_run(other))
+    assert store.read().plan == PLAN
 
 
 def test_a_full_disk_is_one_line_and_the_store_goes_on_afterwards(store: RunStore) -> None:
@@ -101,7 +117,8 @@ def test_a_full_disk_is_one_line_and_the_store_goes_on_afterwards(store: RunStor
 import resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from test_store import RunStore, record
+from segscale.bench.runs.store import RunStore
+from stored_runs import record
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 RunStore(Path({str(store.folder)!r})).append([record("b")])
 """
@@ -116,4 +133,4 @@ RunStore(Path({str(store.folder)!r})).append([record("b")])
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be written .*; choose another --results"):
-        RunStore(tmp_path / "file" / "run").start(PLAN, {})
+        RunStore(tmp_path / "file" / "run").start(new_run(PLAN))
