@@ -169,7 +169,7 @@ def _visible(maps: Tensor, normalised: bool) -> Tensor:
 
 def load(
     backbone: str = "pocket-sd15",
-    method: str = "vanilla",
+    method: str = "goca-described",
     weights: str | None = None,
     load_options: LoadOptions | None = None,
     protocol: str = "standard",
@@ -178,7 +178,7 @@ def load(
 
     Args:
         backbone: A name that ``segscale list`` shows.
-        method: Likewise.
+        method: Likewise. The default reads a caption as it is written.
         weights: Hub id or local folder, instead of the config's.
         load_options: Device, precision and the like.
         protocol: Gives prompts and threshold.

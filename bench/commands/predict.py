@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _examples = [
     'segscale predict photo.jpg --classes "star, ring"',
-    'segscale predict photo.jpg --classes star --caption "star, water" --method goca',
+    'segscale predict photo.jpg --classes star --caption "a star on water" --backbone pocket-sd3',
 ]
 
 
@@ -43,7 +43,7 @@ class Question:
 @click.option("--classes", required=True, type=Names("class"), help="comma-separated, such as 'dog, grass'")
 @click.option("--caption", help="a caption that gives context; words that are no class are background")
 @options.name("backbone", "pocket-sd15")
-@options.name("method", "vanilla")
+@options.name("method", "goca-described")
 @click.option("--seed", type=NATURAL, default=0, help="of the noise")
 @click.option("-o", "--output", type=options.FILE, metavar="FOLDER", default="out")
 @click.option("--overwrite", is_flag=True, help="replace the masks of another picture with the same name")
