@@ -31,6 +31,7 @@ def package_findings() -> Iterator[Finding]:
 
 
 def device_findings() -> Iterator[Finding]:
+    """Processor and GPUs of this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     yield "device", "cpu", f"{os.cpu_count()} cores, {memory:.0f} GiB of memory"
     for index in range(torch.cuda.device_count()):
@@ -41,6 +42,7 @@ def device_findings() -> Iterator[Finding]:
 
 
 def weights_findings() -> Iterator[Finding]:
+    """Whether the weights of every backbone are here."""
     for name in config_files("backbone"):
         weights = load_config("backbone", name)["weights"]
         try:
@@ -58,6 +60,7 @@ def weights_findings() -> Iterator[Finding]:
 
 
 def dataset_findings() -> Iterator[Finding]:
+    """Whether the files of every dataset are here."""
     for name in config_files("dataset"):
         try:
             dataset = build("dataset", name)

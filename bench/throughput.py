@@ -91,6 +91,7 @@ def _evaluate(case: _Case, load: Load, decision: Decision) -> None:
 
 
 def main() -> None:
+    """Measure every load and print its rates."""
     with TemporaryDirectory() as folder:
         for load in LOADS:
             processor, wall = images_per_second(load, Path(folder), IMAGES)

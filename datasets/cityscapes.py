@@ -47,7 +47,7 @@ class Cityscapes(FolderDataset):
         super().__init__(**arguments)
 
     @property
-    def identity_options(self) -> dict[str, Any]:
+    def identity_options(self) -> dict[str, object]:
         return super().identity_options | {"labels": self.labels}
 
     def layout(self, split: str) -> Layout:

@@ -71,7 +71,7 @@ class CocoObject(CocoFolder):
         super().__init__(**arguments)
 
     @property
-    def identity_options(self) -> dict[str, Any]:
+    def identity_options(self) -> dict[str, object]:
         return super().identity_options | {"labels": self.labels}
 
     def masks_hint(self, folder: str, prepare: str) -> str:

@@ -97,7 +97,7 @@ class PascalContext(FolderDataset):
         return [0, *(classes.index(row[0]) for row in class_names("goca", "context") if row)]
 
     @property
-    def identity_options(self) -> dict[str, Any]:
+    def identity_options(self) -> dict[str, object]:
         return super().identity_options | ({} if self.order == "alphabetical" else {"order": self.order})
 
     @classmethod

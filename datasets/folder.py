@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from segscale.errors import UserError
 
@@ -132,7 +132,7 @@ class FolderDataset(Dataset):
         return tuple(entry.id for entry in self.entries)
 
     @property
-    def identity_options(self) -> dict[str, Any]:
+    def identity_options(self) -> dict[str, object]:
         return {"background": self.background is not None, "captions": captions_digest(self._captions)}
 
     def caption_of(self, id: str) -> str | None:

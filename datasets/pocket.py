@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -241,8 +240,8 @@ class PocketScenes(Dataset):
         return f"{self.split if self.seed == 0 else f'{self.split}-seed{self.seed}'}-{index:05d}"
 
     @property
-    def identity_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"background": self.background is not None}
+    def identity_options(self) -> dict[str, object]:
+        options: dict[str, object] = {"background": self.background is not None}
         return options if self._captions is None else options | {"captions": captions_digest(self._captions)}
 
     def __getitem__(self, index: int) -> Sample:

@@ -34,7 +34,7 @@ class PascalVOC(FolderDataset):
             self.require("Annotations", UNPACK)
 
     @property
-    def identity_options(self) -> dict[str, Any]:
+    def identity_options(self) -> dict[str, object]:
         return super().identity_options | {"present_from": self.present_from}
 
     def layout(self, split: str) -> Layout:

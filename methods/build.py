@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from typing import Any
 
 from segscale.registry import METHODS, build, load_config
 
@@ -11,7 +10,7 @@ from .defaults import MethodDefaults
 from .method import Method
 
 
-def build_method(method_name: str, backbone_name: str, /, **choices: Any) -> Method:
+def build_method(method_name: str, backbone_name: str, /, **choices: object) -> Method:
     """Build the method as it runs on a backbone.
 
     ``choices`` win over the backbone's preset, which wins over the method's config, which wins over the backbone's
@@ -30,12 +29,14 @@ def method_defaults(backbone_name: str) -> MethodDefaults:
     return MethodDefaults(**load_config("backbone", backbone_name, imports=True)["method_defaults"])
 
 
-def preset(method_name: str, backbone_name: str) -> dict[str, Any]:
+def preset(method_name: str, backbone_name: str) -> dict[str, object]:
     """Read the fields that the backbone's config sets for this method alone."""
     return load_config("backbone", backbone_name).get("presets", {}).get(method_name, {})
 
 
-def _required_fields(method_class: Any) -> set[str]:
+def _required_fields(method_class: type[Method] | None) -> set[str]:
     return {
-        field.name for field in fields(method_class) if field.default is MISSING and field.default_factory is MISSING
+        field.name
+        for field in fields(method_class or Method)
+        if field.default is MISSING and field.default_factory is MISSING
     }

@@ -11,6 +11,8 @@ from typing import Any, get_type_hints
 import click
 import pytest
 from PIL import Image
+
+import segscale
 from segscale.bench.commands.main import program
 from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.report.tables import class_table, long_table
@@ -21,8 +23,6 @@ from segscale.bench.runs.record import StoredRun
 from segscale.bench.runs.store import SCHEMA
 from segscale.bench.tasks.protocol import Protocol
 from segscale.methods.build import build_method
-
-import segscale
 from segscale.registry import build
 
 ROOT = Path(__file__).parents[1]

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from segscale.backbones.build import build_backbone
 
+from segscale.backbones.build import build_backbone
 from segscale.catalogue import config_files, describe
 from segscale.errors import UserError
 from segscale.registry import BACKBONES

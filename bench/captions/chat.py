@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-from typing import Any
 
 from PIL import Image
 
@@ -13,7 +12,7 @@ from .captioner import NoCaptionError, one_line
 from .retry import RetryableError
 
 
-def message_of(image: Image.Image, question: str) -> dict[str, Any]:
+def message_of(image: Image.Image, question: str) -> dict[str, object]:
     """A user's question about an image, which goes along as JPEG."""
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "JPEG", quality=95)

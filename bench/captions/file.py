@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from segscale.errors import UserError
 from segscale.files import explained_writes, replaced
@@ -18,7 +18,7 @@ OTHER_OUTPUT = "choose another --output"
 class CaptionFile:
     """Captions by image, ``{image: {"caption": text}}``, replaced as a whole, so that a kill leaves the last one."""
 
-    def __init__(self, path: Path, origin: dict[str, Any]) -> None:
+    def __init__(self, path: Path, origin: Mapping[str, object]) -> None:
         """Read the captions that are there.
 
         Args:
@@ -64,11 +64,11 @@ class CaptionFile:
             _replace(self.path, self._entries)
 
 
-def _read(path: Path, content: str) -> dict[str, Any]:
+def _read(path: Path, content: str) -> dict[str, object]:
     return read_json_object(path, content, f"remove it or {OTHER_OUTPUT}") if path.exists() else {}
 
 
-def _replace(path: Path, content: dict[str, Any]) -> None:
+def _replace(path: Path, content: Mapping[str, object]) -> None:
     with replaced(path) as file:
         json.dump(content, file, indent=1, sort_keys=True)
         file.write("\n")

@@ -75,6 +75,7 @@ class Group(Command, click.Group):
 
 
 def unknown(kind: str, name: str, nearest: Sequence[str] | None, context: click.Context | None) -> UserError:
+    """An error that suggests the nearest name, and where help is."""
     suggestion = f"did you mean {nearest[0]}? " if nearest else ""
     return UserError(f"there is no {kind} {name!r}", suggestion + help_hint(context))
 

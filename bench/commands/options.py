@@ -43,10 +43,12 @@ def packed(parameter: str, record: type[Any]) -> Decorator:
 
 
 def name(kind: Kind, default: str, help: str | None = None) -> Decorator:
+    """The option of one configured name."""
     return click.option(f"--{kind}", f"{kind}_name", type=Name(kind), default=default, help=help)
 
 
 def names(kind: Kind, default: str | Callable[[], list[str]] | None, shown: str | bool = True) -> Decorator:
+    """The option of several configured names."""
     type = Names(kind, Name(kind))
     return click.option(f"--{kind}", f"{kind}_names", type=type, default=default, show_default=shown)
 
@@ -68,6 +70,7 @@ class Grid:
 
 
 def grid(backbones: Decorator, methods: Decorator) -> Decorator:
+    """The options whose combinations are run, as a ``Grid``."""
     return chained(backbones, methods, names("dataset", "pocket"), names("protocol", "standard"), packed("grid", Grid))
 
 

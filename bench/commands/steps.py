@@ -16,5 +16,6 @@ def quiet_libraries() -> None:
 
 
 def print_written(*paths: Path) -> None:
+    """Name the files that were written."""
     for path in paths:
         print(f"wrote {path}")

@@ -37,7 +37,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """mIoU of one run less that of another on the same images, with its 95 % interval from resampling both alike."""
+    """The mIoU of one run less that of another on the same images, with its 95 % bootstrap interval."""
 
     miou: float
     low: float
@@ -108,7 +108,7 @@ def bootstrap_draws(images: int) -> NDArray[np.int64]:
 
 
 def _resampled(counts: PixelCounts, averaging: Averaging) -> Floats:
-    """mIoU of every bootstrap draw."""
+    """The mIoU of every bootstrap draw."""
     draws = bootstrap_draws(len(counts.label_area)).astype(np.float64)
     intersection, predicted, label = (draws @ part for part in _parts(counts))
     return mean_iou(intersection, predicted, label, averaging)

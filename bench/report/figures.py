@@ -39,7 +39,7 @@ class AnalysisView:
 
 
 def scaling_figure(table: pd.DataFrame, path: Path) -> None:
-    """mIoU with 95 % interval against denoiser parameters, one panel per dataset and protocol."""
+    """The mIoU with 95 % interval against denoiser parameters, one panel per dataset and protocol."""
     panels: list[Any] = list(table.groupby(["dataset", "split", "protocol"]))
     figure = Figure(figsize=(6.6 * len(panels), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -98,7 +98,7 @@ def analysis_figure(table: pd.DataFrame, analysis: AnalysisView, path: Path) -> 
 
 
 def layers_figure(table: pd.DataFrame, path: Path) -> None:
-    """mIoU with 95 % interval of every block alone, the best one marked; methods compared as horizontal lines."""
+    """The mIoU with 95 % interval of every block alone, the best one marked; methods compared as horizontal lines."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

@@ -27,6 +27,7 @@ def write_tables(rows: pd.DataFrame, classes: pd.DataFrame, results: Path) -> li
 
 
 def write_leaderboard(rows: pd.DataFrame, results: Path) -> Path:
+    """Write leaderboard.md; returns its path."""
     path = results / "leaderboard.md"
     with explained_writes(results):
         path.write_text(leaderboard(rows))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ...backbones.loading.options import LoadOptions
 
@@ -26,7 +25,7 @@ class RunOptions:
     """Only the first images."""
     skip_bad: bool = False
     """Whether unusable images are left out and listed."""
-    backbone_arguments: Mapping[str, Any] = field(default_factory=dict)
+    backbone_arguments: Mapping[str, object] = field(default_factory=dict)
     """Instead of the config's."""
     seed: int = 0
     """Of the noise."""

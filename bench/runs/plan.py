@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 import segscale
 from segscale.catalogue import PACKAGED, config_files
@@ -111,6 +112,6 @@ def run_folder(results: Path, plan: RunPlan) -> Path:
     return results.joinpath("runs", *names, plan.run_id)
 
 
-def _plain(value: dict[str, Any]) -> dict[str, Any]:
+def _plain(value: dict[str, object]) -> dict[str, JsonValue]:
     """``value`` with tuples as lists, as JSON gives them back."""
     return json.loads(json.dumps(value))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from segscale.errors import UserError
 from segscale.registry import PROTOCOLS
@@ -71,7 +71,7 @@ class Protocol:
     """By dataset: ids in the order of the published label files, which decides between equal matchings; ids that it
     leaves out do not count; elsewhere they ascend."""
 
-    datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    datasets: dict[str, dict[str, object]] = field(default_factory=dict)
     """By dataset name: fields that differ there; its ``arguments`` go to the dataset's constructor."""
     only_listed_datasets: bool = False
     """Whether other datasets are refused, because the paper says nothing of them."""
@@ -88,7 +88,7 @@ class Protocol:
             raise ValueError("clusters without names have no background")
 
     @property
-    def stored_rules(self) -> dict[str, Any]:
+    def stored_rules(self) -> dict[str, object]:
         """What changes stored counts; threshold and averaging are read when a table is made."""
         return {key: value for key, value in asdict(self).items() if key not in NOT_IN_IDENTITY}
 
@@ -100,7 +100,7 @@ class Protocol:
             return protocol
         return replace(protocol, background_rule="none", thresholds=(0.0,), threshold=0.0)
 
-    def dataset_arguments(self, dataset_name: str) -> dict[str, Any]:
+    def dataset_arguments(self, dataset_name: str) -> dict[str, object]:
         """What these rules want of a dataset's constructor: its split, its view of the background.
 
         Raises:
@@ -111,4 +111,5 @@ class Protocol:
             raise UserError(
                 f"protocol {self.name} says nothing of {dataset_name}", f"it knows: {listed}; or use standard"
             )
-        return dict(self.datasets.get(dataset_name, {}).get("arguments", {}))
+        arguments = self.datasets.get(dataset_name, {}).get("arguments", {})
+        return {**arguments} if isinstance(arguments, dict) else {}

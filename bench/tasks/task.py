@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from segscale.errors import UserError
 from segscale.prompt import BACKGROUND
@@ -99,7 +99,9 @@ class Task:
         rules = {key: value for key, value in protocol.stored_rules.items() if key not in LISTED_APART}
         rules["label_order"] = protocol.label_orders.get(dataset.name)
         return TaskIdentity(
-            DatasetIdentity(dataset.name, dataset.split, _digest("\n".join(dataset.ids)), dataset.identity_options),
+            DatasetIdentity(
+                dataset.name, dataset.split, _digest("\n".join(dataset.ids)), _plain(dataset.identity_options)
+            ),
             ProtocolIdentity(
                 name=protocol.name,
                 variant=protocol.variant,
@@ -193,6 +195,6 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plain(rules: dict[str, Any]) -> dict[str, Any]:
+def _plain(rules: dict[str, object]) -> dict[str, JsonValue]:
     """``rules`` with tuples as lists, as JSON gives them back."""
     return json.loads(json.dumps(rules))

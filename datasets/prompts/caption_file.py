@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from segscale.errors import UserError
 
@@ -41,13 +40,13 @@ def captions_of(ids: Iterable[str], path: str | Path) -> dict[str, str]:
     return {id: captions[image_key(id)] for id in ids if image_key(id) in captions}
 
 
-def caption_text(entry: Any) -> str | None:
+def caption_text(entry: object) -> str | None:
     """The text of an entry, None where it holds none."""
     text = entry.get("caption") if isinstance(entry, dict) else entry
     return text if isinstance(text, str) else None
 
 
-def read_json_object(path: Path, content: str, hint: str) -> dict[str, Any]:
+def read_json_object(path: Path, content: str, hint: str) -> dict[str, object]:
     """A JSON object of ``content``. Raises UserError with ``hint`` where the file is missing or holds no such thing."""
     try:
         value = json.loads(path.read_text("utf-8"))

@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import Tensor
+
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.backbone import Backbone
@@ -19,8 +21,6 @@ from segscale.backbones.latents.images import pixel_values
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.sd3 import StableDiffusion3
 from segscale.backbones.stable_diffusion import StableDiffusion
-from torch import Tensor
-
 from segscale.prompt import Prompt
 
 SEG4DIFF = CaptureSettings(256, Timestep(index=-8, steps=28), resize="shortest-edge", posterior="mean")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.backbone import Backbone
@@ -16,12 +17,11 @@ from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.loading.pretrained import PACKAGED
+from segscale.catalogue import config_files
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
-from segscale.methods.build import method_defaults
-
-from segscale.catalogue import config_files
 from segscale.errors import UserError
+from segscale.methods.build import method_defaults
 from segscale.prompt import Prompt
 from segscale.registry import load_config
 

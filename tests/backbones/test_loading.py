@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+
+import segscale
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone
 from segscale.backbones.build import build_backbone
@@ -16,8 +18,6 @@ from segscale.backbones.loading.pretrained import resolve_weights
 from segscale.backbones.loading.weights_id import weights_id
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
-
-import segscale
 from segscale.errors import UserError
 
 POCKET = Path(resolve_weights("pocket:pocket-sd15"))

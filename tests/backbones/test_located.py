@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
 from segscale.backbones.pocket.text import clip_tokenizer, t5_tokenizer
 from segscale.backbones.text.tokens import stream_tokens
 from segscale.backbones.text.word_columns import encode, first_occurrences, token_ranges
@@ -17,8 +19,6 @@ from segscale.datasets.names import class_names
 from segscale.datasets.pocket import GROUNDS, OBJECTS
 from segscale.datasets.prompts.described import names_prompt
 from segscale.datasets.prompts.published import published_prompt
-from transformers import AutoTokenizer
-
 from segscale.prompt import Location, Prompt, Word
 
 LENGTHS = {"clip": 77, "t5": 512}

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor, nn
+
 from segscale.backbones.attention.modalities import Modalities, ModalityMeter, observe_modalities
 from segscale.backbones.attention.probe import AttentionProbe
 from segscale.backbones.attention.requests import MapRequest
@@ -18,10 +20,8 @@ from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.sd3 import StableDiffusion3
 from segscale.datasets.prompts.described import class_prompt
-from segscale.methods.build import method_defaults
-from torch import Tensor, nn
-
 from segscale.errors import UserError
+from segscale.methods.build import method_defaults
 from segscale.prompt import Prompt
 
 HEADS, WIDTH = 3, 4

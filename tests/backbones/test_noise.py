@@ -11,6 +11,7 @@ from diffusers import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+
 from segscale.backbones.latents.noise import diffusion_level, flow_level, image_generator
 from segscale.backbones.latents.settings import Timestep
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+
 from segscale.backbones.build import build_backbone
 from segscale.backbones.loading.pretrained import resolve_weights
 from segscale.backbones.pocket import train
 from segscale.backbones.pocket.architectures import TWINS
 from segscale.backbones.pocket.autoencoder import build_autoencoder, train_autoencoder
 from segscale.backbones.pocket.scenes import scene_batch
-from segscale.datasets.pocket import make_scene
-
 from segscale.catalogue import config_files
+from segscale.datasets.pocket import make_scene
 
 WEIGHTS = Path(resolve_weights("pocket:pocket-sd15")).parent
 

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
+
 from segscale.backbones.attention.recorder import Target, map_probe
 from segscale.backbones.backbone import Conditioning
 from segscale.backbones.build import build_backbone
-from torch import Tensor, nn
-
 from segscale.errors import UserError
 
 HEADS, WIDTH = 3, 4

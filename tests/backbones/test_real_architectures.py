@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from PIL import Image
+
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.sites import Site
 from segscale.backbones.build import build_backbone, build_shape_only
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.loading.options import LoadOptions
+from segscale.catalogue import config_files
 from segscale.datasets.prompts.described import class_prompt
 from segscale.methods.build import build_method, method_defaults
-
-from segscale.catalogue import config_files
 from segscale.registry import load_config
 
 REAL = [name for name in config_files("backbone") if "architecture" in load_config("backbone", name)]

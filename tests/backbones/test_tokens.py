@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import CLIPTokenizer
+
 from segscale.backbones.pocket.text import clip_tokenizer, t5_tokenizer
 from segscale.backbones.text.tokens import stream_tokens
 from segscale.datasets.pocket import GROUNDS, OBJECTS
 from segscale.datasets.prompts.described import class_prompt
-from transformers import CLIPTokenizer
-
 from segscale.prompt import Prompt, Word
 
 TOKENIZERS = {"clip": clip_tokenizer(), "t5": t5_tokenizer()}

@@ -12,7 +12,6 @@ from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_methods, build_task
 from segscale.bench.runs.store import RunStore
 from segscale.methods.method import Method
-
 from segscale.registry import build
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
+
 from segscale.bench.evaluation.decision import Decision
 from segscale.bench.evaluation.labelling import decide_pixels
 from segscale.bench.evaluation.pixel_counts import PixelCounts, PixelDecision, count_pixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.runs.identity import BackboneIdentity, MethodIdentity, RunPlan
 from segscale.bench.runs.record import Machine, StoredRun

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from segscale.backbones.attention.modalities import observe_modalities
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
@@ -18,9 +19,8 @@ from segscale.bench.commands.main import main
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.bench.tasks.task import Task
-from segscale.methods.method import PromptRule
-
 from segscale.errors import UserError
+from segscale.methods.method import PromptRule
 from segscale.registry import build
 
 SETTINGS = CaptureSettings(64, Timestep(t=110))

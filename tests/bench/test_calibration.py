@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from segscale.bench.analysis.calibration import MeasuredRun, calibrate, calibration_task, choose, store_thresholds
 from segscale.bench.commands.main import main
 from segscale.bench.report.evaluated import evaluate_runs
@@ -17,7 +18,6 @@ from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_methods, plan_backbone
 from segscale.bench.runs.record import StoredRun
 from segscale.bench.tasks.task import Task
-
 from segscale.errors import UserError
 from segscale.registry import build
 

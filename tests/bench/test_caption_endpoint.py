@@ -22,12 +22,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
+
 from segscale.bench.captions.captioner import NoCaptionError
 from segscale.bench.captions.endpoint import EndpointCaptioner, key_from
 from segscale.bench.captions.retry import RateLimiter, RetryPolicy
 from segscale.bench.captions.write import SILENT_IMAGES, CaptionReport, write_captions
 from segscale.bench.commands.main import main
-
 from segscale.errors import UserError
 from segscale.registry import build
 

@@ -11,6 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, PreTrainedTokenizerFast
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
 from segscale.bench.captions.captioner import (
     Captioner,
     NoCaptionError,
@@ -22,10 +26,6 @@ from segscale.bench.captions.file import CaptionFile
 from segscale.bench.captions.model import ModelCaptioner
 from segscale.bench.captions.write import write_captions
 from segscale.bench.commands.main import main
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, PreTrainedTokenizerFast
-from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-
 from segscale.catalogue import config_files
 from segscale.errors import UserError
 from segscale.registry import build

@@ -13,13 +13,13 @@ import pytest
 from click import Context
 from click.shell_completion import ShellComplete
 from PIL import Image
+
 from segscale.bench import segmenter
 from segscale.bench.commands.command import Command, Group
 from segscale.bench.commands.main import COMPLETION, main, program
 from segscale.bench.commands.reference import reference
-from segscale.datasets.pocket import make_scene
-
 from segscale.catalogue import KINDS, config_files
+from segscale.datasets.pocket import make_scene
 
 
 def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
 from segscale.bench.evaluation.clusters import (
     ClusterMatching,
     MatchingUnit,

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from segscale.bench.commands.main import main
 from segscale.bench.data.check import Finding, Report, check
-from segscale.datasets.folder import FolderDataset
-
 from segscale.catalogue import config_files
+from segscale.datasets.folder import FolderDataset
 from segscale.errors import UserError
 from segscale.registry import build
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file
+
 from segscale.bench.evaluation.decision import NO_CLASS, BackgroundRule, Decision
 from segscale.bench.evaluation.labelling import resize_scores
 from segscale.bench.evaluation.metrics import class_iou, mean_iou

@@ -9,15 +9,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
+
 from segscale.bench.data.prepare import prepare
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.bench.tasks.prompts import prompts_for_present
-from segscale.datasets.context import raw_table
-from segscale.methods.method import PromptRule
-
 from segscale.catalogue import config_files
+from segscale.datasets.context import raw_table
 from segscale.errors import UserError
+from segscale.methods.method import PromptRule
 from segscale.registry import build
 
 from ..conftest import shared

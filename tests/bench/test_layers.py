@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.sites import Grid, Site
 from segscale.backbones.backbone import Backbone
@@ -17,10 +18,9 @@ from segscale.bench.commands.main import main
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.datasets.prompts.described import class_prompt
+from segscale.errors import UserError
 from segscale.methods.build import build_method, method_defaults
 from segscale.methods.head_weights import OneHead
-
-from segscale.errors import UserError
 from segscale.prompt import Prompt
 from segscale.registry import build
 
@@ -75,7 +75,7 @@ def test_heads_share_the_forward_too(tmp_path: Path, forwards: list[str]) -> Non
     table = evaluate(LayerAnalysis("seg4diff", parts), RunOptions(limit=2, results=tmp_path))
     assert len(forwards) == 2
     assert table["head"].tolist() == [0, 1, 2, 3]
-    assert table["miou"].nunique() > 1
+    assert len(set(table["miou"])) > 1
 
 
 def test_an_analysis_resumes_and_counts_only_the_images_asked_for(tmp_path: Path, forwards: list[str]) -> None:

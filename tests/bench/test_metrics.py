@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from segscale.bench.evaluation.metrics import best_index, class_iou, mean_iou, score_counts
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.datasets.mmseg_import import import_mmseg

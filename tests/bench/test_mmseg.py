@@ -19,11 +19,11 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from PIL import Image
+
 from segscale.bench import mmseg
 from segscale.bench.report.evaluated import EvaluatedRun
 from segscale.bench.runs.options import RunOptions
 from segscale.datasets.mmseg_import import import_mmseg
-
 from segscale.errors import UserError
 
 from . import cells

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from segscale.bench.evaluation.decision import Decision
 from segscale.bench.evaluation.pixel_counts import PixelCounts, PixelDecision, count_pixels
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from segscale.backbones.build import build_backbone
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
@@ -13,7 +14,6 @@ from segscale.bench.tasks.prompts import prompts_for_present, prompts_for_vocabu
 from segscale.bench.tasks.task import Task
 from segscale.methods.build import build_method
 from segscale.methods.method import PromptRule
-
 from segscale.registry import build
 
 BACKBONE = "pocket-sd3"

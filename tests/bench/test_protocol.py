@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
+from torch import tensor
+
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.report.markdown import leaderboard, scaling_table
@@ -15,11 +17,9 @@ from segscale.bench.runs.options import RunOptions
 from segscale.bench.segmenter import load
 from segscale.bench.tasks.task import Task
 from segscale.datasets.dataset import Dataset, Sample
+from segscale.errors import UserError
 from segscale.methods.build import build_method
 from segscale.methods.method import ClassScores
-from torch import tensor
-
-from segscale.errors import UserError
 from segscale.registry import build
 
 from .cells import evaluated, run_cell

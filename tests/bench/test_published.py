@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from segscale.bench.commands.main import main
 from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.report.published import NOTE, beside_published, comparable, read_published
 from segscale.bench.report.tables import long_table
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_methods
-
 from segscale.catalogue import KINDS, Kind, config_file
 from segscale.errors import UserError
 from segscale.registry import build

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from segscale.bench.analysis.quirks import (
     ALL,
     METHOD_OF_PROTOCOL,

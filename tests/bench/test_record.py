@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.runs.plan import run_folder
 from segscale.bench.runs.record import FORMAT, parse_run, run_text
 from segscale.bench.runs.store import ImageRecord, RunStore
-
 from segscale.errors import StoreError, UserError
 
 from .stored_runs import PLAN, new_run

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from segscale.bench.runs import loop
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.store import COUNTS, RunStore, find_runs

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from segscale.backbones.backbone import Backbone
 from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.report.tables import long_table
@@ -13,7 +14,6 @@ from segscale.bench.runs.plan import build_task, make_plan, plan_backbone
 from segscale.bench.runs.store import COUNTS, RunStore
 from segscale.methods.build import build_method
 from segscale.methods.method import Method
-
 from segscale.registry import build
 
 from .cells import evaluated, run_cell

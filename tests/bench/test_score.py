@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from segscale.backbones.backbone import Backbone
 from segscale.bench.inference.score import merge_groups
 from segscale.bench.runs.options import RunOptions

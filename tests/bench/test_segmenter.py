@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+import segscale
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
 from segscale.bench import segmenter as segmenter_module
@@ -22,10 +24,8 @@ from segscale.datasets.dataset import Dataset, Sample
 from segscale.datasets.labels import colour_map
 from segscale.datasets.mmseg_import import import_mmseg
 from segscale.datasets.pocket import OBJECTS, caption_of, make_scene
-from segscale.methods.build import build_method
-
-import segscale
 from segscale.errors import UserError
+from segscale.methods.build import build_method
 from segscale.registry import build
 
 from .cells import evaluated

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from segscale.bench.commands.main import main
 from segscale.bench.report.tables import find_runs
 

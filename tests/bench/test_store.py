@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.runs.store import ImageRecord, RunStore
-
 from segscale.errors import UserError
 
 from .stored_runs import PLAN, new_run, record

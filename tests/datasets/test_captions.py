@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+
 from segscale.bench.captions.file import CaptionFile
 from segscale.datasets.names import class_names
 from segscale.datasets.prompts.caption_file import captions_of, image_key, read_captions
 from segscale.datasets.prompts.published import published_prompt
-
 from segscale.errors import UserError
 from segscale.prompt import Prompt
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
 from segscale.bench.data.check import check
 from segscale.datasets.dataset import Dataset, Sample, check_dataset
 from segscale.datasets.folder import FolderDataset
-
 from segscale.errors import UserError
 from segscale.registry import build
 

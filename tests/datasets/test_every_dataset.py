@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from segscale.datasets.dataset import Dataset
-from segscale.datasets.folder import FolderDataset
 
 from segscale.catalogue import config_files
+from segscale.datasets.dataset import Dataset
+from segscale.datasets.folder import FolderDataset
 from segscale.errors import UserError
 from segscale.registry import DATASETS, build, load_config
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from segscale.bench.data.check import check
 from segscale.datasets.files import FileError, read_image, read_label, read_list
-
 from segscale.errors import UserError
 from segscale.registry import build
 

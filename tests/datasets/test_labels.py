@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from segscale.datasets.labels import LabelTable
 
 MAPPINGS = st.dictionaries(st.integers(0, 255), st.one_of(st.integers(0, 200), st.just(255)), min_size=1)

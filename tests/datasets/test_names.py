@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+
 from segscale.datasets.mmseg_import import import_mmseg
 from segscale.datasets.names import class_names
-
 from segscale.errors import UserError
 
 GOCA = {

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from segscale.datasets.mmseg_import import import_mmseg
 
+from segscale.datasets.mmseg_import import import_mmseg
 from segscale.errors import UserError
 
 

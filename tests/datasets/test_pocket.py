@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from segscale.datasets.pocket import GROUNDS, MIN_VISIBLE, OBJECTS, make_scene
 from segscale.datasets.prompts.described import caption_prompt
-
 from segscale.errors import UserError
 from segscale.registry import build
 

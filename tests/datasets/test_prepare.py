@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from scipy.io import savemat
+
 from segscale.bench.data.prepare import prepare
 from segscale.datasets.cityscapes import Cityscapes
 from segscale.datasets.context import RAW_IDS, raw_table
 from segscale.datasets.files import FileError
 from segscale.datasets.prepare import MatFile, Panoptic, RunLengths
-
 from segscale.errors import UserError
 from segscale.registry import build
 

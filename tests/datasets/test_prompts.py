@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from segscale.datasets.names import class_names
 from segscale.datasets.prompts.described import (
     BEFORE,
@@ -16,7 +17,6 @@ from segscale.datasets.prompts.described import (
     names_prompt,
 )
 from segscale.datasets.prompts.noun_matching import Matcher
-
 from segscale.errors import UserError
 from segscale.prompt import Prompt
 

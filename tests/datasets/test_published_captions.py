@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
+
 from segscale.backbones.text.tokens import stream_tokens
 from segscale.datasets.names import Names, class_names
 from segscale.datasets.prompts.caption_file import read_captions
 from segscale.datasets.prompts.described import described_prompt
 from segscale.datasets.prompts.published import published_prompt
-from transformers import AutoTokenizer
-
 from segscale.prompt import Prompt
 
 Reading = Callable[[str, Names, list[int], bool, bool], tuple[Prompt, tuple[int, ...]]]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from segscale.bench.data.check import check
 from segscale.bench.data.prepare import prepare
 from segscale.datasets.context import RAW_IDS, raw_table
-
 from segscale.errors import UserError
 from segscale.registry import build
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
+from torch import Tensor
+
 from segscale.backbones.attention.layer_similarity import SimilarityStream
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.rules import HeadWeighting
 from segscale.backbones.attention.sites import Grid, Site
 from segscale.backbones.text.tokens import StreamTokens
 from segscale.methods.goca import GoCA
-from torch import Tensor
 
 FOLDER = Path(__file__).resolve().parents[1] / "parity" / "goca"
 

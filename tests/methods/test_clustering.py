@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from segscale.bench.evaluation.labelling import resize_scores
 from segscale.methods.clustering import (
     contrast_over_tokens,

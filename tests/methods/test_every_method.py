@@ -8,15 +8,15 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from PIL import Image
+
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.loading.pretrained import PACKAGED
+from segscale.catalogue import config_files
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
 from segscale.methods.build import build_method
-
-from segscale.catalogue import config_files
 from segscale.prompt import Prompt
 from segscale.registry import load_config
 

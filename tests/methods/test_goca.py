@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
 from segscale.backbones.attention.layer_similarity import SimilarityStream
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.sites import Grid, Site
@@ -17,7 +19,6 @@ from segscale.methods.head_weights import HEAD_WEIGHTINGS, ContributionWeighting
 from segscale.methods.layer_weights import ReferenceAffinity, layer_weights
 from segscale.methods.method import ClassScores
 from segscale.methods.rescaling import RESCALINGS, peak_contrast, rescale
-from torch import Tensor
 
 SIDE, TOKENS = 8, 9
 DESCRIBED = {

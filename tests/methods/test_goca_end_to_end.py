@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
+
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.rules import HeadWeighting, HeadWeights
@@ -18,8 +20,6 @@ from segscale.backbones.stable_diffusion import StableDiffusion
 from segscale.methods.affinity import spatial_affinity
 from segscale.methods.goca import GoCA
 from segscale.methods.head_weights import ContributionWeighting
-from torch import Tensor
-
 from segscale.prompt import Prompt
 
 from .goca_cases import reference_site, stream

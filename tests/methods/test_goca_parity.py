@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from segscale.methods.affinity import spatial_affinity
 from segscale.methods.goca import GoCA
 from segscale.methods.rescaling import merged_columns, word_maps
-from torch import Tensor
 
 from .goca_cases import Inputs, facts, method, reference_site, tensors
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
+
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.sites import Grid, Site
 from segscale.backbones.backbone import Backbone
@@ -20,8 +22,6 @@ from segscale.backbones.text.tokens import StreamTokens
 from segscale.datasets.prompts.described import names_prompt
 from segscale.methods.seg4diff import Seg4Diff
 from segscale.methods.seg4diff_unsupervised import Seg4DiffUnsupervised
-from torch import Tensor
-
 from segscale.prompt import Prompt
 
 CASES = ["voc20", "coco_object", "ade150", "cityscapes", "ade150_long"]
