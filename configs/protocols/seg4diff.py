@@ -1,4 +1,4 @@
-"""Seg4Diff as published (arXiv 2509.18096): classes alone compete, background is not scored, mean over labelled ones."""
+"""Seg4Diff as published (arXiv 2509.18096): classes alone compete, background is not scored, mean over labelled."""
 
 type = "Protocol"
 custom_imports = dict(imports=["segscale.bench.tasks.protocol"])
