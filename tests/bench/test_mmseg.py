@@ -225,7 +225,7 @@ REFUSED = {
     "another view": ({"protocol": "seg4diff"}, "leaves out the background of voc"),
     "no threshold": ({"protocol": "seg4diff", "dataset": "ade20k", "threshold": 0.1}, "uses no threshold"),
     "no counterpart": ({"dataset": "coco-object"}, "no dataset class for 'coco-object'; there are: voc"),
-    "method of clusters": ({"method": "seg4diff-masks"}, "gives nameless clusters"),
+    "method of clusters": ({"method": "seg4diff-masks"}, "gives nameless masks"),
     "no protocol": ({"protocol": "standart"}, "did you mean standard"),
 }
 

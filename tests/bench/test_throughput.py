@@ -13,14 +13,14 @@ def test_every_image_is_read_and_evaluated(
     load: throughput.Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluated: list[tuple[int, ...]] = []
-    count = throughput.threshold_areas
+    count = throughput.count_pixels
 
     def counted(*arguments: object) -> object:
-        areas = count(*arguments)
-        evaluated.append((*areas.intersection.shape, int(areas.label.sum())))
-        return areas
+        counts = count(*arguments)
+        evaluated.append((*counts.intersection.shape, int(counts.label_area.sum())))
+        return counts
 
-    monkeypatch.setattr(throughput, "threshold_areas", counted)
+    monkeypatch.setattr(throughput, "count_pixels", counted)
     small = replace(load, width=50, height=40)
     assert min(throughput.images_per_second(small, tmp_path, 2)) > 0
     assert evaluated == [(9, load.classes, 50 * 40)] * 3
