@@ -106,7 +106,7 @@ class Task:
                 name=protocol.name,
                 variant=protocol.variant,
                 full_vocabulary=protocol.class_oracle == "all",
-                thresholds=protocol.thresholds,
+                thresholds=tuple(float(threshold) for threshold in protocol.thresholds),
                 uses_threshold=protocol.background_rule not in ("none", "exact"),
                 class_names=_digest(json.dumps(self.names)),
                 rules=_plain(rules),

@@ -12,10 +12,12 @@ import pytest
 
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.report.evaluated import evaluate_runs
-from segscale.bench.runs.plan import run_folder
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_task, run_folder
 from segscale.bench.runs.record import FORMAT, parse_run, run_text
 from segscale.bench.runs.store import ImageRecord, RunStore
 from segscale.errors import StoreError, UserError
+from segscale.registry import build
 
 from .stored_runs import PLAN, new_run
 
@@ -63,6 +65,12 @@ def stored_run(results: Path, seed: int) -> RunStore:
 def test_a_run_comes_back_as_it_was_stored() -> None:
     assert parse_run(GOOD.encode(), "run.json") == new_run(PLAN)
     assert run_text(parse_run(GOOD.encode(), "run.json")) == GOOD
+
+
+def test_thresholds_may_be_whole_numbers() -> None:
+    protocol = replace(build("protocol", "standard"), thresholds=(0, 1), threshold=0)
+    plan = replace(PLAN, task=build_task("pocket", protocol, RunOptions()).identity)
+    assert parse_run(run_text(new_run(plan)).encode(), "run.json").plan == plan
 
 
 @every_foreign
