@@ -1,0 +1,219 @@
+"""95 % intervals that cover what they say: a jackknife over images, widened by its own estimates of bias.
+
+docs/statistics.md explains the method and shows its measured coverage. A sample that cannot carry an interval gets
+none, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
+
+from .metrics import Averaging, Floats, class_iou, mean_iou
+
+LEVEL = 0.95
+# A class labelled in fewer images is rare; too many rare classes bias the mIoU more than a sample can tell.
+RARE_BELOW = 5
+RARE_SHARE = 0.3
+# Where a class's areas differ widely, bias falls slower with the number of images than the jackknife assumes.
+BIAS_FACTOR = 2
+# Numbers held at once while images are left out one by one.
+CHUNK = 1 << 16
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PixelAreas:
+    """Areas of a run's images in pixels, int64."""
+
+    intersection: Counts
+    """``(images, classes)``, or ``(images, thresholds, classes)`` of a sweep whose best threshold is the number."""
+    predicted: Counts
+    """Shape of ``intersection``."""
+    label: Counts
+    """``(images, classes)``."""
+    averaging: Averaging
+    occurs: NDArray[np.bool_] | None = None
+    """``(classes,)``: the classes that the whole split labels somewhere, where that is known."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval. It always contains its estimate."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class NoInterval:
+    """The sample cannot carry an interval."""
+
+    reason: str
+    """To be printed beside the number, such as "60 of 150 classes labelled in fewer than 5 images"."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number made of a sample of images, and how far it can be trusted."""
+
+    value: float
+    interval: Interval | NoInterval
+    p_value: float | None = None
+    """Two-sided, of the hypothesis that the true value is 0; below 0.05 where the interval excludes 0."""
+
+
+def estimate_miou(areas: PixelAreas) -> Estimate:
+    """mIoU of all images together; of a sweep, at its best threshold."""
+    return _estimate(_leave_one_out(areas), _too_rare(areas), bounds=(0.0, 1.0))
+
+
+def estimate_difference(areas: PixelAreas, reference: PixelAreas) -> Estimate:
+    """mIoU of a run less that of a reference run on the same images, each with its own averaging.
+
+    Raises:
+        ValueError: The runs differ in their number of images. Rows must be the same images in the same order.
+    """
+    if len(areas.label) != len(reference.label):
+        raise ValueError(f"{len(areas.label)} and {len(reference.label)} images cannot be paired")
+    difference = _leave_one_out(areas).less(_leave_one_out(reference))
+    return _estimate(difference, _too_rare(areas) or _too_rare(reference), bounds=(-1.0, 1.0))
+
+
+def estimate_mean(values: Floats, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+    """Mean of one value per image, with Student's interval.
+
+    Args:
+        values: ``(images,)``.
+        bounds: What the mean cannot pass, (0, 1) for shares.
+    """
+    values = np.sort(values)
+    value = float(values.mean()) if len(values) else float("nan")
+    reason = _unusable(values)
+    if reason is not None:
+        return Estimate(value, NoInterval(reason))
+    error = float(values.std(ddof=1) / np.sqrt(len(values)))
+    return _student(value, error, (0.0, 0.0), len(values), bounds)
+
+
+@dataclass(frozen=True)
+class _LeaveOneOut:
+    """A number, and the same without each image, ``(images,)``."""
+
+    value: float
+    without: Floats
+    without_but_same_classes: Floats
+    """Classes that only this image shows keep their IoU here instead of dropping out of the mean."""
+
+    def less(self, other: _LeaveOneOut) -> _LeaveOneOut:
+        """The difference of two numbers of the same images."""
+        return _LeaveOneOut(
+            self.value - other.value,
+            self.without - other.without,
+            self.without_but_same_classes - other.without_but_same_classes,
+        )
+
+
+def _leave_one_out(areas: PixelAreas) -> _LeaveOneOut:
+    """The best threshold of a sweep is chosen anew without each image."""
+    counts, averaging = _by_threshold(areas), areas.averaging
+    totals = _Counts(*(part.sum(0) for part in counts))
+    iou = np.nan_to_num(class_iou(*totals.floats()))
+    enters = totals.enters(averaging)
+    without, same_classes = [], []
+    for rows in counts.chunks():
+        rest = _Counts(*(total - part for total, part in zip(totals, rows, strict=True)))
+        value, left = mean_iou(*rest.floats(), averaging), rest.enters(averaging)
+        gone = (iou * (enters & ~left)).sum(-1)
+        without.append(_best(value))
+        with np.errstate(invalid="ignore"):
+            same_classes.append(_best((value * left.sum(-1) + gone) / enters.sum(-1)))
+    value = _best(mean_iou(*totals.floats(), averaging))
+    return _LeaveOneOut(float(value), np.concatenate(without), np.concatenate(same_classes))
+
+
+class _Counts(NamedTuple):
+    """Intersection, predicted and label area, ``(..., thresholds, classes)``."""
+
+    intersection: Counts
+    predicted: Counts
+    label: Counts
+
+    def floats(self) -> tuple[Floats, Floats, Floats]:
+        intersection, predicted, label = (part.astype(np.float64) for part in self)
+        return intersection, predicted, label
+
+    def enters(self, averaging: Averaging) -> NDArray[np.bool_]:
+        """Whether a class enters the mean."""
+        if averaging == "every-class":
+            return np.ones(self.predicted.shape, np.bool_)
+        labelled = np.broadcast_to(self.label > 0, self.predicted.shape)
+        return labelled if averaging == "in-ground-truth" else labelled | (self.predicted > 0)
+
+    def chunks(self) -> Iterator[_Counts]:
+        """A few images at a time."""
+        images, thresholds, classes = self.predicted.shape
+        size = max(1, CHUNK // (thresholds * classes))
+        for first in range(0, max(1, images), size):
+            yield _Counts(*(part[first : first + size] for part in self))
+
+
+def _by_threshold(areas: PixelAreas) -> _Counts:
+    """All areas with an axis for thresholds, even if there is one."""
+    if areas.intersection.ndim == 3:
+        return _Counts(areas.intersection, areas.predicted, areas.label[:, None])
+    return _Counts(areas.intersection[:, None], areas.predicted[:, None], areas.label[:, None])
+
+
+def _best(miou: Floats) -> Floats:
+    """The best of the thresholds (last axis); one at which no class enters the mean is passed over."""
+    return np.fmax.reduce(miou, -1)
+
+
+def _estimate(numbers: _LeaveOneOut, too_rare: str | None, bounds: tuple[float, float]) -> Estimate:
+    """Student's interval of the jackknife, widened to either side by the larger of two estimates of bias."""
+    # Sorting makes the sums, to the last bit, free of the order of images.
+    without, same_classes = np.sort(numbers.without), np.sort(numbers.without_but_same_classes)
+    reason = _unusable(without) or too_rare
+    if reason is not None:
+        return Estimate(numbers.value, NoInterval(reason))
+    images = len(without)
+    biases = [(images - 1) * (float(values.mean()) - numbers.value) for values in (without, same_classes)]
+    error = float(np.sqrt((images - 1) / images * ((without - without.mean()) ** 2).sum()))
+    margins = (BIAS_FACTOR * max(*biases, 0.0), BIAS_FACTOR * max(*(-bias for bias in biases), 0.0))
+    return _student(numbers.value, error, margins, images, bounds)
+
+
+def _student(
+    value: float, error: float, margins: tuple[float, float], images: int, bounds: tuple[float, float]
+) -> Estimate:
+    """Interval and p-value from Student's t; ``margins`` are added below and above."""
+    half = float(stdtrit(images - 1, (1 + LEVEL) / 2)) * error
+    low, high = value - half - margins[0], value + half + margins[1]
+    interval = Interval(min(value, max(low, bounds[0])), max(value, min(high, bounds[1])))
+    excess = max(0.0, value - margins[0] if value > 0 else -value - margins[1])
+    if error == 0:
+        return Estimate(value, interval, float(excess == 0))
+    return Estimate(value, interval, float(2 * stdtr(images - 1, -excess / error)))
+
+
+def _unusable(numbers: Floats) -> str | None:
+    if len(numbers) < 2:
+        return "fewer than 2 images"
+    return None if np.isfinite(numbers).all() else "nothing to average without one of the images"
+
+
+def _too_rare(areas: PixelAreas) -> str | None:
+    """Why the sample shows too few images of too many classes, if so."""
+    classes = np.ones(areas.label.shape[1], np.bool_) if areas.occurs is None else areas.occurs
+    rare = np.count_nonzero((areas.label[:, classes] > 0).sum(0) < RARE_BELOW)
+    total = np.count_nonzero(classes)
+    if rare <= RARE_SHARE * total:
+        return None
+    return f"{rare} of {total} classes labelled in fewer than {RARE_BELOW} images"
