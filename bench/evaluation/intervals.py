@@ -70,12 +70,12 @@ class Estimate:
 
 
 def estimate_miou(areas: PixelAreas) -> Estimate:
-    """mIoU of all images together; of a sweep, at its best threshold."""
+    """MIoU of all images together; of a sweep, at its best threshold."""
     return _estimate(_leave_one_out(areas), _too_rare(areas), bounds=(0.0, 1.0))
 
 
 def estimate_difference(areas: PixelAreas, reference: PixelAreas) -> Estimate:
-    """mIoU of a run less that of a reference run on the same images, each with its own averaging.
+    """MIoU of a run less that of a reference run on the same images, each with its own averaging.
 
     Raises:
         ValueError: The runs differ in their number of images. Rows must be the same images in the same order.

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from segscale.bench.analysis.coverage import main
 from segscale.bench.analysis.populations import FIXED, POPULATIONS, draw_pool
 from segscale.bench.evaluation.intervals import Interval, PixelAreas, estimate_miou

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+
 from segscale.bench.evaluation.comparisons import holm
 from segscale.bench.evaluation.intervals import (
     Estimate,
