@@ -19,6 +19,7 @@ from .file import CaptionFile
 
 # Images in a row without any answer after which the writer is taken to be gone.
 SILENT_IMAGES = 5
+FLUSH_SECONDS = 5.0
 
 Outcome = tuple[str, str | NoCaptionError]
 """The id of an image with its caption, or why it has none."""
@@ -44,11 +45,10 @@ def write_captions(
     words: int,
     limit: int | None = None,
     workers: int = 1,
-    flush_seconds: float = 5.0,
 ) -> CaptionReport:
     """Write captions of the first ``limit`` images; those with a caption in ``path`` are not asked about again.
 
-    The file is written every ``flush_seconds`` and at the end, whatever ends it. It does not depend on the number
+    The file is written every ``FLUSH_SECONDS`` and at the end, whatever ends it. It does not depend on the number
     of workers.
 
     Raises:
@@ -73,7 +73,7 @@ def write_captions(
                 continue
             silent = 0
             file.add(image, answer)
-            if time.monotonic() - saved >= flush_seconds:
+            if time.monotonic() - saved >= FLUSH_SECONDS:
                 file.save()
                 saved = time.monotonic()
     finally:

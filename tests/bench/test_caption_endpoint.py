@@ -356,10 +356,11 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from segscale.bench.captions.endpoint import EndpointCaptioner
-from segscale.bench.captions.write import write_captions
+from segscale.bench.captions import write
 from segscale.registry import build
+write.FLUSH_SECONDS = 0
 captioner = EndpointCaptioner(sys.argv[1], "writer")
-write_captions(build("dataset", "pocket"), captioner, Path(sys.argv[2]), 20, 40, 2, flush_seconds=0)
+write.write_captions(build("dataset", "pocket"), captioner, Path(sys.argv[2]), 20, 40, 2)
 """
 
 
