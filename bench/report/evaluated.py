@@ -52,7 +52,8 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
     if images is not None:
         counts = counts.only(images)
     if not len(counts):
-        raise StoreError(f"{store.folder} holds no image yet", "give the command that made it again, or remove the folder")
+        hint = "give the command that made it again, or remove the folder"
+        raise StoreError(f"{store.folder} holds no image yet", hint)
     threshold, source = _threshold(run, counts, thresholds)
     if threshold not in counts.thresholds:
         raise StoreError(f"{store.folder} has no counts at threshold {threshold}", "run it again")
