@@ -88,8 +88,8 @@ def _threshold(run: StoredRun, counts: StoredCounts, thresholds: Thresholds) -> 
     # Words of raw attention compete as they are: no offset is of their scale on every backbone.
     if not method.normalised:
         return 0.0, "none"
-    # On the images it was chosen on, the calibrated threshold would be another best one.
-    if task.dataset.split != CALIBRATION:
+    # A variant was not calibrated. On the images it was chosen on, the threshold would be another best one.
+    if not (task.protocol.variant or method.variant) and task.dataset.split != CALIBRATION:
         stored = thresholds.calibrated(task.protocol.name, task.dataset.name, method.name)
         if stored is not None:
             return stored, "calibrated"
