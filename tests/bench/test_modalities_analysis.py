@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,30 @@ from segscale.bench.commands.main import main
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.bench.tasks.task import Task
+from segscale.datasets.dataset import Dataset, Sample
+from segscale.datasets.prompts.described import caption_prompt
 from segscale.errors import UserError
 from segscale.methods.method import PromptRule
 from segscale.registry import build
 
 SETTINGS = CaptureSettings(64, Timestep(t=110))
+
+
+class Reordered(Dataset):
+    """Some images of a dataset, in an order of one's own."""
+
+    def __init__(self, dataset: Dataset, order: Sequence[int]) -> None:
+        self.dataset, self.order = dataset, order
+        self.splits = dataset.splits
+        self.classes, self.palette, self.background = dataset.classes, dataset.palette, dataset.background
+        super().__init__(name=dataset.name, split=dataset.split)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(self.dataset.ids[index] for index in self.order)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[self.order[index]]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +94,8 @@ def test_the_command_averages_what_single_images_give(model: Backbone, task: Tas
     for index in range(3):
         sample = task.dataset[index]
         (group,) = task.present_prompts(PromptRule(), sample).groups
+        assert sample.caption is not None
+        assert group.prompt.text == caption_prompt(sample.caption, []).text
         noised, level = model.noised(sample.image, SETTINGS, image_generator(5, "pocket", sample.id))
         for site, block in observe_modalities(model, noised, level, group.prompt, 64).items():
             for field, number in asdict(block).items():
@@ -84,8 +106,12 @@ def test_the_command_averages_what_single_images_give(model: Backbone, task: Tas
 
 def test_the_order_of_the_images_does_not_matter(model: Backbone, task: Task) -> None:
     fields = [*ANALYSES["modalities"].labels]
-    rows = measure(model, task, SETTINGS, RunOptions(limit=3))
-    pd.testing.assert_frame_equal(averages(rows, fields), averages(rows[::-1], fields), check_exact=True)
+    forwards, backwards = (
+        measure(model, replace(task, dataset=Reordered(task.dataset, order)), SETTINGS, RunOptions())
+        for order in ([0, 1, 2], [2, 1, 0])
+    )
+    assert forwards["image"].unique().tolist() == backwards["image"].unique().tolist()[::-1]
+    pd.testing.assert_frame_equal(averages(forwards, fields), averages(backwards, fields), check_exact=True)
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from segscale.backbones.backbone import Backbone
 from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.report.tables import long_table
 from segscale.bench.runs import loop
+from segscale.bench.runs.loop import run_methods
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task, make_plan, plan_backbone
 from segscale.bench.runs.store import COUNTS, RunStore
@@ -71,9 +74,16 @@ def test_results_do_not_depend_on_the_order_of_the_images(tmp_path: Path, monkey
     pd.testing.assert_frame_equal(stored(forwards), stored(backwards))
 
 
-def test_an_image_without_classes_is_all_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("prompt", ["caption", "class-names"])
+def test_an_image_without_classes_is_all_background(
+    prompt: Literal["caption", "class-names"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("segscale.bench.tasks.task.Task.present_classes", lambda *_: ())
-    (store,) = run_cell("pocket-sd15", methods("vanilla"), *CELL, RunOptions(limit=2, results=tmp_path))
+    if prompt == "class-names":
+        monkeypatch.setattr(Backbone, "observe", lambda *_: pytest.fail("there is nothing to prompt"))
+    options = RunOptions(limit=2, results=tmp_path)
+    task = build_task("pocket", replace(build("protocol", "standard"), prompt=prompt), options)
+    (store,) = run_methods("pocket-sd15", methods("vanilla"), task, options)
     one = evaluated(store)
     assert one.counts.predicted_area.shape == (2, 17, 13)
     assert (one.counts.predicted_area[0, :, 0] == 64 * 64).all()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from segscale.bench.analysis.layers import FOLDER, LayerAnalysis, Part, evaluate_parts
 from segscale.bench.analysis.quirks import PROTOCOL_QUIRKS, method_cells, protocol_cells
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_runs
@@ -20,7 +21,6 @@ from segscale.bench.runs.loop import run_methods
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.methods.build import build_method
-
 from segscale.registry import build
 
 from .cells import run_cell, run_named
