@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 
@@ -63,7 +63,7 @@ class RunStore:
         self.parts = folder / "parts"
 
     def start(self, run: StoredRun) -> None:
-        """Create the run, or check that the stored one is the same.
+        """Create the run, or check that the stored one is the same; tables read it by the rules of the last start.
 
         Raises:
             UserError: If the folder holds another run or cannot be written.
@@ -73,8 +73,11 @@ class RunStore:
             self._remove_leftovers()
             if not (self.folder / "run.json").exists():
                 self.write(run)
-            elif self.read().run_id != run.run_id:
+            stored = self.read()
+            if stored.run_id != run.run_id:
                 raise UserError(f"{self.folder} holds another run", "choose another --results")
+            if stored.table_rules != run.table_rules:
+                self.write(replace(stored, table_rules=run.table_rules))
 
     def read(self) -> StoredRun:
         """Contents of ``run.json``. Raises UserError where it cannot be read."""

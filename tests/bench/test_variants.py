@@ -146,6 +146,22 @@ def test_a_variant_of_a_protocol_has_no_calibrated_threshold(tmp_path: Path) -> 
     assert (run.threshold, run.threshold_from) == (0.0, "default")
 
 
+def test_rules_that_change_no_count_are_those_of_the_last_command(tmp_path: Path) -> None:
+    options = RunOptions(limit=1, results=tmp_path)
+    method, protocol = build_method("vanilla", "pocket-sd15"), build("protocol", "standard")
+    runs = []
+    for averaging in ("all", "every-class"):
+        task = build_task("pocket", replace(protocol, averaging=averaging), options)
+        run_methods("pocket-sd15", [method], task, options)
+        runs += evaluate_runs(tmp_path)
+    first, second = runs
+    assert second.run == replace(first.run, table_rules=replace(first.run.table_rules, averaging="every-class"))
+    np.testing.assert_array_equal(first.counts.seconds, second.counts.seconds)
+    for run, every_class in ((first, False), (second, True)):
+        assert 100 * run.score.miou == pytest.approx(mean_iou(run.counts, 0.0, every_class), abs=1e-5)
+    assert first.score.miou > second.score.miou
+
+
 def test_single_layers_are_tabled_by_the_number_of_their_analysis(tmp_path: Path) -> None:
     options = RunOptions(limit=IMAGES, results=tmp_path)
     parts = (Part(3, "vit-block3"), Part(4, "vit-block4", head=1))
