@@ -208,7 +208,7 @@ def test_the_interval_contains_the_number_and_is_free_of_the_order_of_images_and
 @settings(max_examples=20, deadline=None)
 @given(seeds, any_averaging)
 def test_runs_that_are_equal_differ_by_nothing(seed: int, averaging: Averaging) -> None:
-    areas = random_areas(seed, averaging, images=30)
+    areas = random_areas(seed, averaging, images=100)
     assert estimate_difference(areas, areas) == Estimate(0.0, Interval(0.0, 0.0), 1.0)
 
 
