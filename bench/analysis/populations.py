@@ -22,8 +22,8 @@ THRESHOLDS = (-0.4, -0.2, 0.0, 0.2, 0.4)
 # Index of the threshold at which single numbers and differences are taken.
 FIXED = 2
 
-# Images of the published validation split that label each class (VOC 2012 by its development kit, ADE20K by
-# objectInfo150.txt), the first class of VOC is background; shares of images, roughly, for Cityscapes.
+# Shares of validation images that label each class: ADE20K's as published (objectInfo150.txt), the others roughly. The
+# first class of VOC is background.
 VOC = np.array([1449, 90, 79, 103, 72, 96, 74, 127, 119, 123, 71, 75, 128, 79, 76, 445, 85, 57, 90, 84, 74]) / 1449
 CITYSCAPES = np.array([99, 94, 98, 38, 40, 99, 53, 94, 97, 55, 90, 79, 50, 95, 17, 18, 7, 20, 66]) / 100
 # fmt: off
