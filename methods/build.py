@@ -17,21 +17,17 @@ def build_method(method_name: str, backbone_name: str, /, **choices: object) -> 
     defaults for fields that the method requires.
     """
     config = load_config("method", method_name, imports=True)
-    required = _required_fields(METHODS.get(config["type"]))
-    defaults = {name: value for name, value in vars(method_defaults(backbone_name)).items() if name in required}
-    own = {name: value for name, value in config.items() if name != "type"}
-    arguments = defaults | own | preset(method_name, backbone_name) | choices
+    backbone = load_config("backbone", backbone_name, imports=True)
+    required = _required_fields(METHODS.get(config.pop("type")))
+    recommended = vars(MethodDefaults(**backbone["method_defaults"]))
+    defaults = {name: value for name, value in recommended.items() if name in required}
+    arguments = defaults | config | backbone.get("presets", {}).get(method_name, {}) | choices
     return build("method", method_name, **arguments)
 
 
 def method_defaults(backbone_name: str) -> MethodDefaults:
     """Read what the backbone's config recommends to methods."""
     return MethodDefaults(**load_config("backbone", backbone_name, imports=True)["method_defaults"])
-
-
-def preset(method_name: str, backbone_name: str) -> dict[str, object]:
-    """Read the fields that the backbone's config sets for this method alone."""
-    return load_config("backbone", backbone_name).get("presets", {}).get(method_name, {})
 
 
 def _required_fields(method_class: type[Method] | None) -> set[str]:

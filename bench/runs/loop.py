@@ -131,7 +131,7 @@ class _Loop:
         finally:
             for run in self.runs:
                 run.flush()
-                run.store.skip(self.counts.skipped, run.store.done())
+                run.store.skip(self.counts.skipped)
                 self._note_forwards(run)
 
     def _sample(self, index: int) -> Sample | None:

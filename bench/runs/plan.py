@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-
-from pydantic import JsonValue
 
 import segscale
 from segscale.catalogue import PACKAGED, config_files
@@ -20,6 +17,7 @@ from ...backbones.loading.weights_id import WeightsId, weights_id
 from ...datasets.dataset import check_dataset
 from ...methods.build import build_method
 from ...methods.method import Method
+from ..tasks.identity import plain_data
 from ..tasks.protocol import Protocol
 from ..tasks.task import Task
 from .identity import BackboneIdentity, MethodIdentity, RunPlan
@@ -67,7 +65,7 @@ def plan_backbone(backbone_name: str, options: RunOptions) -> BackbonePlan:
         quantize=options.load.quantize,
         untrained=options.untrained,
         packaged=weights.startswith(PACKAGED),
-        options=_plain(arguments | dict(options.backbone_arguments)),
+        options=plain_data(arguments | dict(options.backbone_arguments)),
     )
     return BackbonePlan(identity, found, options)
 
@@ -101,7 +99,7 @@ def make_plan(backbone: BackboneIdentity, method: Method, task: Task, seed: int)
         variant=method.variant,
         normalised=method.normalised,
         attention=getattr(method, "attention", None),
-        parameters=_plain(asdict(method)),
+        parameters=plain_data(asdict(method)),
     )
     return RunPlan(backbone, identity, task.identity, seed, segscale.__version__)
 
@@ -110,8 +108,3 @@ def run_folder(results: Path, plan: RunPlan) -> Path:
     """Where a run is stored."""
     names = (plan.backbone.name, plan.method.name, plan.task.dataset.name)
     return results.joinpath("runs", *names, plan.run_id)
-
-
-def _plain(value: dict[str, object]) -> dict[str, JsonValue]:
-    """``value`` with tuples as lists, as JSON gives them back."""
-    return json.loads(json.dumps(value))

@@ -117,11 +117,12 @@ class RunStore:
         tables = [table for path in self._part_files() if (table := _read_part(path, ["image"])) is not None]
         return frozenset(image for table in tables for image in table["image"].to_pylist())
 
-    def skip(self, images: Mapping[str, str], done: frozenset[str]) -> None:
-        """Remember images of this rank that cannot be used, with the reason; those ``done`` since are forgotten."""
-        kept = {image: why for image, why in {**self.skipped(self.rank), **images}.items() if image not in done}
+    def skip(self, images: Mapping[str, str]) -> None:
+        """Remember images of this rank that cannot be used, with the reason; those stored since are forgotten."""
         path = self.folder / f"skipped-{self.rank}.json"
-        if kept or path.exists():
+        if images or path.exists():
+            done = self.done()
+            kept = {image: why for image, why in {**self.skipped(self.rank), **images}.items() if image not in done}
             with explained_writes(self.folder), replaced(path) as file:
                 json.dump(kept, file, indent=2)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -29,8 +31,6 @@ class ProtocolIdentity:
     variant: str
     full_vocabulary: bool
     thresholds: tuple[float, ...]
-    uses_threshold: bool
-    """Whether background competes at a threshold at all."""
     class_names: str
     """SHA-256 of the names that are prompted."""
     rules: dict[str, JsonValue]
@@ -58,3 +58,8 @@ class TableRules:
     """A stored one, or ``best``."""
     averaging: Averaging
     oracle_protocol: str | None
+
+
+def plain_data(values: Mapping[str, object]) -> dict[str, JsonValue]:
+    """``values`` with tuples as lists, as JSON gives them back."""
+    return json.loads(json.dumps(dict(values)))

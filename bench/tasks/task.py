@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import JsonValue
 
 from segscale.errors import UserError
 from segscale.prompt import BACKGROUND
@@ -24,7 +23,7 @@ from ..evaluation.clusters import ClusterMatching, count_clusters, resize_label
 from ..evaluation.decision import Decision
 from ..evaluation.labelling import decide_pixels
 from ..evaluation.pixel_counts import PixelCounts, count_pixels
-from .identity import DatasetIdentity, ProtocolIdentity, TableRules, TaskIdentity
+from .identity import DatasetIdentity, ProtocolIdentity, TableRules, TaskIdentity, plain_data
 from .prompts import PromptGroups, prompts_for_present, prompts_for_vocabulary
 from .protocol import Protocol
 
@@ -100,16 +99,15 @@ class Task:
         rules["label_order"] = protocol.label_orders.get(dataset.name)
         return TaskIdentity(
             DatasetIdentity(
-                dataset.name, dataset.split, _digest("\n".join(dataset.ids)), _plain(dataset.identity_options)
+                dataset.name, dataset.split, _digest("\n".join(dataset.ids)), plain_data(dataset.identity_options)
             ),
             ProtocolIdentity(
                 name=protocol.name,
                 variant=protocol.variant,
                 full_vocabulary=protocol.class_oracle == "all",
                 thresholds=tuple(float(threshold) for threshold in protocol.thresholds),
-                uses_threshold=protocol.background_rule not in ("none", "exact"),
                 class_names=_digest(json.dumps(self.names)),
-                rules=_plain(rules),
+                rules=plain_data(rules),
             ),
         )
 
@@ -193,8 +191,3 @@ def _names(protocol: Protocol, dataset: Dataset) -> Names:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(rules: dict[str, object]) -> dict[str, JsonValue]:
-    """``rules`` with tuples as lists, as JSON gives them back."""
-    return json.loads(json.dumps(rules))

@@ -15,9 +15,7 @@ PLAN = RunPlan(
     MethodIdentity("m", "", normalised=True, attention=None, parameters={"order": 1, "sites": ["a", "b"]}),
     TaskIdentity(
         DatasetIdentity("d", "val", "digest of the ids", {}),
-        ProtocolIdentity(
-            "p", "", False, (0.0, 0.5), uses_threshold=True, class_names="digest", rules={"void": "ignored"}
-        ),
+        ProtocolIdentity("p", "", False, (0.0, 0.5), class_names="digest", rules={"void": "ignored"}),
     ),
     seed=0,
     version="1",
