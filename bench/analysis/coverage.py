@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 from segscale.files import explained_writes, replaced
 
-from ..evaluation.intervals import Estimate, Interval, PixelAreas, estimate_difference, estimate_miou
+from ..evaluation.intervals import Estimate, Interval, SampledCounts, estimate_difference, estimate_miou
 from ..evaluation.metrics import Averaging, mean_iou
+from ..evaluation.pixel_counts import PixelCounts
 from .populations import FIXED, POOL, POPULATIONS, Pool, draw_pool
 
 IMAGES = (20, 50, 100, 200, 500, 1000)
@@ -83,11 +84,11 @@ class Quantity:
         intersection, predicted, label = (part.sum(0, dtype=np.float64) for part in areas)
         return float(mean_iou(intersection, predicted, label, self.averaging).max())
 
-    def _areas(self, pool: Pool, run: str, images: NDArray[np.int64]) -> PixelAreas:
+    def _areas(self, pool: Pool, run: str, images: NDArray[np.int64]) -> SampledCounts:
         sweep, thresholds = pool.runs[run], self._thresholds()
         areas = sweep.intersection[images, thresholds], sweep.predicted[images, thresholds], pool.label[images]
         intersection, predicted, label = (part.astype(np.int64) for part in areas)
-        return PixelAreas(intersection, predicted, label, self.averaging)
+        return SampledCounts(PixelCounts(intersection, predicted, label), self.averaging)
 
     def _thresholds(self) -> slice:
         return slice(None) if self.swept else slice(FIXED, FIXED + 1)

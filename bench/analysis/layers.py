@@ -17,7 +17,7 @@ from ...methods.build import build_method
 from ...methods.method import Method
 from ..report.evaluated import evaluate_run
 from ..report.markdown import format_miou
-from ..report.tables import TableRow, long_table, table_rows
+from ..report.tables import TableRow, interval_notes, long_table, table_rows
 from ..report.thresholds import Thresholds
 from ..runs.loop import run_methods
 from ..runs.options import RunOptions
@@ -125,8 +125,11 @@ def best_text(table: pd.DataFrame) -> str:
     if len(ranked) == 1:
         return best
     second = ranked[1]
+    runner_up = f"{part_text(second)}, {format_miou(second)}"
+    if pd.isna(first["low"]) or pd.isna(second["low"]):
+        return f"{best}; second: {runner_up}"
     apart = "does not overlap" if second["high"] < first["low"] else "overlaps"
-    return f"{best}; its interval {apart} that of the second, {part_text(second)}, {format_miou(second)}"
+    return f"{best}; its interval {apart} that of the second, {runner_up}"
 
 
 def printable(table: pd.DataFrame) -> str:
@@ -141,7 +144,7 @@ def printable(table: pd.DataFrame) -> str:
     header = "{backbone} on {dataset} {split}, {images} images, protocol {protocol}".format(**first)
     titles = [*columns, "mIoU [95 %]", "noise"]
     lines = tabulate(shown.to_numpy().tolist(), titles, tablefmt="simple", disable_numparse=True)
-    return f"{header}: {method} on every part alone\n{lines}"
+    return "\n".join([f"{header}: {method} on every part alone", lines, *interval_notes(table)])
 
 
 def _common_images(stores: Sequence[RunStore], task: Task, options: RunOptions) -> frozenset[str]:

@@ -19,9 +19,10 @@ from ...backbones.latents.settings import CaptureSettings, Timestep
 from ...datasets.dataset import Sample
 from ...methods.build import method_defaults
 from ...methods.method import PromptRule
-from ..evaluation.metrics import INTERVAL, bootstrap_draws
+from ..evaluation.intervals import estimate_mean
 from ..inference.score import image_noise
 from ..report.figures import AnalysisView
+from ..report.markdown import format_estimate
 from ..runs.options import RunOptions
 from ..runs.plan import plan_backbone
 from ..tasks.task import Task
@@ -38,6 +39,7 @@ SHARES = AnalysisView(
     "share of attention (%)",
     scale=100,
     digits=1,
+    bounds=(0.0, 1.0),
 )
 VALUES = AnalysisView(
     "values",
@@ -45,6 +47,7 @@ VALUES = AnalysisView(
     "norm of a head's value",
     scale=1,
     digits=2,
+    bounds=(0.0, np.inf),
 )
 ANALYSES = {view.name: view for view in (SHARES, VALUES)}
 
@@ -81,7 +84,7 @@ def averages_on(
         "timestep": t,
         "seed": options.seed,
     }
-    table = averages(rows, list(analysis.labels))
+    table = averages(rows, list(analysis.labels), analysis.bounds)
     return pd.concat([pd.DataFrame(facts, index=table.index), table], axis=1)
 
 
@@ -109,24 +112,24 @@ def measure(backbone: Backbone, task: Task, settings: CaptureSettings, options: 
     return pd.DataFrame(rows)
 
 
-def averages(rows: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
-    """Mean over images and its 95 % bootstrap interval, per block and measure, blocks in execution order.
+def averages(rows: pd.DataFrame, fields: Sequence[str], bounds: tuple[float, float]) -> pd.DataFrame:
+    """Mean over images and its 95 % interval within ``bounds``, per block and measure, blocks in execution order.
 
-    rows: as of ``measure``. Returns columns layer, site, measure, mean, low, high. Independent of the images' order.
+    The interval of a single image is NaN. rows: as of ``measure``. Returns columns layer, site, measure, mean, low,
+    high. Independent of the images' order.
     """
     wide = rows.pivot(index="image", columns=SITE, values=list(fields)).sort_index()
-    values = wide.to_numpy(np.float64)
-    images = len(values)
-    low, high = np.percentile(bootstrap_draws(images) @ values / images, INTERVAL, axis=0)
+    estimates = [estimate_mean(column, bounds) for column in wide.to_numpy(np.float64).T]
+    low, high = np.transpose([estimate.bounds for estimate in estimates])
     keys = pd.DataFrame(list(wide.columns), columns=["measure", *SITE])
-    table = keys[[*SITE, "measure"]].assign(mean=values.mean(0), low=low, high=high)
+    table = keys[[*SITE, "measure"]].assign(mean=[estimate.value for estimate in estimates], low=low, high=high)
     return table.sort_values("layer", kind="stable", ignore_index=True)
 
 
 def printable(table: pd.DataFrame, analysis: AnalysisView) -> str:
     """One line per block, mean and interval per measure."""
     text = [
-        "{1:.{0}f} [{2:.{0}f}, {3:.{0}f}]".format(analysis.digits, *(analysis.scale * number for number in row))
+        format_estimate(*(analysis.scale * number for number in row), spec=f".{analysis.digits}f")
         for row in table[["mean", "low", "high"]].to_numpy()
     ]
     wide = table.assign(text=text).pivot(index=SITE, columns="measure", values="text")

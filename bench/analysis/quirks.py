@@ -13,9 +13,9 @@ from segscale.registry import build, load_config
 
 from ...methods.build import build_method
 from ...methods.method import Method
-from ..evaluation.metrics import Averaging, Difference, difference
-from ..evaluation.pixel_counts import PixelCounts
-from ..report.markdown import markdown_table
+from ..evaluation.intervals import Estimate, SampledCounts, estimate_difference
+from ..report.markdown import format_estimate, markdown_table
+from ..report.tables import TableRow, interval_columns, table_rows
 from ..runs.loop import run_methods
 from ..runs.options import RunOptions
 from ..runs.plan import build_task
@@ -118,9 +118,6 @@ def effects(backbone_names: Sequence[str], dataset_name: str, options: RunOption
     return pd.DataFrame(rows)
 
 
-Scored = tuple[PixelCounts, Averaging]
-
-
 def _zero_rows(backbone_name: str, dataset_name: str, options: RunOptions) -> list[dict[str, object]]:
     """The zero rows of a dropped T5, where the backbone has them."""
     if load_config("backbone", backbone_name).get("with_t5", True):
@@ -130,14 +127,16 @@ def _zero_rows(backbone_name: str, dataset_name: str, options: RunOptions) -> li
     without = replace(options, backbone_arguments={"zero_rows": False})
     published, mended = (_scored(run_methods(backbone_name, [method], task, each)[0]) for each in (options, without))
     cell = Cell(method, task.protocol, "zero_rows", "zero rows of the dropped T5 are keys of every softmax")
-    return [_row(QuirkOwner("backbone", "seg4diff"), cell, backbone_name, difference(mended, published), mended)]
+    return [
+        _row(QuirkOwner("backbone", "seg4diff"), cell, backbone_name, estimate_difference(mended, published), mended)
+    ]
 
 
 def _measured(
     owner: QuirkOwner, backbone_name: str, cells: Sequence[Cell], dataset_name: str, options: RunOptions
 ) -> list[dict[str, object]]:
     """Cells under the same protocol run together, so that they share their forwards."""
-    scored: dict[int, Scored] = {}
+    scored: dict[int, SampledCounts] = {}
     for variant in dict.fromkeys(cell.protocol.variant for cell in cells):
         group = [number for number, cell in enumerate(cells) if cell.protocol.variant == variant]
         task = build_task(dataset_name, cells[group[0]].protocol, options)
@@ -145,37 +144,38 @@ def _measured(
         scored |= {number: _scored(store) for number, store in zip(group, stores, strict=True)}
     published = next(number for number, cell in enumerate(cells) if cell.switch is None)
     return [
-        _row(owner, cell, backbone_name, difference(scored[number], scored[published]), scored[number])
+        _row(owner, cell, backbone_name, estimate_difference(scored[number], scored[published]), scored[number])
         for number, cell in enumerate(cells)
         if cell.switch is not None
     ]
 
 
-def _row(owner: QuirkOwner, cell: Cell, backbone_name: str, effect: Difference, scored: Scored) -> dict[str, object]:
+def _row(
+    owner: QuirkOwner, cell: Cell, backbone_name: str, effect: Estimate, scored: SampledCounts
+) -> dict[str, object]:
     return {
         "kind": owner.kind,
         "name": owner.name,
         "switch": cell.switch,
         "what": cell.what,
         "backbone": backbone_name,
-        "effect": 100 * effect.miou,
-        "low": 100 * effect.low,
-        "high": 100 * effect.high,
-        "images": len(scored[0].label_area),
+        "effect": 100 * effect.value,
+        **interval_columns(effect),
+        "images": len(scored.counts.label_area),
     }
 
 
-def _scored(store: RunStore) -> Scored:
+def _scored(store: RunStore) -> SampledCounts:
     """Counts at the threshold of the protocol, or the best one where that is its rule."""
     run = store.read()
     counts, rules = store.load(run), run.table_rules
-    threshold = counts.best_threshold(rules.averaging) if rules.threshold == BEST else float(rules.threshold)
-    return counts.at_threshold(threshold), rules.averaging
+    threshold = BEST if rules.threshold == BEST else float(rules.threshold)
+    return counts.sample(threshold, rules.averaging, run.split_images)
 
 
 def effects_table(rows: pd.DataFrame) -> str:
     """Markdown: one row per quirk, one column per backbone, effect in points with its 95 % interval."""
-    shown = rows.assign(cell=rows.apply(_cell, axis=1))
+    shown = rows.assign(cell=[_cell(row) for row in table_rows(rows)])
     index = ["kind", "name", "switch", "what"]
     wide = shown.pivot(index=index, columns="backbone", values="cell").reindex(columns=shown["backbone"].unique())
     order = list(dict.fromkeys(shown[index].itertuples(index=False, name=None)))
@@ -183,5 +183,5 @@ def effects_table(rows: pd.DataFrame) -> str:
     return markdown_table(wide)
 
 
-def _cell(row: pd.Series) -> str:
-    return f"{row['effect']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
+def _cell(row: TableRow) -> str:
+    return format_estimate(row["effect"], row["low"], row["high"], "+.1f")

@@ -75,6 +75,8 @@ def _print_classes(store: RunStore, results: Path) -> None:
     import numpy as np
 
     from ..report.evaluated import evaluate_run
+    from ..report.markdown import format_estimate
+    from ..report.tables import NO_INTERVAL_MARK
     from ..report.thresholds import Thresholds
 
     evaluated = evaluate_run(store, Thresholds(results))
@@ -83,8 +85,11 @@ def _print_classes(store: RunStore, results: Path) -> None:
     print(f"\n{plan.backbone.label} x {plan.method.name}{plan.method.variant} on {task}")
     for name, iou in zip(evaluated.run.classes, score.class_iou, strict=True):
         print(f"  {name:22} {'-' if np.isnan(iou) else f'{100 * iou:.1f}'}")
-    interval = f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
-    print(f"  mIoU {100 * score.miou:.1f} {interval}, aAcc {100 * score.accuracy:.1f}, {len(evaluated.counts)} images")
+    low, high = evaluated.miou.bounds
+    miou = format_estimate(100 * score.miou, 100 * low, 100 * high)
+    print(f"  mIoU {miou}, aAcc {100 * score.accuracy:.1f}, {len(evaluated.counts)} images")
+    if evaluated.miou.no_interval:
+        print(f"  {NO_INTERVAL_MARK} no interval: {evaluated.miou.no_interval}")
     if skipped := store.skipped():
         print(f"  left out {len(skipped)} bad images")
         for image, reason in sorted(skipped.items()):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from .metrics import Averaging, Floats, class_iou, mean_iou
+from .pixel_counts import Counts, PixelCounts
 
 LEVEL = 0.95
 # A class labelled in fewer images is rare; too many rare classes bias the mIoU more than a sample can tell.
@@ -25,19 +26,14 @@ BIAS_FACTOR = 2
 # Numbers held at once while images are left out one by one.
 CHUNK = 1 << 16
 
-Counts = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
-class PixelAreas:
-    """Areas of a run's images in pixels, int64."""
+class SampledCounts:
+    """Pixel counts of a sample of images, and how their mean is taken."""
 
-    intersection: Counts
-    """``(images, classes)``, or ``(images, thresholds, classes)`` of a sweep whose best threshold is the number."""
-    predicted: Counts
-    """Shape of ``intersection``."""
-    label: Counts
-    """``(images, classes)``."""
+    counts: PixelCounts
+    """Of images, ``(images, classes)``; or of a sweep whose best threshold is the number, where intersection and
+    predicted area are ``(images, thresholds, classes)``."""
     averaging: Averaging
     occurs: NDArray[np.bool_] | None = None
     """``(classes,)``: the classes that the whole split labels somewhere, where that is known."""
@@ -68,22 +64,34 @@ class Estimate:
     p_value: float | None = None
     """Two-sided, of the hypothesis that the true value is 0; below 0.05 where the interval excludes 0."""
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lower and upper end of the interval, NaN where there is none."""
+        interval = self.interval
+        return (interval.low, interval.high) if isinstance(interval, Interval) else (np.nan, np.nan)
 
-def estimate_miou(areas: PixelAreas) -> Estimate:
+    @property
+    def no_interval(self) -> str | None:
+        """Why there is no interval, None where there is one."""
+        return self.interval.reason if isinstance(self.interval, NoInterval) else None
+
+
+def estimate_miou(sample: SampledCounts) -> Estimate:
     """MIoU of all images together; of a sweep, at its best threshold."""
-    return _estimate(_leave_one_out(areas), _too_rare(areas), bounds=(0.0, 1.0))
+    return _estimate(_leave_one_out(sample), _too_rare(sample), bounds=(0.0, 1.0))
 
 
-def estimate_difference(areas: PixelAreas, reference: PixelAreas) -> Estimate:
+def estimate_difference(sample: SampledCounts, reference: SampledCounts) -> Estimate:
     """MIoU of a run less that of a reference run on the same images, each with its own averaging.
 
     Raises:
         ValueError: The runs differ in their number of images. Rows must be the same images in the same order.
     """
-    if len(areas.label) != len(reference.label):
-        raise ValueError(f"{len(areas.label)} and {len(reference.label)} images cannot be paired")
-    difference = _leave_one_out(areas).less(_leave_one_out(reference))
-    return _estimate(difference, _too_rare(areas) or _too_rare(reference), bounds=(-1.0, 1.0))
+    images, others = len(sample.counts.label_area), len(reference.counts.label_area)
+    if images != others:
+        raise ValueError(f"{images} and {others} images cannot be paired")
+    difference = _leave_one_out(sample).less(_leave_one_out(reference))
+    return _estimate(difference, _too_rare(sample) or _too_rare(reference), bounds=(-1.0, 1.0))
 
 
 def estimate_mean(values: Floats, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
@@ -120,9 +128,9 @@ class _LeaveOneOut:
         )
 
 
-def _leave_one_out(areas: PixelAreas) -> _LeaveOneOut:
+def _leave_one_out(sample: SampledCounts) -> _LeaveOneOut:
     """The best threshold of a sweep is chosen anew without each image."""
-    counts, averaging = _by_threshold(areas), areas.averaging
+    counts, averaging = _by_threshold(sample.counts), sample.averaging
     totals = _Counts(*(part.sum(0) for part in counts))
     iou = np.nan_to_num(class_iou(*totals.floats()))
     enters = totals.enters(averaging)
@@ -164,11 +172,12 @@ class _Counts(NamedTuple):
             yield _Counts(*(part[first : first + size] for part in self))
 
 
-def _by_threshold(areas: PixelAreas) -> _Counts:
-    """All areas with an axis for thresholds, even if there is one."""
-    if areas.intersection.ndim == 3:
-        return _Counts(areas.intersection, areas.predicted, areas.label[:, None])
-    return _Counts(areas.intersection[:, None], areas.predicted[:, None], areas.label[:, None])
+def _by_threshold(counts: PixelCounts) -> _Counts:
+    """All counts with an axis for thresholds, even if there is one."""
+    intersection, predicted = counts.intersection, counts.predicted_area
+    if intersection.ndim == 2:
+        intersection, predicted = intersection[:, None], predicted[:, None]
+    return _Counts(intersection, predicted, counts.label_area[:, None])
 
 
 def _best(miou: Floats) -> Floats:
@@ -209,10 +218,11 @@ def _unusable(numbers: Floats) -> str | None:
     return None if np.isfinite(numbers).all() else "nothing to average without one of the images"
 
 
-def _too_rare(areas: PixelAreas) -> str | None:
+def _too_rare(sample: SampledCounts) -> str | None:
     """Why the sample shows too few images of too many classes, if so."""
-    classes = np.ones(areas.label.shape[1], np.bool_) if areas.occurs is None else areas.occurs
-    rare = np.count_nonzero((areas.label[:, classes] > 0).sum(0) < RARE_BELOW)
+    labelled = (sample.counts.label_area > 0).sum(0)
+    classes = np.ones(len(labelled), np.bool_) if sample.occurs is None else sample.occurs
+    rare = np.count_nonzero(labelled[classes] < RARE_BELOW)
     total = np.count_nonzero(classes)
     if rare <= RARE_SHARE * total:
         return None

@@ -14,9 +14,6 @@ from .pixel_counts import PixelCounts
 Averaging = Literal["all", "in-ground-truth", "every-class"]
 Floats = NDArray[np.float64]
 
-BOOTSTRAP_SAMPLES = 1000
-BOOTSTRAP_SEED = 0
-INTERVAL = (2.5, 97.5)
 EPSILON = 1e-8
 """In the denominator of ``every-class``, as GoCA publishes it."""
 
@@ -26,22 +23,10 @@ class Score:
     """Metrics over all images of a run, as shares in [0, 1]."""
 
     miou: float
-    low: float
-    """Lower end of the 95 % bootstrap interval of ``miou`` over images."""
-    high: float
     accuracy: float
     """Share of the scored pixels that are right."""
     class_iou: Floats
     """NaN for a class that is neither predicted nor labelled."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The mIoU of one run less that of another on the same images, with its 95 % bootstrap interval."""
-
-    miou: float
-    low: float
-    high: float
 
 
 def class_iou(intersection: Floats, predicted: Floats, label: Floats) -> Floats:
@@ -80,44 +65,16 @@ def best_index(sweep: Sequence[PixelCounts], averaging: Averaging) -> int:
 
 
 def score_counts(counts: PixelCounts, averaging: Averaging) -> Score:
-    """Metrics over all images of ``counts``; images are resampled with replacement for the interval."""
+    """Metrics over all images of ``counts``."""
     intersection, predicted, label = _totals(counts)
-    low, high = np.percentile(_resampled(counts, averaging), INTERVAL)
     return Score(
         miou=float(mean_iou(intersection, predicted, label, averaging)),
-        low=float(low),
-        high=float(high),
         accuracy=float(intersection.sum() / label.sum()) if label.any() else float("nan"),
         class_iou=class_iou(intersection, predicted, label),
     )
 
 
-def difference(
-    first: tuple[PixelCounts, Averaging],
-    second: tuple[PixelCounts, Averaging],
-) -> Difference:
-    """``first`` less ``second``, whose rows are the same images in the same order."""
-    low, high = np.percentile(_resampled(*first) - _resampled(*second), INTERVAL)
-    return Difference(total_miou(*first) - total_miou(*second), float(low), float(high))
-
-
-def bootstrap_draws(images: int) -> NDArray[np.int64]:
-    """How often each draw takes each image, ``(draws, images)``; the same for the same number of images."""
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    return rng.multinomial(images, np.full(images, 1 / images), size=BOOTSTRAP_SAMPLES)
-
-
-def _resampled(counts: PixelCounts, averaging: Averaging) -> Floats:
-    """The mIoU of every bootstrap draw."""
-    draws = bootstrap_draws(len(counts.label_area)).astype(np.float64)
-    intersection, predicted, label = (draws @ part for part in _parts(counts))
-    return mean_iou(intersection, predicted, label, averaging)
-
-
 def _totals(counts: PixelCounts) -> tuple[Floats, Floats, Floats]:
-    intersection, predicted, label = (part.astype(np.float64) for part in _parts(counts.total()))
-    return intersection, predicted, label
-
-
-def _parts(counts: PixelCounts) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    return counts.intersection, counts.predicted_area, counts.label_area
+    total = counts.total()
+    intersection, predicted, label = total.intersection, total.predicted_area, total.label_area
+    return intersection.astype(np.float64), predicted.astype(np.float64), label.astype(np.float64)

@@ -11,6 +11,7 @@ from typing import Literal
 from segscale.errors import StoreError, UserError
 
 from ...datasets.folder import CALIBRATION
+from ..evaluation.intervals import Estimate, estimate_miou
 from ..evaluation.metrics import Score, score_counts
 from ..runs.counts import StoredCounts
 from ..runs.identity import RunPlan
@@ -30,6 +31,8 @@ class EvaluatedRun:
     run: StoredRun
     counts: StoredCounts
     score: Score
+    miou: Estimate
+    """The score's mIoU with its interval."""
     threshold: float
     threshold_from: ThresholdSource
     """``best`` on the images evaluated, ``calibrated`` on others, the protocol's ``default``, or ``none``, where the
@@ -57,8 +60,10 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
     threshold, source = _threshold(run, counts, thresholds)
     if threshold not in counts.thresholds:
         raise StoreError(f"{store.folder} has no counts at threshold {threshold}", "run it again")
-    score = score_counts(counts.at_threshold(threshold), run.table_rules.averaging)
-    return EvaluatedRun(run, counts, score, threshold, source)
+    averaging = run.table_rules.averaging
+    score = score_counts(counts.at_threshold(threshold), averaging)
+    sample = counts.sample("best" if source == "best" else threshold, averaging, run.split_images)
+    return EvaluatedRun(run, counts, score, estimate_miou(sample), threshold, source)
 
 
 def evaluate_runs(results: Path) -> list[EvaluatedRun]:

@@ -31,6 +31,8 @@ class AnalysisView:
     scale: float
     digits: int
     """Decimals in print."""
+    bounds: tuple[float, float]
+    """What a measure cannot pass."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -58,7 +60,7 @@ def scaling_figure(table: pd.DataFrame, path: Path) -> None:
                 places, rows["miou"], yerr=error, fmt="o", markersize=4, capsize=2, label=method, color=colour
             )
         for label, rows in group.groupby("label"):
-            top = (rows["parameters"].iloc[0] / 1e6, rows["high"].max())
+            top = (rows["parameters"].iloc[0] / 1e6, rows[["miou", "high"]].max(axis=None))
             axes.annotate(label, top, xytext=(0, 4), textcoords="offset points", fontsize=7, rotation=20, ha="center")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

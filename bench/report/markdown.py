@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 from tabulate import tabulate
 
-from .tables import BEST_MARK, DEFAULT_MARK, TASK_COLUMNS, TableRow, grouped, notes, table_rows
+from .tables import BEST_MARK, DEFAULT_MARK, NO_INTERVAL_MARK, TASK_COLUMNS, TableRow, grouped, notes, table_rows
 
 MARKS = {"best": BEST_MARK, "default": DEFAULT_MARK}
 
@@ -22,7 +22,13 @@ def markdown_table(table: pd.DataFrame, titles: Sequence[str] | None = None) -> 
 def format_miou(row: TableRow) -> str:
     """MIoU with its interval, marked by where the threshold comes from."""
     mark = MARKS.get(str(row["threshold_from"]), "")
-    return f"{row['miou']:.1f}{mark} [{row['low']:.1f}, {row['high']:.1f}]"
+    return format_estimate(row["miou"], row["low"], row["high"], mark=mark)
+
+
+def format_estimate(value: float, low: float, high: float, spec: str = ".1f", mark: str = "") -> str:
+    """A number with its interval, or the mark of none where the ends are NaN."""
+    interval = NO_INTERVAL_MARK if math.isnan(low) else f" [{low:{spec}}, {high:{spec}}]"
+    return f"{value:{spec}}{mark}{interval}"
 
 
 def format_cell(row: TableRow) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..evaluation.intervals import Estimate
 from .evaluated import EvaluatedRun
 
 DISTINGUISHING_COLUMNS = ("seed", "dtype", "quantize", "weights", "version")
@@ -19,6 +20,7 @@ TASK_COLUMNS = ["dataset", "split", "protocol"]
 
 BEST_MARK = "*"
 DEFAULT_MARK = "†"
+NO_INTERVAL_MARK = "‡"
 POCKET_NOTE = (
     "Pocket backbones are tiny twins trained on generated scenes. Their numbers say that the harness works; "
     "they say nothing about the real backbones."
@@ -46,8 +48,7 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
         "threshold": evaluated.threshold,
         "threshold_from": evaluated.threshold_from,
         "miou": 100 * score.miou,
-        "low": 100 * score.low,
-        "high": 100 * score.high,
+        **interval_columns(evaluated.miou),
         "accuracy": 100 * score.accuracy,
         "images": len(counts),
         "split_images": run.split_images,
@@ -63,6 +64,12 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
         "packaged": plan.backbone.packaged,
         "oracle_protocol": run.table_rules.oracle_protocol,
     }
+
+
+def interval_columns(estimate: Estimate) -> dict[str, object]:
+    """Ends of the interval in percent, or why there is none."""
+    low, high = estimate.bounds
+    return {"low": 100 * low, "high": 100 * high, "no_interval": estimate.no_interval}
 
 
 def table_rows(table: pd.DataFrame) -> list[TableRow]:
@@ -112,4 +119,10 @@ def notes(table: pd.DataFrame) -> list[str]:
         BEST_NOTE: table["threshold_from"] == "best",
         DEFAULT_NOTE: table["threshold_from"] == "default",
     }
-    return [note for note, rows in applies.items() if any(rows)]
+    return [note for note, rows in applies.items() if any(rows)] + interval_notes(table)
+
+
+def interval_notes(table: pd.DataFrame) -> list[str]:
+    """Why numbers of ``table`` have no interval, where some have none."""
+    reasons = "; ".join(sorted(table["no_interval"].dropna().unique()))
+    return [f"{NO_INTERVAL_MARK} No 95 % interval: these images cannot carry one ({reasons})."] if reasons else []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..evaluation.intervals import SampledCounts
 from ..evaluation.metrics import Averaging, best_index
 from ..evaluation.pixel_counts import PixelCounts
 
@@ -36,6 +38,19 @@ class StoredCounts:
         """Counts of all images at a stored threshold. Raises ValueError for another."""
         index = self.thresholds.index(threshold)
         return PixelCounts(self.intersection[:, index], self.predicted_area[:, index], self.label_area)
+
+    def sample(self, threshold: float | Literal["best"], averaging: Averaging, split_images: int) -> SampledCounts:
+        """What the mIoU at a stored threshold, or at the best one, is estimated from.
+
+        Args:
+            threshold: A stored one or ``best``.
+            averaging: Classes that enter the mean.
+            split_images: Of the whole split: where all are here, it is known which classes occur.
+        """
+        whole = len(self) == split_images
+        occurs = np.any(self.label_area > 0, axis=0) if whole else None
+        swept = PixelCounts(self.intersection, self.predicted_area, self.label_area)
+        return SampledCounts(swept if threshold == "best" else self.at_threshold(threshold), averaging, occurs)
 
     def best_threshold(self, averaging: Averaging) -> float:
         """The threshold whose mean IoU over all images is highest; the first of equals."""

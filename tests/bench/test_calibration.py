@@ -124,7 +124,7 @@ def test_tables_read_the_calibrated_threshold_and_mark_what_has_none(tmp_path: P
     assert found == {"vanilla": (0.15, "calibrated"), "goca-described": (0.0, "default")}
     assert DEFAULT_NOTE in notes(rows)
     for text in (scaling_table(rows), leaderboard(rows)):
-        marked = [line.split()[1] for line in text.splitlines() if "† [" in line]
+        marked = [line.split()[1] for line in text.splitlines() if "†‡" in line]
         assert marked == ["goca-described"]
     calibrated_rows = rows[rows["method"] == "vanilla"]
     assert DEFAULT_NOTE not in notes(calibrated_rows)

@@ -10,16 +10,20 @@ import pytest
 
 from segscale.bench.analysis.coverage import main
 from segscale.bench.analysis.populations import FIXED, POPULATIONS, draw_pool
-from segscale.bench.evaluation.intervals import Interval, PixelAreas, estimate_miou
+from segscale.bench.evaluation.intervals import Interval, SampledCounts, estimate_miou
 from segscale.bench.evaluation.metrics import mean_iou
+from segscale.bench.evaluation.pixel_counts import PixelCounts
 
 
-def bootstrap_interval(areas: PixelAreas, rng: np.random.Generator) -> Interval:
+def bootstrap_interval(sample: SampledCounts, rng: np.random.Generator) -> Interval:
     """Percentile bootstrap over images."""
-    images = len(areas.label)
+    counts = sample.counts
+    images = len(counts.label_area)
     draws = rng.multinomial(images, np.full(images, 1 / images), size=200).astype(np.float64)
-    totals = (draws @ part.reshape(images, -1) for part in (areas.intersection, areas.predicted, areas.label))
-    low, high = np.percentile(mean_iou(*totals, areas.averaging), (2.5, 97.5))
+    totals = (
+        draws @ part.reshape(images, -1) for part in (counts.intersection, counts.predicted_area, counts.label_area)
+    )
+    low, high = np.percentile(mean_iou(*totals, sample.averaging), (2.5, 97.5))
     return Interval(float(low), float(high))
 
 
@@ -32,10 +36,10 @@ def test_they_cover_where_the_percentile_bootstrap_does_not() -> None:
     for _ in range(60):
         drawn = rng.integers(0, len(pool.label), 500)
         intersection, predicted, label = (part[drawn].astype(np.int64) for part in rows)
-        areas = PixelAreas(intersection, predicted, label, "all")
+        sample = SampledCounts(PixelCounts(intersection, predicted, label), "all")
         for interval, outcomes in (
-            (estimate_miou(areas).interval, covered),
-            (bootstrap_interval(areas, rng), covered_by_bootstrap),
+            (estimate_miou(sample).interval, covered),
+            (bootstrap_interval(sample, rng), covered_by_bootstrap),
         ):
             assert isinstance(interval, Interval)
             outcomes.append(interval.low <= truth <= interval.high)

@@ -17,12 +17,13 @@ from segscale.bench.evaluation.intervals import (
     Estimate,
     Interval,
     NoInterval,
-    PixelAreas,
+    SampledCounts,
     estimate_difference,
     estimate_mean,
     estimate_miou,
 )
 from segscale.bench.evaluation.metrics import Averaging, mean_iou
+from segscale.bench.evaluation.pixel_counts import PixelCounts
 
 AVERAGINGS: tuple[Averaging, ...] = ("all", "in-ground-truth", "every-class")
 T_OF_TEN_IMAGES = 2.262157
@@ -30,7 +31,9 @@ any_averaging = st.sampled_from(AVERAGINGS)
 seeds = st.integers(0, 2**32)
 
 
-def random_areas(seed: int, averaging: Averaging, images: int = 9, thresholds: int = 0, classes: int = 6) -> PixelAreas:
+def random_areas(
+    seed: int, averaging: Averaging, images: int = 9, thresholds: int = 0, classes: int = 6
+) -> SampledCounts:
     """Every class is labelled in some images, and two of six mostly in few."""
     rng = np.random.default_rng(seed)
     shown = rng.random((images, classes)) < np.linspace(0.2, 1.2, classes)
@@ -39,13 +42,13 @@ def random_areas(seed: int, averaging: Averaging, images: int = 9, thresholds: i
     of_threshold = label[:, None] if thresholds else label
     intersection = (of_threshold * rng.random(shape)).astype(np.int64)
     predicted = intersection + rng.integers(0, 60, shape) * (rng.random(shape) < 0.3)
-    return PixelAreas(intersection, predicted, label, averaging)
+    return SampledCounts(PixelCounts(intersection, predicted, label), averaging)
 
 
-def reordered(areas: PixelAreas, images: np.ndarray) -> PixelAreas:
-    return replace(
-        areas, intersection=areas.intersection[images], predicted=areas.predicted[images], label=areas.label[images]
-    )
+def reordered(areas: SampledCounts, images: np.ndarray) -> SampledCounts:
+    counts = areas.counts
+    rows = PixelCounts(counts.intersection[images], counts.predicted_area[images], counts.label_area[images])
+    return replace(areas, counts=rows)
 
 
 def bounds(estimate: Estimate) -> tuple[float, float]:
@@ -66,7 +69,7 @@ def test_where_miou_is_a_mean_the_interval_is_the_textbooks(averaging: Averaging
     label = np.full_like(right, 100)
     shares = right[:, 0] / 100
     textbook = stats.t.interval(0.95, 6, shares.mean(), stats.sem(shares))
-    assert bounds(estimate_miou(PixelAreas(right, right, label, averaging))) == pytest.approx(textbook)
+    assert bounds(estimate_miou(SampledCounts(PixelCounts(right, right, label), averaging))) == pytest.approx(textbook)
     estimate = estimate_mean(shares)
     assert bounds(estimate) == pytest.approx(textbook)
     assert estimate.p_value == pytest.approx(stats.ttest_1samp(shares, 0)[1])
@@ -75,7 +78,7 @@ def test_where_miou_is_a_mean_the_interval_is_the_textbooks(averaging: Averaging
 def test_one_wrong_image_of_ten() -> None:
     # 90 / 110; without a right image 80 / 100, without the wrong one 1: bias 0.18 / 11, standard error 0.18.
     intersection, full = column(*[10] * 9, 0), column(*[10] * 10)
-    estimate = estimate_miou(PixelAreas(intersection, full, full, "all"))
+    estimate = estimate_miou(SampledCounts(PixelCounts(intersection, full, full), "all"))
     assert estimate.value == pytest.approx(9 / 11)
     assert bounds(estimate) == pytest.approx((9 / 11 - T_OF_TEN_IMAGES * 0.18 - 2 * 0.18 / 11, 1))
     assert estimate.p_value == pytest.approx(2 * stats.t.sf((9 / 11 - 2 * 0.18 / 11) / 0.18, 9))
@@ -87,7 +90,7 @@ def test_a_class_that_one_image_alone_shows() -> None:
     intersection[:, 4] = column(10, *[0] * 9)[:, 0]
     label = 2 * intersection
     label[:, 4] = intersection[:, 4]
-    estimate = estimate_miou(PixelAreas(intersection, intersection, label, "in-ground-truth"))
+    estimate = estimate_miou(SampledCounts(PixelCounts(intersection, intersection, label), "in-ground-truth"))
     half = T_OF_TEN_IMAGES * 0.09
     assert estimate.value == pytest.approx(0.6)
     assert bounds(estimate) == pytest.approx((0.6 - half, 0.6 + half + 2 * 0.09))
@@ -100,7 +103,7 @@ def test_a_class_that_drops_out_does_not_hide_the_bias_of_the_others() -> None:
     for part, others in ((intersection, 0), (predicted, 6), (label, 0)):
         part[:, :4] = np.repeat([10, others], 5)[:, None]
     label[0, 4] = 10
-    estimate = estimate_miou(PixelAreas(intersection, predicted, label, "in-ground-truth"))
+    estimate = estimate_miou(SampledCounts(PixelCounts(intersection, predicted, label), "in-ground-truth"))
     labelled, others = 16 / 35, 20 / 37
     without = np.array([4 / 7, *[labelled] * 4, *[others] * 5])
     half = T_OF_TEN_IMAGES * np.sqrt(0.9 * ((without - without.mean()) ** 2).sum())
@@ -117,31 +120,36 @@ def test_holm() -> None:
     assert len(holm([])) == 0
 
 
-def slow_miou(areas: PixelAreas, images: list[int], keep: list[set[int]] | None = None) -> tuple[float, list[set[int]]]:
+def slow_miou(
+    areas: SampledCounts, images: list[int], keep: list[set[int]] | None = None
+) -> tuple[float, list[set[int]]]:
     """Best of the thresholds by plain loops, and the classes that enter each mean; ``keep`` adds the whole's."""
-    sweep = areas.intersection.ndim == 3
+    label = areas.counts.label_area
+    sweep = areas.counts.intersection.ndim == 3
     values, classes = [], []
-    for threshold in range(areas.intersection.shape[1] if sweep else 1):
+    for threshold in range(areas.counts.intersection.shape[1] if sweep else 1):
         at = (slice(None), threshold) if sweep else slice(None)
-        intersection, predicted = areas.intersection[at], areas.predicted[at]
+        intersection, predicted = areas.counts.intersection[at], areas.counts.predicted_area[at]
         iou: dict[int, float] = {}
-        for name in range(areas.label.shape[1]):
-            right, seen, true = (int(part[images, name].sum()) for part in (intersection, predicted, areas.label))
+        for name in range(label.shape[1]):
+            right, seen, true = (
+                int(part[images, name].sum()) for part in (intersection, predicted, areas.counts.label_area)
+            )
             if true or (seen and areas.averaging == "all"):
                 iou[name] = right / (seen + true - right)
             elif areas.averaging == "every-class":
                 iou[name] = 0.0
             elif keep is not None and name in keep[threshold]:
-                everywhere = [int(part[:, name].sum()) for part in (intersection, predicted, areas.label)]
+                everywhere = [int(part[:, name].sum()) for part in (intersection, predicted, label)]
                 iou[name] = everywhere[0] / (everywhere[1] + everywhere[2] - everywhere[0])
         values.append(float(np.mean([*iou.values()])))
         classes.append(set(iou))
     return max(values), classes
 
 
-def slow_bounds(areas: PixelAreas, reference: PixelAreas | None) -> tuple[float, float, float]:
+def slow_bounds(areas: SampledCounts, reference: SampledCounts | None) -> tuple[float, float, float]:
     """The formulas of docs/statistics.md, by plain loops."""
-    images = range(len(areas.label))
+    images = range(len(areas.counts.label_area))
     value, without, same_classes = 0.0, np.zeros(len(images)), np.zeros(len(images))
     for run, sign in ((areas, 1), (reference, -1)):
         if run is None:
@@ -184,8 +192,12 @@ def test_the_interval_contains_the_number_and_is_free_of_the_order_of_images_and
     reference = random_areas(seed + 1, averaging, images)
     rng = np.random.default_rng(seed)
     order, classes = rng.permutation(images), rng.permutation(6)
-    permuted = PixelAreas(
-        areas.intersection[..., classes], areas.predicted[..., classes], areas.label[:, classes], averaging
+    counts = areas.counts
+    permuted = replace(
+        areas,
+        counts=PixelCounts(
+            counts.intersection[..., classes], counts.predicted_area[..., classes], counts.label_area[:, classes]
+        ),
     )
     for estimate, shuffled in (
         (estimate_miou(areas), estimate_miou(reordered(areas, order))),
@@ -193,7 +205,7 @@ def test_the_interval_contains_the_number_and_is_free_of_the_order_of_images_and
             estimate_difference(areas, reference),
             estimate_difference(reordered(areas, order), reordered(reference, order)),
         ),
-        (estimate_mean(areas.label[:, 0] / 7), estimate_mean(areas.label[order, 0] / 7)),
+        (estimate_mean(areas.counts.label_area[:, 0] / 7), estimate_mean(areas.counts.label_area[order, 0] / 7)),
     ):
         assert shuffled == estimate
         if isinstance(estimate.interval, Interval):
@@ -230,19 +242,22 @@ def test_p_is_below_a_twentieth_where_the_interval_excludes_nought(
 def test_the_number_is_the_one_that_tables_print() -> None:
     for averaging, seed in product(AVERAGINGS, range(5)):
         areas = random_areas(seed, averaging)
-        totals = (part.sum(0).astype(np.float64) for part in (areas.intersection, areas.predicted, areas.label))
+        totals = (
+            part.sum(0).astype(np.float64)
+            for part in (areas.counts.intersection, areas.counts.predicted_area, areas.counts.label_area)
+        )
         assert estimate_miou(areas).value == float(mean_iou(*totals, averaging))
 
 
 # When there is none
 
 
-def areas_with_rare_classes(rare: int, of: int = 10) -> PixelAreas:
+def areas_with_rare_classes(rare: int, of: int = 10) -> SampledCounts:
     """``rare`` classes are labelled in four images, all others in five."""
     label = np.full((12, of), 10)
     label[5:] = 0
     label[4, :rare] = 0
-    return PixelAreas(label // 2, label, label, "in-ground-truth")
+    return SampledCounts(PixelCounts(label // 2, label, label), "in-ground-truth")
 
 
 def test_no_interval_where_too_many_classes_are_rare() -> None:
@@ -268,7 +283,7 @@ def test_two_images_of_ade_one_of_them_blank() -> None:
     label[0, :4] = 100
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        estimate = estimate_miou(PixelAreas(label // 2, label, label, "all"))
+        estimate = estimate_miou(SampledCounts(PixelCounts(label // 2, label, label), "all"))
     assert estimate == Estimate(1 / 3, NoInterval("nothing to average without one of the images"))
 
 

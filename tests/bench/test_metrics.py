@@ -68,19 +68,15 @@ def test_which_classes_enter_the_mean() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 12))
-def test_the_interval_holds_the_mean_and_does_not_depend_on_the_order(seed: int, images: int) -> None:
+def test_scores_do_not_depend_on_the_order_of_images(seed: int, images: int) -> None:
     rng = np.random.default_rng(seed)
     label = rng.integers(1, 100, (images, 3))
     intersection = (label * rng.random((images, 3))).astype(np.int64)
     counts = PixelCounts(intersection, label.copy(), label)
     result = score_counts(counts, "all")
-    assert 0 <= result.low <= result.high <= 1
-    if images == 1:
-        assert result.low == pytest.approx(result.high)
-        assert result.low == pytest.approx(result.miou)
     order = rng.permutation(images)
     shuffled = score_counts(PixelCounts(intersection[order], label[order], label[order]), "all")
-    assert shuffled.miou == pytest.approx(result.miou)
+    assert (shuffled.miou, shuffled.accuracy) == (result.miou, result.accuracy)
 
 
 @settings(max_examples=30, deadline=None)

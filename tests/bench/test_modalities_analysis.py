@@ -100,7 +100,7 @@ def test_the_command_averages_what_single_images_give(model: Backbone, task: Tas
         for site, block in observe_modalities(model, noised, level, group.prompt, 64).items():
             for field, number in asdict(block).items():
                 assert rows.loc[(sample.id, site), field] == number
-    table = averages(rows.reset_index(), ["i2t"]).set_index("site")
+    table = averages(rows.reset_index(), ["i2t"], (0, 1)).set_index("site")
     np.testing.assert_allclose(table["mean"], rows["i2t"].groupby("site").mean()[table.index])
 
 
@@ -111,15 +111,17 @@ def test_the_order_of_the_images_does_not_matter(model: Backbone, task: Task) ->
         for order in ([0, 1, 2], [2, 1, 0])
     )
     assert forwards["image"].unique().tolist() == backwards["image"].unique().tolist()[::-1]
-    pd.testing.assert_frame_equal(averages(forwards, fields), averages(backwards, fields), check_exact=True)
+    pd.testing.assert_frame_equal(
+        averages(forwards, fields, (0, 1)), averages(backwards, fields, (0, 1)), check_exact=True
+    )
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
-def test_the_interval_lies_within_the_images_and_holds_the_mean_of_equal_ones(shares: list[float]) -> None:
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
+def test_the_interval_lies_within_its_bounds_and_contains_the_mean(shares: list[float]) -> None:
     rows = pd.DataFrame({"image": range(len(shares)), "layer": 0, "site": "a", "i2t": shares, "t2t": 0.25})
-    first, second = averages(rows, ["i2t", "t2t"]).to_dict("records")
-    assert min(shares) - 1e-9 <= first["low"] <= first["high"] <= max(shares) + 1e-9
+    first, second = averages(rows, ["i2t", "t2t"], (0, 1)).to_dict("records")
+    assert 0 <= first["low"] <= first["mean"] <= first["high"] <= 1
     assert first["mean"] == pytest.approx(np.mean(shares))
     assert (second["low"], second["mean"], second["high"]) == pytest.approx((0.25, 0.25, 0.25))
 

@@ -18,7 +18,8 @@ from segscale.bench.analysis.quirks import (
     protocol_cells,
 )
 from segscale.bench.commands.main import main
-from segscale.bench.evaluation.metrics import difference, score_counts
+from segscale.bench.evaluation.intervals import Estimate, Interval, SampledCounts, estimate_difference
+from segscale.bench.evaluation.metrics import score_counts
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.runs.options import RunOptions
 from segscale.methods.build import build_method
@@ -60,12 +61,12 @@ def test_each_protocol_cell_changes_one_rule(name: str) -> None:
 def test_a_difference_is_that_of_the_scores_and_of_a_run_to_itself_nothing() -> None:
     rng = np.random.default_rng(0)
     label = rng.integers(1, 50, (20, 3))
-    one, other = (PixelCounts(rng.integers(0, label + 1), label, label) for _ in range(2))
-    found = difference((one, "all"), (other, "all"))
-    assert found.miou == pytest.approx(score_counts(one, "all").miou - score_counts(other, "all").miou)
-    assert found.low <= found.miou <= found.high
-    itself = difference((one, "all"), (one, "all"))
-    assert (itself.miou, itself.low, itself.high) == (0, 0, 0)
+    mended, published = (SampledCounts(PixelCounts(rng.integers(0, label + 1), label, label), "all") for _ in range(2))
+    effect = estimate_difference(mended, published)
+    mious = [score_counts(sample.counts, "all").miou for sample in (mended, published)]
+    assert effect.value == pytest.approx(mious[0] - mious[1])
+    assert effect.bounds[0] <= effect.value <= effect.bounds[1]
+    assert estimate_difference(mended, mended) == Estimate(0.0, Interval(0.0, 0.0), 1.0)
 
 
 def test_effects_have_a_row_per_quirk_and_backbone(tmp_path: Path) -> None:

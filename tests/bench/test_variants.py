@@ -109,7 +109,7 @@ def test_tables_show_the_variant_beside_its_number(results: Path) -> None:
     texts = {title.strip(): cell.strip() for title, cell in shown.items()}
     for label in labels:
         mark = "*" if by_label.loc[label, "threshold_from"] == "best" else "†"
-        assert texts[f"pocket val ({label})"].startswith(f"{by_label.loc[label, 'miou']:.1f}{mark} [")
+        assert texts[f"pocket val ({label})"].startswith(f"{by_label.loc[label, 'miou']:.1f}{mark}‡")
         assert f"## pocket val, protocol {label}\n" in leaderboard(rows)
         assert f"pocket val, protocol {label}, mIoU in percent:\n" in method_matrix(rows)
     assert set(class_table(evaluated)["protocol"]) == labels
@@ -122,7 +122,7 @@ def test_only_the_published_rules_stand_beside_a_published_number(results: Path)
     assert len(comparable(published)) == 1
     text = beside_published(rows, published)
     (line,) = [line for line in text.splitlines() if "arXiv" in line]
-    assert f"{rows.set_index('protocol').loc['goca', 'miou']:.1f}* [" in line
+    assert f"{rows.set_index('protocol').loc['goca', 'miou']:.1f}*‡" in line
 
 
 def test_a_variant_of_a_method_is_tabled_and_has_no_calibrated_threshold(tmp_path: Path) -> None:
