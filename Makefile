@@ -8,10 +8,21 @@ OPTIONS = $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(METHOD),--method $(MET
 	$(if $(DATASET),--dataset $(DATASET)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
 	$(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
-.PHONY: bench test lint docs-cli setup clean
+.PHONY: bench results test lint docs-cli setup clean
 
 bench: $(VENV)/ready
 	@$(VENV)/bin/segscale bench $(OPTIONS)
+
+# The tables that are shipped. Calibration comes first, because tables read it.
+results: POCKET = --results results/pocket
+results: $(VENV)/ready
+	$(VENV)/bin/segscale calibrate $(POCKET) --overwrite
+	$(VENV)/bin/segscale calibrate --protocol standard-full --method vanilla,goca-described $(POCKET) --overwrite
+	$(VENV)/bin/segscale bench $(POCKET)
+	$(VENV)/bin/segscale bench --protocol standard-full --method vanilla,goca-described $(POCKET)
+	$(VENV)/bin/segscale layers pocket-sd3 --with vanilla,goca $(POCKET) --overwrite
+	$(VENV)/bin/segscale layers pocket-flux --with vanilla,goca $(POCKET) --overwrite
+	$(VENV)/bin/segscale quirks $(POCKET) --overwrite
 
 test: $(VENV)/ready-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 $(ARGS)
@@ -43,4 +54,4 @@ $(VENV)/ready-lint: $(VENV)/ready-test
 	@touch $@
 
 clean:
-	rm -rf $(VENV) results/runs results/calibration/runs
+	rm -rf $(VENV) results/runs results/*/runs results/pocket/*/runs

@@ -67,7 +67,7 @@ class ForeignDataset(Dataset):
             raise UserError(
                 f"mmsegmentation has no dataset class for {name!r}", f"there are: {', '.join(COUNTERPARTS)}"
             )
-        self.name = name
+        self.name = self.benchmark = name
         self.counterpart = COUNTERPARTS[name]
         self.classes, self.palette = mmseg_metainfo(self.counterpart.dataset_class)
         self.background = 0 if self.classes[0] == BACKGROUND else None
@@ -177,7 +177,7 @@ def task_for(protocol_name: str, dataset: ForeignDataset, threshold: float | Non
     """
     protocol = build("protocol", protocol_name)
     has_background = dataset.background is not None
-    expected = protocol.dataset_arguments(dataset.name).get("background", has_background)
+    expected = protocol.dataset_arguments(dataset.benchmark).get("background", has_background)
     task = Task.of(protocol, dataset)
     task = replace(task, protocol=_at_threshold(task.protocol, threshold))
     refused = {

@@ -46,6 +46,8 @@ class Dataset(ABC):
     fails_at_duplicate_ids: ClassVar[bool] = False
     """True where reading an image whose id came before raises FileError, so that a run can leave it out."""
     name: str
+    benchmark: str
+    """What protocols know this data by: a config's own name, or that of the shipped config which it varies."""
     split: str
     classes: tuple[str, ...]
     """Class names in label order."""
@@ -54,9 +56,10 @@ class Dataset(ABC):
     background: int | None
     """The label of pixels that belong to no other class; None where those pixels are ignored."""
 
-    def __init__(self, *, name: str, split: str) -> None:
+    def __init__(self, *, name: str, split: str, benchmark: str | None = None) -> None:
         """Raises UserError for a split that ``splits`` does not name."""
         self.name = name
+        self.benchmark = benchmark or name
         self.split = split
         check_split(self)
 

@@ -86,6 +86,7 @@ class FolderDataset(Dataset):
         data_root: str | None = None,
         calibration_images: int = 100,
         captions: str | None = None,
+        benchmark: str | None = None,
     ) -> None:
         """Find the files of the split; none is read yet.
 
@@ -96,11 +97,12 @@ class FolderDataset(Dataset):
             data_root: Folder of the unpacked dataset, by default ``data/<name>``.
             calibration_images: Number of images in the split ``calibration``.
             captions: Path of a caption file.
+            benchmark: Name that protocols know this data by, by default ``name``.
 
         Raises:
             UserError: The split is unknown, or a folder or list is missing.
         """
-        super().__init__(name=name, split=split)
+        super().__init__(name=name, split=split, benchmark=benchmark)
         self.data_root = Path(data_root or f"data/{name}").expanduser()
         self.root = self.data_root / self.subfolder
         calibrates = split == CALIBRATION

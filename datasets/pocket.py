@@ -205,6 +205,7 @@ class PocketScenes(Dataset):
         background: bool = True,
         data_root: str | None = None,
         captions: str | None = None,
+        benchmark: str | None = None,
     ) -> None:
         """Generate the split.
 
@@ -216,11 +217,12 @@ class PocketScenes(Dataset):
             background: True makes grounds a class, False ignores them.
             data_root: Must be None, as no folder is read.
             captions: Path of a file whose captions replace the scenes' own.
+            benchmark: Name that protocols know this data by, by default ``name``.
 
         Raises:
             UserError: The split is unknown, or a folder is named.
         """
-        super().__init__(name=name, split=split)
+        super().__init__(name=name, split=split, benchmark=benchmark)
         if data_root is not None:
             raise UserError(f"{name} is generated and reads no folder", "leave out --data-root")
         self.size = size

@@ -22,11 +22,16 @@ PACKAGED = "pocket:"
 VARIABLE = "SEGSCALE_CONFIGS"
 
 
-def shipped_configs() -> Path:
-    """The folder of the configs that come with the package, installed or in a clone."""
+def shipped_folder(name: Literal["configs", "results"]) -> Path:
+    """A folder that comes with the package, installed or in a clone."""
     package = Path(__file__).resolve().parent
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
+    installed = package / name
+    return installed if installed.is_dir() else package.parent / name
+
+
+def shipped_configs() -> Path:
+    """The folder of the configs that come with the package."""
+    return shipped_folder("configs")
 
 
 def config_folders() -> Iterator[Path]:

@@ -14,7 +14,7 @@ import numpy as np
 from segscale.errors import UserError
 from segscale.files import explained_writes
 
-from ...datasets.folder import CALIBRATION
+from ...datasets.dataset import CALIBRATION, Dataset
 from ...methods.method import Method
 from ..evaluation.metrics import total_miou
 from ..report.thresholds import (
@@ -47,14 +47,26 @@ class MeasuredRun:
 
 
 def calibration_task(dataset_name: str, protocol: Protocol, options: RunOptions) -> Task:
-    """The protocol on the calibration split. Raises UserError where it leaves no threshold to choose."""
+    """The protocol on the calibration split.
+
+    Raises:
+        UserError: Where it leaves no threshold to choose, or where evaluated images are in the calibration split.
+    """
     if protocol.threshold == BEST:
         raise UserError(f"protocol {protocol.name} chooses its threshold on the images evaluated", "calibrate standard")
     task = build_task(dataset_name, protocol, replace(options, split=CALIBRATION))
     if len(task.protocol.thresholds) == 1:
         what = f"protocol {protocol.name} has no threshold to choose on {dataset_name}"
         raise UserError(what, "nothing needs calibration")
+    _refuse_shared(task.dataset, build_task(dataset_name, protocol, replace(options, split=None)).dataset)
     return task
+
+
+def _refuse_shared(calibrated: Dataset, evaluated: Dataset) -> None:
+    shared = sorted({*calibrated.ids} & {*evaluated.ids})
+    if shared:
+        what = f"{len(shared)} images of {evaluated.name} are in its splits {calibrated.split} and {evaluated.split}"
+        raise UserError(f"{what}, such as {shared[0]}", "calibrate on images that are not evaluated")
 
 
 def calibrate(
@@ -84,14 +96,16 @@ def _calibrated_methods(names: Sequence[str] | None, backbone_name: str, protoco
     return [method for method in methods if method.normalised]
 
 
-def store_thresholds(stores: Iterable[RunStore], task: Task, options: RunOptions) -> tuple[Path, dict[str, float]]:
+def store_thresholds(
+    stores: Iterable[RunStore], task: Task, options: RunOptions, overwrite: bool
+) -> tuple[Path, dict[str, float]]:
     """Choose the threshold of every method from its runs and write it, beside those of other methods.
 
     Returns:
         The file, and the thresholds of all methods in it.
 
     Raises:
-        UserError: For a run that lacks an image.
+        UserError: For a run that lacks an image, or where a larger calibration would be replaced without ``overwrite``.
     """
     due = task.dataset.ids[: options.limit]
     by_method: dict[str, list[MeasuredRun]] = {}
@@ -101,11 +115,23 @@ def store_thresholds(stores: Iterable[RunStore], task: Task, options: RunOptions
     path = calibration_path(options.results, task.protocol.name, task.dataset.name)
     stored = read_calibration(path)
     kept = {} if stored is None else stored.methods
-    methods = dict(sorted((kept | {name: choose(runs) for name, runs in by_method.items()}).items()))
+    chosen = {name: choose(runs) for name, runs in by_method.items()}
+    if not overwrite:
+        for name in chosen.keys() & kept.keys():
+            _refuse_larger(path, name, kept[name], chosen[name])
+    methods = dict(sorted((kept | chosen).items()))
     with explained_writes(path.parent):
         content = CalibrationFile(task.protocol.name, task.dataset.name, CALIBRATION, RULE, methods)
         write_calibration(path, content)
     return path, {name: calibration.threshold for name, calibration in methods.items()}
+
+
+def _refuse_larger(path: Path, method_name: str, stored: Calibration, chosen: Calibration) -> None:
+    sizes = [(calibration.images, len(calibration.backbones)) for calibration in (stored, chosen)]
+    (images, backbones), (fewer_images, fewer_backbones) = sizes
+    if images > fewer_images or backbones > fewer_backbones:
+        what = f"{path} holds {method_name} calibrated on {images} images and {backbones} backbones"
+        raise UserError(f"{what}, more than these {fewer_images} and {fewer_backbones}", "replace it with --overwrite")
 
 
 def choose(runs: Sequence[MeasuredRun]) -> Calibration:

@@ -17,7 +17,7 @@ from ...methods.build import build_method
 from ...methods.method import Method
 from ..report.evaluated import evaluate_run
 from ..report.markdown import format_miou
-from ..report.tables import TableRow, interval_notes, long_table, table_rows
+from ..report.tables import TableRow, long_table, table_rows
 from ..report.thresholds import Thresholds
 from ..runs.loop import run_methods
 from ..runs.options import RunOptions
@@ -144,7 +144,7 @@ def printable(table: pd.DataFrame) -> str:
     header = "{backbone} on {dataset} {split}, {images} images, protocol {protocol}".format(**first)
     titles = [*columns, "mIoU [95 %]", "noise"]
     lines = tabulate(shown.to_numpy().tolist(), titles, tablefmt="simple", disable_numparse=True)
-    return "\n".join([f"{header}: {method} on every part alone", lines, *interval_notes(table)])
+    return f"{header}: {method} on every part alone\n{lines}"
 
 
 def _common_images(stores: Sequence[RunStore], task: Task, options: RunOptions) -> frozenset[str]:

@@ -47,9 +47,9 @@ class Captioner(ABC):
         """The answer as it is. Raises NoCaptionError for this image, UserError where the next image would fail too."""
 
 
-def word_limit(dataset_name: str) -> int:
-    """The number of words that a caption of a dataset may have."""
-    return WORD_LIMITS.get(dataset_name, DEFAULT_WORD_LIMIT)
+def word_limit(benchmark: str) -> int:
+    """The number of words that a caption of a dataset may have; protocols and papers know it by ``benchmark``."""
+    return WORD_LIMITS.get(benchmark, DEFAULT_WORD_LIMIT)
 
 
 def caption_question(classes: Sequence[str], words: int) -> str:

@@ -38,6 +38,14 @@ class Subject:
 
         return build_task(self.dataset_name, build("protocol", self.protocol_name), run_options)
 
+    def stem(self, task: Task, *parts: str | None, limit: int | None) -> str:
+        """The name of the analysis' files."""
+        from ..report.files import result_stem
+
+        timestep = None if self.timestep is None else f"t{self.timestep}"
+        names = (self.backbone_name, self.dataset_name, task.dataset.split, self.protocol_name)
+        return result_stem(*names, timestep, *parts, limit=limit)
+
 
 def _subject(timestep: str) -> options.Decorator:
     """``timestep`` says what its default is."""
@@ -47,6 +55,7 @@ def _subject(timestep: str) -> options.Decorator:
         options.name("protocol", "standard", help="whose prompts are used"),
         click.option("--timestep", type=TIMESTEP, help="t in 1..1000", show_default=timestep),
         options.packed("subject", Subject),
+        options.overwrite,
         options.run,
     )
 
@@ -56,12 +65,14 @@ def _subject(timestep: str) -> options.Decorator:
 @options.methods
 @options.name("dataset", "pocket")
 @options.name("protocol", "standard")
+@options.overwrite
 @options.calibration
 def calibrate(
     backbone_names: tuple[str, ...],
     method_names: tuple[str, ...] | None,
     dataset_name: str,
     protocol_name: str,
+    overwrite: bool,
     run_options: RunOptions,
 ) -> None:
     """Choose a threshold on the calibration split and store it."""
@@ -73,7 +84,7 @@ def calibrate(
     task = calibration_task(dataset_name, build("protocol", protocol_name), run_options)
     stores = calibrate(backbone_names, method_names, task, run_options)
     if is_rank_zero():
-        path, thresholds = store_thresholds(stores, task, run_options)
+        path, thresholds = store_thresholds(stores, task, run_options, overwrite)
         for method_name, threshold in thresholds.items():
             print(f"{method_name:22} {threshold:g}")
         print_written(path)
@@ -82,18 +93,23 @@ def calibrate(
 @command(resumes=True, examples=["segscale quirks --backbone pocket-sd15 --limit 20"])
 @options.backbones
 @options.name("dataset", "pocket")
+@options.overwrite
 @options.run
-def quirks(backbone_names: tuple[str, ...], dataset_name: str, run_options: RunOptions) -> None:
+def quirks(backbone_names: tuple[str, ...], dataset_name: str, overwrite: bool, run_options: RunOptions) -> None:
     """Tell what each quirk of the published code does to the number."""
     from ..analysis.layers import FOLDER
     from ..analysis.quirks import effects, effects_table
-    from ..report.files import write_analysis
+    from ..report.files import result_stem, write_analysis
+    from ..report.tables import interval_notes
 
     quiet_libraries()
     folder = run_options.results / FOLDER
     rows = effects(backbone_names, dataset_name, replace(run_options, results=folder))
     print(effects_table(rows))
-    print_written(*write_analysis(rows, folder, "quirks"))
+    for note in interval_notes(rows):
+        print(f"\n{note}")
+    stem = result_stem(dataset_name, run_options.split, "quirks", limit=run_options.limit)
+    print_written(*write_analysis(rows, folder, stem, overwrite))
 
 
 @command(
@@ -107,6 +123,7 @@ def quirks(backbone_names: tuple[str, ...], dataset_name: str, run_options: RunO
 def layers(
     subject: Subject,
     run_options: RunOptions,
+    overwrite: bool,
     method_name: str,
     heads: bool,
     site_names: tuple[str, ...] | None,
@@ -124,12 +141,14 @@ def layers(
     sites = build_shape_only(subject.backbone_name).sites(method_defaults(subject.backbone_name).image_size)
     parts = parts_of(subject.backbone_name, sites, site_names, heads)
     analysis = LayerAnalysis(method_name, parts, compared or (), subject.timestep)
-    table = evaluate_parts(analysis, subject.backbone_name, subject.task(run_options), run_options)
+    task = subject.task(run_options)
+    table = evaluate_parts(analysis, subject.backbone_name, task, run_options)
     if is_rank_zero():
         kind, draw = ("heads", heads_figure) if heads else ("layers", layers_figure)
         print("\n\n".join([f"{printable(table)}\n{best_text(table)}", *notes(table)]))
-        stem = f"{subject.backbone_name}-{kind}"
-        print_written(*write_analysis(table, run_options.results / FOLDER, stem, partial(draw, table)))
+        method = None if method_name == SEG4DIFF[1] else method_name
+        stem = subject.stem(task, method, kind, limit=run_options.limit)
+        print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, partial(draw, table)))
 
 
 def _averaging(name: str, summary: str) -> Command:
@@ -137,7 +156,7 @@ def _averaging(name: str, summary: str) -> Command:
 
     @command(name, help=summary, examples=[f"segscale {name} pocket-sd3 --limit 20"])
     @_subject(timestep="the backbone's recommended one")
-    def average(subject: Subject, run_options: RunOptions) -> None:
+    def average(subject: Subject, run_options: RunOptions, overwrite: bool) -> None:
         from ...backbones.attention.modalities import require_joint
         from ...backbones.build import build_shape_only
         from ...methods.build import method_defaults
@@ -149,10 +168,12 @@ def _averaging(name: str, summary: str) -> Command:
         quiet_libraries()
         analysis, backbone_name = ANALYSES[name], subject.backbone_name
         require_joint(build_shape_only(backbone_name), method_defaults(backbone_name).image_size)
-        table = averages_on(analysis, backbone_name, subject.task(run_options), run_options, subject.timestep)
+        task = subject.task(run_options)
+        table = averages_on(analysis, backbone_name, task, run_options, subject.timestep)
         print(printable(table, analysis))
         draw = partial(analysis_figure, table, analysis)
-        print_written(*write_analysis(table, run_options.results / FOLDER, f"{backbone_name}-{name}", draw))
+        stem = subject.stem(task, name, limit=run_options.limit)
+        print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
 
     return average
 

@@ -87,7 +87,7 @@ def caption(again: str, dataset_name: str, run_options: RunOptions, load: LoadOp
 
     quiet_libraries()
     dataset = build("dataset", dataset_name, **run_options.dataset_arguments)
-    words = writing.words or word_limit(dataset.name)
+    words = writing.words or word_limit(dataset.benchmark)
     captioner = writing.build_captioner(words, load)
     path = writing.output or Path("captions") / f"{dataset.name}-{dataset.split}.json"
     report = write_captions(dataset, captioner, path, words, run_options.limit, writing.workers)

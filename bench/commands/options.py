@@ -74,6 +74,7 @@ def grid(backbones: Decorator, methods: Decorator) -> Decorator:
     return chained(backbones, methods, names("dataset", "pocket"), names("protocol", "standard"), packed("grid", Grid))
 
 
+overwrite = click.option("--overwrite", is_flag=True, help="replace a stored result of more images, too")
 methods = names("method", None, "all that suit the protocol")
 _image = partial(click.option, cls=Option, heading="Images")
 split = _image("--split", help="split of the dataset, instead of the config's")

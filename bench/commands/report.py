@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from segscale.catalogue import shipped_folder
+
 from . import options
 from .command import command
 from .steps import print_written
@@ -14,8 +16,8 @@ from .steps import print_written
 if TYPE_CHECKING:
     import pandas as pd
 
-PAPER = "results/paper.csv"
-_paper = f"set published numbers beside the runs; FILE holds them, {PAPER} if it is not given"
+PAPER = str(shipped_folder("results") / "paper.csv")
+_paper = "set published numbers beside the runs; FILE holds them, the package's own if it is not given"
 
 
 @command(examples=["segscale table", "segscale table --paper"])

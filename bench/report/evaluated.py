@@ -17,11 +17,11 @@ from ..runs.counts import StoredCounts
 from ..runs.identity import RunPlan
 from ..runs.record import StoredRun
 from ..runs.store import RunStore, find_runs
-from .thresholds import Thresholds
+from .thresholds import CalibrationSource, Thresholds
 
 log = logging.getLogger(__name__)
 
-ThresholdSource = Literal["best", "calibrated", "default", "none"]
+ThresholdSource = CalibrationSource | Literal["best", "default", "none"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class EvaluatedRun:
     """The score's mIoU with its interval."""
     threshold: float
     threshold_from: ThresholdSource
-    """``best`` on the images evaluated, ``calibrated`` on others, the protocol's ``default``, or ``none``, where the
-    rule uses none."""
+    """``best`` on the images evaluated, ``calibrated`` on others, calibrated and ``packaged``, the protocol's
+    ``default``, or ``none``, where the rule uses none."""
 
     @property
     def plan(self) -> RunPlan:
@@ -95,7 +95,7 @@ def _threshold(run: StoredRun, counts: StoredCounts, thresholds: Thresholds) -> 
         return 0.0, "none"
     # A variant was not calibrated. On the images it was chosen on, the threshold would be another best one.
     if not (task.protocol.variant or method.variant) and task.dataset.split != CALIBRATION:
-        stored = thresholds.calibrated(task.protocol.name, task.dataset.name, method.name)
+        stored = thresholds.calibrated(task.protocol.name, task.dataset, method.name)
         if stored is not None:
-            return stored, "calibrated"
+            return stored
     return rules.threshold, "default"

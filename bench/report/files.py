@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from segscale.errors import UserError
 from segscale.files import explained_writes
 
 from .figures import scaling_figure
@@ -34,11 +35,26 @@ def write_leaderboard(rows: pd.DataFrame, results: Path) -> Path:
     return path
 
 
+def result_stem(*parts: str | None, limit: int | None) -> str:
+    """The name of a result's files: what it depends on, without parts that are None."""
+    return "-".join([part for part in parts if part] + ([] if limit is None else [f"first{limit}"]))
+
+
 def write_analysis(
-    table: pd.DataFrame, folder: Path, stem: str, draw: Callable[[Path], None] | None = None
+    table: pd.DataFrame,
+    folder: Path,
+    stem: str,
+    overwrite: bool,
+    draw: Callable[[Path], None] | None = None,
 ) -> list[Path]:
-    """CSV file and, where something draws it, figure; returns what was written."""
+    """CSV file and, where something draws it, figure; returns what was written.
+
+    Raises:
+        UserError: A larger result stands there and ``overwrite`` is not set.
+    """
     numbers, figure = (folder / f"{stem}.{ending}" for ending in ("csv", "png"))
+    if not overwrite and numbers.exists():
+        _refuse_larger(numbers, table)
     with explained_writes(folder):
         folder.mkdir(parents=True, exist_ok=True)
         table.to_csv(numbers, index=False)
@@ -46,3 +62,15 @@ def write_analysis(
             return [numbers]
         draw(figure)
     return [numbers, figure]
+
+
+def _refuse_larger(path: Path, table: pd.DataFrame) -> None:
+    try:
+        stored = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error})", "replace it with --overwrite") from error
+    sizes = [(len(rows), int(rows["images"].to_numpy().max())) for rows in (stored, table)]
+    (rows, images), (fewer_rows, fewer_images) = sizes
+    if rows > fewer_rows or images > fewer_images:
+        what = f"{path} holds {rows} rows of {images} images, more than these {fewer_rows} of {fewer_images}"
+        raise UserError(what, "replace it with --overwrite")

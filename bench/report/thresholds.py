@@ -1,14 +1,23 @@
-"""Thresholds that ``segscale calibrate`` chose: one per protocol, dataset and method, whatever the backbone."""
+"""Thresholds that ``segscale calibrate`` chose: one per protocol, dataset and method, whatever the backbone.
+
+The package carries those of the pocket scenes; a results folder's own come first.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from segscale.catalogue import shipped_folder
 from segscale.errors import UserError
 from segscale.files import replaced
+
+from ..tasks.identity import DatasetIdentity
+
+CalibrationSource = Literal["calibrated", "packaged"]
 
 
 @dataclass(frozen=True)
@@ -76,19 +85,37 @@ def write_calibration(path: Path, content: CalibrationFile) -> None:
         file.write(_ADAPTER.dump_json(content, indent=2).decode() + "\n")
 
 
+def packaged_results() -> Path:
+    """The results folder of the pocket twins, whose calibrations come with the package."""
+    return shipped_folder("results") / "pocket"
+
+
 class Thresholds:
-    """The calibrated thresholds below one results folder; each file is read once."""
+    """The calibrated thresholds below one results folder, and those of the package; each file is read once."""
 
     def __init__(self, results: Path) -> None:
         """Name the folder; nothing is read yet."""
-        self._results = results
+        self._sources: tuple[tuple[Path, CalibrationSource], ...] = (
+            (results, "calibrated"),
+            (packaged_results(), "packaged"),
+        )
         self._files: dict[Path, CalibrationFile | None] = {}
 
-    def calibrated(self, protocol_name: str, dataset_name: str, method_name: str) -> float | None:
-        """The stored threshold, None where nothing was calibrated."""
-        path = calibration_path(self._results, protocol_name, dataset_name)
+    def calibrated(
+        self, protocol_name: str, dataset: DatasetIdentity, method_name: str
+    ) -> tuple[float, CalibrationSource] | None:
+        """The threshold and where it is stored, None where nothing was calibrated.
+
+        A variant of a dataset takes that of its benchmark where it has none of its own.
+        """
+        for folder, source in self._sources:
+            for name in dict.fromkeys((dataset.name, dataset.benchmark)):
+                stored = self._read(calibration_path(folder, protocol_name, name))
+                if stored is not None and method_name in stored.methods:
+                    return stored.methods[method_name].threshold, source
+        return None
+
+    def _read(self, path: Path) -> CalibrationFile | None:
         if path not in self._files:
             self._files[path] = read_calibration(path)
-        stored = self._files[path]
-        calibration = None if stored is None else stored.methods.get(method_name)
-        return None if calibration is None else calibration.threshold
+        return self._files[path]

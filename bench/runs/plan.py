@@ -72,7 +72,8 @@ def plan_backbone(backbone_name: str, options: RunOptions) -> BackbonePlan:
 
 def build_task(dataset_name: str, protocol: Protocol, options: RunOptions) -> Task:
     """The protocol on the dataset as it wants it; a split of the options wins. A caption file replaces its captions."""
-    arguments = protocol.dataset_arguments(dataset_name) | options.dataset_arguments
+    benchmark = load_config("dataset", dataset_name).get("benchmark", dataset_name)
+    arguments = protocol.dataset_arguments(benchmark) | options.dataset_arguments
     dataset = build("dataset", dataset_name, **arguments)
     check_dataset(dataset)
     return Task.of(protocol, dataset)

@@ -16,6 +16,8 @@ class DatasetIdentity:
     """The images that are evaluated, and how their labels are read."""
 
     name: str
+    benchmark: str
+    """What protocols know the data by, see ``Dataset.benchmark``."""
     split: str
     images: str
     """SHA-256 of the ids, in order."""

@@ -20,7 +20,7 @@ from .task import Task
 class Pictures(Dataset):
     """The classes that a user names, after background; it holds no sample itself."""
 
-    name = "predict"
+    name = benchmark = "predict"
     split = "own"
     splits = ("own",)
     background = 0

@@ -68,11 +68,11 @@ class Protocol:
     crop_before_resize: bool = True
     """Whether cluster maps at the image's own size are cut to that size first (published)."""
     label_orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """By dataset: ids in the order of the published label files, which decides between equal matchings; ids that it
+    """By benchmark: ids in the order of the published label files, which decides between equal matchings; ids that it
     leaves out do not count; elsewhere they ascend."""
 
     datasets: dict[str, dict[str, object]] = field(default_factory=dict)
-    """By dataset name: fields that differ there; its ``arguments`` go to the dataset's constructor."""
+    """By ``Dataset.benchmark``: fields that differ there; its ``arguments`` go to the dataset's constructor."""
     only_listed_datasets: bool = False
     """Whether other datasets are refused, because the paper says nothing of them."""
 
@@ -92,24 +92,22 @@ class Protocol:
         """What changes stored counts; threshold and averaging are read when a table is made."""
         return {key: value for key, value in asdict(self).items() if key not in NOT_IN_IDENTITY}
 
-    def at_dataset(self, dataset_name: str, has_background: bool) -> Protocol:
+    def at_dataset(self, benchmark: str, has_background: bool) -> Protocol:
         """The rules as they apply to a dataset; without a background class only classes compete."""
-        fields = {key: value for key, value in self.datasets.get(dataset_name, {}).items() if key != "arguments"}
+        fields = {key: value for key, value in self.datasets.get(benchmark, {}).items() if key != "arguments"}
         protocol = replace(self, **fields)
         if has_background or protocol.void == "background":
             return protocol
         return replace(protocol, background_rule="none", thresholds=(0.0,), threshold=0.0)
 
-    def dataset_arguments(self, dataset_name: str) -> dict[str, object]:
+    def dataset_arguments(self, benchmark: str) -> dict[str, object]:
         """What these rules want of a dataset's constructor: its split, its view of the background.
 
         Raises:
             UserError: For a dataset that the protocol does not list, where only listed ones are evaluated.
         """
-        if self.only_listed_datasets and dataset_name not in self.datasets:
+        if self.only_listed_datasets and benchmark not in self.datasets:
             listed = ", ".join(self.datasets)
-            raise UserError(
-                f"protocol {self.name} says nothing of {dataset_name}", f"it knows: {listed}; or use standard"
-            )
-        arguments = self.datasets.get(dataset_name, {}).get("arguments", {})
+            raise UserError(f"protocol {self.name} says nothing of {benchmark}", f"it knows: {listed}; or use standard")
+        arguments = self.datasets.get(benchmark, {}).get("arguments", {})
         return {**arguments} if isinstance(arguments, dict) else {}

@@ -48,7 +48,7 @@ class Task:
     @classmethod
     def of(cls, protocol: Protocol, dataset: Dataset) -> Task:
         """Apply ``protocol`` to ``dataset``, which was built with its ``dataset_arguments``."""
-        applied = protocol.at_dataset(dataset.name, dataset.background is not None)
+        applied = protocol.at_dataset(dataset.benchmark, dataset.background is not None)
         added = dataset.background is None and applied.void == "background"
         return cls(
             protocol=applied,
@@ -96,10 +96,14 @@ class Task:
         """Everything that can change a count."""
         dataset, protocol = self.dataset, self.protocol
         rules = {key: value for key, value in protocol.stored_rules.items() if key not in LISTED_APART}
-        rules["label_order"] = protocol.label_orders.get(dataset.name)
+        rules["label_order"] = protocol.label_orders.get(dataset.benchmark)
         return TaskIdentity(
             DatasetIdentity(
-                dataset.name, dataset.split, _digest("\n".join(dataset.ids)), plain_data(dataset.identity_options)
+                name=dataset.name,
+                benchmark=dataset.benchmark,
+                split=dataset.split,
+                images=_digest("\n".join(dataset.ids)),
+                options=plain_data(dataset.identity_options),
             ),
             ProtocolIdentity(
                 name=protocol.name,
@@ -167,7 +171,7 @@ class Task:
         protocol, classes = self.protocol, len(self.dataset.classes)
         if protocol.matching is None or protocol.evaluated_edges is None:
             return None
-        order = protocol.label_orders.get(self.dataset.name, tuple(range(classes)))
+        order = protocol.label_orders.get(self.dataset.benchmark, tuple(range(classes)))
         return ClusterMatching(classes, order, protocol.matching, protocol.evaluated_edges, protocol.crop_before_resize)
 
     def _merged(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -5,3 +5,4 @@ custom_imports = dict(imports=["segscale.datasets.ade20k"])
 type = "ADE20K"
 split = "val"
 background = False
+benchmark = "ade20k"

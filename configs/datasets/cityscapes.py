@@ -5,3 +5,4 @@ custom_imports = dict(imports=["segscale.datasets.cityscapes"])
 type = "Cityscapes"
 split = "val"
 background = False
+benchmark = "cityscapes"

@@ -7,3 +7,4 @@ split = "val"
 background = True
 labels = "panoptic"
 data_root = "data/coco"
+benchmark = "coco-object"

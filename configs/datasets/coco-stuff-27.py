@@ -6,3 +6,4 @@ type = "CocoStuff27"
 split = "val"
 background = False
 data_root = "data/coco"
+benchmark = "coco-stuff-27"

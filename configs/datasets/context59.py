@@ -6,3 +6,4 @@ type = "PascalContext"
 split = "val"
 background = False
 data_root = "data/context"
+benchmark = "context59"

@@ -3,3 +3,4 @@
 _base_ = ["./context59.py"]
 
 background = True
+benchmark = "context60"

@@ -5,3 +5,4 @@ custom_imports = dict(imports=["segscale.datasets.pocket"])
 type = "PocketScenes"
 split = "val"
 size = 200
+benchmark = "pocket"

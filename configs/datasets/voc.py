@@ -5,3 +5,4 @@ custom_imports = dict(imports=["segscale.datasets.voc"])
 type = "PascalVOC"
 split = "val"
 background = True
+benchmark = "voc"

@@ -14,7 +14,7 @@ PLAN = RunPlan(
     BackboneIdentity("b", "weights", "float32", "float32", None, None, untrained=False, packaged=False, options={}),
     MethodIdentity("m", "", normalised=True, attention=None, parameters={"order": 1, "sites": ["a", "b"]}),
     TaskIdentity(
-        DatasetIdentity("d", "val", "digest of the ids", {}),
+        DatasetIdentity("d", "d", "val", "digest of the ids", {}),
         ProtocolIdentity("p", "", False, (0.0, 0.5), class_names="digest", rules={"void": "ignored"}),
     ),
     seed=0,

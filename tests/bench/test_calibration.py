@@ -10,28 +10,33 @@ import pytest
 
 from segscale.bench.analysis.calibration import MeasuredRun, calibrate, calibration_task, choose, store_thresholds
 from segscale.bench.commands.main import main
+from segscale.bench.report import thresholds as threshold_files
 from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.report.markdown import leaderboard, scaling_table
 from segscale.bench.report.tables import DEFAULT_NOTE, long_table, notes
-from segscale.bench.report.thresholds import Curve
+from segscale.bench.report.thresholds import Curve, Thresholds
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_methods, plan_backbone
 from segscale.bench.runs.record import StoredRun
+from segscale.bench.tasks.identity import DatasetIdentity
 from segscale.bench.tasks.task import Task
+from segscale.datasets.pocket import PocketScenes
 from segscale.errors import UserError
-from segscale.registry import build
+from segscale.registry import DATASETS, build
 
 from .cells import run_named
 
 BACKBONES = ("pocket-sd15", "pocket-pixart-sigma")
 CELL = ("pocket", "standard")
-SHIPPED = Path(__file__).parents[2] / "results" / "calibration" / "standard-pocket.json"
+SHIPPED = Path(__file__).parents[2] / "results" / "pocket" / "calibration" / "standard-pocket.json"
 
 
-def calibrated(results: Path, *methods: str, backbones: tuple[str, ...] = BACKBONES, limit: int = 3) -> dict[str, Any]:
+def calibrated(
+    results: Path, *methods: str, backbones: tuple[str, ...] = BACKBONES, limit: int = 3, overwrite: bool = False
+) -> dict[str, Any]:
     options = RunOptions(limit=limit, results=results)
     task = task_of("standard", options)
-    path, _ = store_thresholds(calibrate(backbones, methods, task, options), task, options)
+    path, _ = store_thresholds(calibrate(backbones, methods, task, options), task, options, overwrite)
     return json.loads(path.read_text())
 
 
@@ -103,7 +108,8 @@ def test_the_stored_threshold_follows_from_the_runs_that_it_names(tmp_path: Path
 def test_only_the_first_images_count_even_where_more_are_stored(tmp_path: Path) -> None:
     few = calibrated(tmp_path / "few", "vanilla", backbones=BACKBONES[:1], limit=2)
     calibrated(tmp_path / "more", "vanilla", backbones=BACKBONES[:1], limit=4)
-    assert calibrated(tmp_path / "more", "vanilla", backbones=BACKBONES[:1], limit=2) == few
+    again = calibrated(tmp_path / "more", "vanilla", backbones=BACKBONES[:1], limit=2, overwrite=True)
+    assert again == few
 
 
 def test_calibrating_one_method_keeps_the_others(tmp_path: Path) -> None:
@@ -113,7 +119,10 @@ def test_calibrating_one_method_keeps_the_others(tmp_path: Path) -> None:
     assert second["methods"]["vanilla"] == first["methods"]["vanilla"]
 
 
-def test_tables_read_the_calibrated_threshold_and_mark_what_has_none(tmp_path: Path) -> None:
+def test_tables_read_the_calibrated_threshold_and_mark_what_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threshold_files, "packaged_results", lambda: tmp_path / "nothing")
     calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1])
     with_threshold(tmp_path, 0.15)
     run_named("pocket-sd15", ["vanilla", "goca-described"], *CELL, RunOptions(limit=3, results=tmp_path))
@@ -169,7 +178,7 @@ def test_runs_that_lack_images_choose_nothing(tmp_path: Path) -> None:
     task = task_of("standard", options)
     stores = calibrate(BACKBONES[:1], ["vanilla"], task, options)
     with pytest.raises(UserError, match="lacks 1 of 3 images"):
-        store_thresholds(stores, task, replace(options, limit=3))
+        store_thresholds(stores, task, replace(options, limit=3), overwrite=False)
     assert not (tmp_path / "calibration" / "standard-pocket.json").exists()
 
 
@@ -216,3 +225,38 @@ def test_the_shipped_thresholds_follow_from_their_curves_and_from_the_shipped_tw
         assert stored["mean"][chosen] == max(stored["mean"])
         for backbone, one in stored["backbones"].items():
             assert one["weights"] == plan_backbone(backbone, RunOptions()).identity.weights
+
+
+def test_a_larger_calibration_is_replaced_only_where_that_is_wanted(tmp_path: Path) -> None:
+    calibrated(tmp_path, "vanilla")
+    for backbones, limit in ((BACKBONES, 2), (BACKBONES[:1], 3)):
+        with pytest.raises(UserError, match=r"calibrated on 3 images and 2 backbones.*--overwrite"):
+            calibrated(tmp_path, "vanilla", backbones=backbones, limit=limit)
+    calibrated(tmp_path, "vanilla", limit=4)
+    fewer = calibrated(tmp_path, "vanilla", limit=2, overwrite=True)
+    assert fewer["methods"]["vanilla"]["images"] == 2
+
+
+def test_the_package_carries_the_pocket_thresholds_and_own_ones_come_first(tmp_path: Path) -> None:
+    shipped = json.loads(SHIPPED.read_text())["methods"]["goca"]["threshold"]
+    dataset = DatasetIdentity("pocket", "pocket", "val", "digest", {})
+    variant = replace(dataset, name="pocket-variant")
+    assert Thresholds(tmp_path).calibrated("standard", dataset, "goca") == (shipped, "packaged")
+    assert Thresholds(tmp_path).calibrated("standard", variant, "goca") == (shipped, "packaged")
+    assert Thresholds(tmp_path).calibrated("standard", replace(variant, benchmark="ours"), "goca") is None
+    calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1])
+    with_threshold(tmp_path, 0.15)
+    assert Thresholds(tmp_path).calibrated("standard", dataset, "vanilla") == (0.15, "calibrated")
+
+
+class WithoutSplits(PocketScenes):
+    """Has the same images in every split."""
+
+    def _id(self, index: int) -> str:
+        return f"{index:05d}"
+
+
+def test_images_that_are_evaluated_calibrate_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASETS.module_dict, "PocketScenes", WithoutSplits)
+    with pytest.raises(UserError, match="200 images of pocket are in its splits calibration and val, such as 00000"):
+        task_of("standard", RunOptions())

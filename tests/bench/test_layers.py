@@ -15,6 +15,7 @@ from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.bench.analysis.layers import LayerAnalysis, Part, best_text, evaluate_parts, part_method, parts_of
 from segscale.bench.commands.main import main
+from segscale.bench.report.files import write_analysis
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.datasets.prompts.described import class_prompt
@@ -148,15 +149,16 @@ def test_the_command_names_the_best_and_writes_the_same_files_again(
     choice: list[str], kind: str, parts: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written: list[list[bytes]] = []
+    stem = f"pocket-sd3-pocket-val-standard-{kind}-first2"
     for folder in (tmp_path / "one", tmp_path / "two"):
         arguments = ["--sites", "vit-block3,vit-block4", "--with", "vanilla", "--limit", "2", "--results", str(folder)]
         main(["layers", "pocket-sd3", *arguments, *choice])
-        files = [folder / "analysis" / f"pocket-sd3-{kind}.{ending}" for ending in ("csv", "png")]
+        files = [folder / "analysis" / f"{stem}.{ending}" for ending in ("csv", "png")]
         written.append([path.read_bytes() for path in files])
     printed = capsys.readouterr().out
     assert written[0] == written[1]
     assert written[0][1].startswith(b"\x89PNG")
-    table: Any = pd.read_csv(tmp_path / "one" / "analysis" / f"pocket-sd3-{kind}.csv")
+    table: Any = pd.read_csv(tmp_path / "one" / "analysis" / f"{stem}.csv")
     assert int(table["layer"].count()) == parts
     assert table["method"].tolist()[-1] == "vanilla"
     parts_only: Any = table[table["layer"].notna()]
@@ -165,3 +167,15 @@ def test_the_command_names_the_best_and_writes_the_same_files_again(
     assert f"best {kind[:-1].replace('layer', 'block')}: {name}, mIoU {best['miou']:.1f}‡" in printed
     assert "\n‡ No 95 % interval: these images cannot carry one (" in printed
     assert not (tmp_path / "one" / "runs").exists()
+
+
+def test_a_result_of_more_rows_is_replaced_only_where_that_is_wanted(tmp_path: Path) -> None:
+    table = pd.DataFrame({"images": [2, 2]})
+    (path,) = write_analysis(table, tmp_path, "layers", overwrite=False)
+    write_analysis(table, tmp_path, "layers", overwrite=False)
+    for smaller in (table[:1], pd.DataFrame({"images": [1, 1]})):
+        with pytest.raises(UserError, match=r"holds 2 rows of 2 images.*--overwrite"):
+            write_analysis(smaller, tmp_path, "layers", overwrite=False)
+        assert len(pd.read_csv(path)) == 2
+    write_analysis(table[:1], tmp_path, "layers", overwrite=True)
+    assert len(pd.read_csv(path)) == 1

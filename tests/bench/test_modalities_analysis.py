@@ -62,16 +62,17 @@ def test_a_command_prints_its_table_and_writes_the_same_files_again(
     backbone: str, analysis: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written: list[list[bytes]] = []
+    stem = f"{backbone}-pocket-val-standard-t200-{analysis}-first2"
     for folder in (tmp_path / "one", tmp_path / "two"):
         main([analysis, backbone, "--limit", "2", "--timestep", "200", "--results", str(folder)])
-        files = [folder / "analysis" / f"{backbone}-{analysis}.{ending}" for ending in ("csv", "png")]
+        files = [folder / "analysis" / f"{stem}.{ending}" for ending in ("csv", "png")]
         written.append([path.read_bytes() for path in files])
     printed = capsys.readouterr().out
     assert written[0] == written[1]
     assert written[0][1].startswith(b"\x89PNG")
     assert f"{backbone} on pocket val, 2 images, timestep 200: " in printed
-    assert f"wrote {tmp_path}/one/analysis/{backbone}-{analysis}.csv" in printed
-    table = pd.read_csv(tmp_path / "one" / "analysis" / f"{backbone}-{analysis}.csv")
+    assert f"wrote {tmp_path}/one/analysis/{stem}.csv" in printed
+    table = pd.read_csv(tmp_path / "one" / "analysis" / f"{stem}.csv")
     blocks = len(build_backbone(backbone).sites(64))
     assert table["measure"].tolist() == [*ANALYSES[analysis].labels] * blocks
     assert table["layer"].is_monotonic_increasing

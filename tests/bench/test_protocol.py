@@ -14,6 +14,7 @@ from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.report.markdown import leaderboard, scaling_table
 from segscale.bench.report.tables import BEST_NOTE, long_table, notes
 from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_task
 from segscale.bench.segmenter import load
 from segscale.bench.tasks.task import Task
 from segscale.datasets.dataset import Dataset, Sample
@@ -31,6 +32,7 @@ class Three(Dataset):
     """Three classes; background: id of the class that means "none of them", or None."""
 
     name, split = "three", "val"
+    benchmark = "three"
     classes = ("sky", "dog", "cat")
     palette = ((0, 0, 0), (1, 1, 1), (2, 2, 2))
     ids = ("one",)
@@ -152,7 +154,7 @@ def test_goca_tables_read_the_best_threshold_and_mark_it(tmp_path: Path) -> None
     rows = long_table(evaluate_runs(tmp_path))
     assert rows["threshold_from"].tolist() == ["best"]
     assert BEST_NOTE in notes(rows)
-    assert f"{100 * curve.max():.1f}* [" in scaling_table(rows)
+    assert f"{100 * curve.max():.1f}*‡" in scaling_table(rows)
     assert BEST_NOTE in leaderboard(rows)
     run_cell("pocket-sd15", [VANILLA], "pocket", "standard", RunOptions(limit=2, results=tmp_path / "fixed"))
     fixed = long_table(evaluate_runs(tmp_path / "fixed"))
@@ -163,3 +165,24 @@ def test_goca_tables_read_the_best_threshold_and_mark_it(tmp_path: Path) -> None
 def test_a_threshold_chosen_with_labels_is_none_for_pictures() -> None:
     with pytest.raises(UserError, match="goca chooses its threshold"):
         load(protocol="goca")
+
+
+@pytest.fixture
+def variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a config that varies the pocket scenes."""
+    folder = tmp_path / "datasets"
+    folder.mkdir()
+    (folder / "fewer-scenes.py").write_text('_base_ = ["segscale::datasets/pocket.py"]\nsize = 20\n')
+    monkeypatch.setenv("SEGSCALE_CONFIGS", str(tmp_path))
+    return "fewer-scenes"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_variant_of_a_dataset_keeps_what_protocols_say_of_it(protocol: str, variant: str) -> None:
+    rules = build("protocol", protocol)
+    published, varied = (build_task(name, rules, RunOptions()) for name in ("pocket", variant))
+    assert varied.protocol == published.protocol
+    assert varied.names == published.names
+    assert varied.background_id == published.background_id
+    assert varied.identity.protocol == published.identity.protocol
+    assert (varied.dataset.name, len(varied.dataset)) == (variant, 20)

@@ -49,7 +49,8 @@ def backbone() -> Backbone:
 class OwnPicture(Dataset):
     """The scene alone, its objects as classes; name and image id, and so the noise, are those of one's own picture."""
 
-    name, split, splits = "predict", "val", ("val",)
+    name = benchmark = "predict"
+    split, splits = "val", ("val",)
     classes = ("background", *SCENE.objects)
     palette = colour_map(len(classes))
     background = 0
