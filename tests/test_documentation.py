@@ -18,9 +18,9 @@ from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.report.tables import class_table, long_table
 from segscale.bench.runs.loop import run_methods
 from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.parts import SCHEMA
 from segscale.bench.runs.plan import build_task
 from segscale.bench.runs.record import StoredRun
-from segscale.bench.runs.store import SCHEMA
 from segscale.bench.tasks.protocol import Protocol
 from segscale.methods.build import build_method
 from segscale.registry import build

@@ -35,14 +35,18 @@ class ClusterMatching:
     crop_before_resize: bool = True
     """See ``crop_then_resize``."""
 
+    def size(self, label: NDArray[np.uint8]) -> tuple[int, int]:
+        """Height and width at which an image with this label is compared."""
+        width, height = shortest_edge_size(label.shape[1], label.shape[0], *self.edges)
+        return height, width
+
 
 def count_clusters(maps: Tensor, label: NDArray[np.uint8], matching: ClusterMatching) -> PixelCounts:
     """Count pixels of cluster maps ``(clusters, h, w)`` against a label map of the image's size: ``(1, classes)``.
 
     A pixel belongs to its largest map.
     """
-    width, height = shortest_edge_size(label.shape[1], label.shape[0], *matching.edges)
-    original, size = (label.shape[0], label.shape[1]), (height, width)
+    original, size = (label.shape[0], label.shape[1]), matching.size(label)
     scores = crop_then_resize(maps, original, size) if matching.crop_before_resize else resize_scores(maps, size)
     return count_matched(scores.max(0)[1].numpy(), resize_label(label, size), matching)
 

@@ -22,9 +22,10 @@ from ..tasks.task import Task
 from .identity import RunPlan
 from .launcher import rank_and_world
 from .options import RunOptions
+from .parts import ImageRecord
 from .plan import make_plan, plan_backbone, run_folder
 from .record import ForwardCounts, Machine, StoredRun
-from .store import ImageRecord, RunStore
+from .store import RunStore
 
 FLUSH_SECONDS = 5.0
 NAMED_METHODS = 6
@@ -52,7 +53,7 @@ class MethodRun:
         start = time.perf_counter()
         counts = task.count(answer.scores, answer.prompts.class_ids, sample)
         seconds = answer.seconds + time.perf_counter() - start
-        self.pending.append(ImageRecord(sample.id, seconds, memory.read(), counts))
+        self.pending.append(ImageRecord(sample.id, seconds, memory.read(), task.evaluated_pixels(sample), counts))
         self.forwards.append(len(answer.prompts.texts))
         self.captioned += answer.prompts.captioned
 
@@ -89,7 +90,7 @@ def run_methods(backbone_name: str, methods: Sequence[Method], task: Task, optio
     for method in methods:
         plan = make_plan(planned.identity, method, task, options.seed)
         store = RunStore(run_folder(options.results, plan), rank)
-        store.start(_new_run(plan, task))
+        store.start(_new_run(plan, task), ids)
         runs.append(MethodRun(method, store, rank_ids - store.done()))
     pending_indices = [index for index in rank_indices if any(ids[index] in run.due for run in runs)]
     if pending_indices:

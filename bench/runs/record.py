@@ -12,7 +12,7 @@ from segscale.errors import StoreError
 from ..tasks.identity import TableRules
 from .identity import RunPlan
 
-FORMAT = 2
+FORMAT = 3
 """Of run.json and parts. Runs of another format are named and passed over."""
 
 

@@ -10,47 +10,30 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
 from segscale.errors import StoreError, UserError
 from segscale.files import explained_writes, replaced
 
-from ..evaluation.pixel_counts import PixelCounts
 from .counts import StoredCounts
+from .parts import SCHEMA, ImageRecord, PartError, PartRules, as_table, column, counts_of, read_part, write_part
 from .record import StoredRun, parse_run, run_text
 
 log = logging.getLogger(__name__)
 
 LEFTOVER_SECONDS = 3600
-COUNTS = ("intersection", "predicted_area", "label_area")
-SCHEMA = pa.schema(
-    [
-        ("image", pa.string()),
-        ("seconds", pa.float64()),
-        ("peak_bytes", pa.int64()),
-        *((name, pa.list_(pa.int64())) for name in COUNTS),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """One evaluated image."""
-
-    image: str
-    seconds: float
-    """Wall time."""
-    peak_bytes: int
-    """Peak memory of the process or device so far."""
-    counts: PixelCounts
+T = TypeVar("T")
+_SKIPPED = TypeAdapter(dict[str, str])
 
 
 class RunStore:
@@ -61,9 +44,20 @@ class RunStore:
         self.folder = folder
         self.rank = rank
         self.parts = folder / "parts"
+        self._images: dict[tuple[str, int], tuple[str, ...]] = {}
+        """Of every part that was read or written, by its name and time."""
 
-    def start(self, run: StoredRun) -> None:
+    @cached_property
+    def rules(self) -> PartRules:
+        """What parts keep to; with the ids of the dataset once the run was started."""
+        return PartRules.of(self.read())
+
+    def start(self, run: StoredRun, images: Collection[str]) -> None:
         """Create the run, or check that the stored one is the same; tables read it by the rules of the last start.
+
+        Args:
+            run: As it is before its first image.
+            images: Ids of the dataset; no other is counted.
 
         Raises:
             UserError: If the folder holds another run or cannot be written.
@@ -78,6 +72,7 @@ class RunStore:
                 raise UserError(f"{self.folder} holds another run", "choose another --results")
             if stored.table_rules != run.table_rules:
                 self.write(replace(stored, table_rules=run.table_rules))
+        self.rules = PartRules.of(run, images)
 
     def read(self) -> StoredRun:
         """Contents of ``run.json``. Raises UserError where it cannot be read."""
@@ -95,27 +90,16 @@ class RunStore:
 
     def append(self, records: Sequence[ImageRecord]) -> None:
         """Write one part, durably."""
-        rows = [
-            {
-                "image": record.image,
-                "seconds": record.seconds,
-                "peak_bytes": record.peak_bytes,
-                **{name: getattr(record.counts, name).ravel() for name in COUNTS},
-            }
-            for record in records
-        ]
         with explained_writes(self.folder):
-            self._write_part(pa.Table.from_pylist(rows, schema=SCHEMA))
+            self._write_part(as_table(records))
 
     def load(self, run: StoredRun) -> StoredCounts:
-        """Counts of all images, each once, in order of their ids. Damaged parts are named and set aside."""
-        tables = [table for path in self._part_files() if (table := _read_part(path)) is not None]
-        return _as_counts(pa.concat_tables([SCHEMA.empty_table(), *tables]), run)
+        """Counts of all images, each once, in order of their ids. Parts that must not count are named and set aside."""
+        return _as_counts(_each_image_once(self._each_part(self._table)), run, self.rules)
 
     def done(self) -> frozenset[str]:
-        """Ids of the stored images."""
-        tables = [table for path in self._part_files() if (table := _read_part(path, ["image"])) is not None]
-        return frozenset(image for table in tables for image in table["image"].to_pylist())
+        """Ids of the stored images. A part never changes, so this store reads each but once for them."""
+        return frozenset(image for images in self._each_part(self._images_of) for image in images)
 
     def skip(self, images: Mapping[str, str]) -> None:
         """Remember images of this rank that cannot be used, with the reason; those stored since are forgotten."""
@@ -127,14 +111,55 @@ class RunStore:
                 json.dump(kept, file, indent=2)
 
     def skipped(self, rank: int | None = None) -> dict[str, str]:
-        """Images left out and why, of one rank or of all."""
+        """Images left out and why, of one rank or of all. A damaged list is named; its images are tried again."""
         reasons: dict[str, str] = {}
         for path in sorted(self.folder.glob("skipped-*.json" if rank is None else f"skipped-{rank}.json")):
-            reasons |= json.loads(path.read_text(encoding="utf-8"))
+            try:
+                reasons |= _SKIPPED.validate_json(path.read_bytes())
+            except (ValidationError, OSError):
+                log.warning("%s is damaged; the images that it left out will be tried again", path)
         return reasons
 
     def _part_files(self) -> list[Path]:
-        return sorted(self.parts.glob("*.parquet"))
+        return sorted(self.parts.glob("[!.]*.parquet"))
+
+    def _each_part(self, read: Callable[[Path], T | None]) -> list[T]:
+        """What ``read`` gives of every part, without None; the list is made anew where a part goes meanwhile."""
+        while True:
+            with suppress(FileNotFoundError):
+                return [part for path in self._part_files() if (part := read(path)) is not None]
+
+    def _images_of(self, path: Path) -> tuple[str, ...]:
+        key = _key(path)
+        if key not in self._images and self._table(path) is None:
+            return ()
+        return self._images[key]
+
+    def _table(self, path: Path) -> pa.Table | None:
+        """The part, or None for one that must not be counted and was set aside."""
+        try:
+            key = _key(path)
+            table = read_part(path, self.rules)
+        except PartError as error:
+            self._set_aside(path, error)
+            return None
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read ({error.strerror})", "run the same command again") from error
+        self._images[key] = tuple(column(table, "image").to_pylist())
+        return table
+
+    def _set_aside(self, path: Path, error: PartError) -> None:
+        aside = path.with_suffix(".parquet.damaged")
+        try:
+            path.replace(aside)
+        except FileNotFoundError:  # another process was faster
+            return
+        except OSError as refusal:
+            log.warning("%s %s; it stays there (%s) and is not counted", path, error, refusal.strerror)
+            return
+        log.warning("%s %s; set aside as %s, its images will be computed again", path, error, aside.name)
 
     def _remove_leftovers(self) -> None:
         """Remove temporary files of killed processes; young ones may belong to a running one."""
@@ -146,7 +171,7 @@ class RunStore:
         temporary = self.parts / f".{self.rank}-{token_hex(8)}.tmp"
         try:
             with temporary.open("wb") as file:
-                pq.write_table(table, file)
+                write_part(table, self.rules.run_id, file)
                 file.flush()
                 os.fsync(file.fileno())
             for path in self._free_names():
@@ -154,14 +179,15 @@ class RunStore:
                     os.link(temporary, path)
                 except FileExistsError:
                     continue
+                self._images[_key(path)] = tuple(column(table, "image").to_pylist())
                 _flush_folder(self.parts)
                 return
         finally:
             temporary.unlink(missing_ok=True)
 
     def _free_names(self) -> Iterator[Path]:
-        taken = [int(path.name.split(".")[0].split("-")[1]) for path in self.parts.glob(f"{self.rank}-*.parquet*")]
-        sequence = max(taken, default=-1)
+        numbers = (path.name.partition(".")[0].partition("-")[2] for path in self.parts.glob(f"{self.rank}-*.parquet*"))
+        sequence = max((int(number) for number in numbers if number.isdecimal()), default=-1)
         while True:
             sequence += 1
             yield self.parts / f"{self.rank}-{sequence:06d}.parquet"
@@ -175,22 +201,27 @@ def find_runs(results: Path) -> list[RunStore]:
     return [RunStore(folder) for folder in folders]
 
 
-def _as_counts(table: pa.Table, run: StoredRun) -> StoredCounts:
-    """Rows by id, each id once."""
-    images = table["image"].to_pylist()
-    _, rows = np.unique(np.array(images, dtype=object), return_index=True)
-    thresholds = run.plan.task.protocol.thresholds
-    counts = {name: table[name].combine_chunks().flatten().to_numpy() for name in COUNTS}
-    swept = (len(images), len(thresholds), len(run.classes))
+def _each_image_once(parts: Sequence[pa.Table]) -> pa.Table:
+    """The rows of all parts by id; of an image in several, that of the first."""
+    table = pa.concat_tables([SCHEMA.empty_table(), *parts])
+    _, rows = np.unique(np.array(table["image"].to_pylist(), dtype=object), return_index=True)
+    return table.take(rows)
+
+
+def _as_counts(table: pa.Table, run: StoredRun, rules: PartRules) -> StoredCounts:
     return StoredCounts(
-        images=tuple(images[row] for row in rows),
-        thresholds=thresholds,
-        intersection=counts["intersection"].reshape(swept)[rows],
-        predicted_area=counts["predicted_area"].reshape(swept)[rows],
-        label_area=counts["label_area"].reshape(len(images), len(run.classes))[rows],
-        seconds=table["seconds"].to_numpy()[rows],
-        peak_bytes=table["peak_bytes"].to_numpy()[rows],
+        images=tuple(column(table, "image").to_pylist()),
+        thresholds=run.plan.task.protocol.thresholds,
+        intersection=counts_of(table, "intersection", rules),
+        predicted_area=counts_of(table, "predicted_area", rules),
+        label_area=counts_of(table, "label_area", rules),
+        seconds=column(table, "seconds").to_numpy(),
+        peak_bytes=column(table, "peak_bytes").to_numpy(),
     )
+
+
+def _key(path: Path) -> tuple[str, int]:
+    return path.name, path.stat().st_mtime_ns
 
 
 def _flush_folder(folder: Path) -> None:
@@ -200,18 +231,3 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _read_part(path: Path, columns: list[str] | None = None) -> pa.Table | None:
-    """The part, or None for one that is damaged and was set aside."""
-    try:
-        return pq.read_table(path, schema=SCHEMA, columns=columns)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        # The file system's own errors carry a number; Arrow's about the contents do not.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise UserError(f"{path} cannot be read ({error.strerror})", "run the same command again") from error
-        aside = path.with_suffix(".parquet.damaged")
-        with suppress(FileNotFoundError):  # another process was faster
-            path.replace(aside)
-        log.warning("%s is damaged (%s); set aside as %s, its images will be computed again", path, error, aside.name)
-        return None

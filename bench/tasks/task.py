@@ -159,6 +159,11 @@ class Task:
         won = decide_pixels(scores, class_ids, self.decision, (target.shape[0], target.shape[1]))
         return count_pixels(won, self.decision, target, self.ignored_ids)
 
+    def evaluated_pixels(self, sample: Sample) -> int:
+        """Pixels of the label map that is compared, those that do not count included."""
+        height, width = sample.label.shape if self._matching is None else self._matching.size(sample.label)
+        return height * width
+
     def target_label(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The label map that predictions are compared with."""
         label = self._merged(label)

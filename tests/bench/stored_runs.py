@@ -6,8 +6,8 @@ import numpy as np
 
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.runs.identity import BackboneIdentity, MethodIdentity, RunPlan
+from segscale.bench.runs.parts import ImageRecord
 from segscale.bench.runs.record import Machine, StoredRun
-from segscale.bench.runs.store import ImageRecord
 from segscale.bench.tasks.identity import DatasetIdentity, ProtocolIdentity, TableRules, TaskIdentity
 
 PLAN = RunPlan(
@@ -31,6 +31,11 @@ def new_run(plan: RunPlan) -> StoredRun:
 
 
 def record(image: str, value: int = 1) -> ImageRecord:
-    """One image of it."""
-    counts = PixelCounts(np.full((2, 3), value), np.full((2, 3), value + 1), np.arange(3))
-    return ImageRecord(image, 0.5, 10, counts)
+    """One image of it, with 10 ``value`` pixels."""
+    intersection = np.full((2, 3), value)
+    return image_record(image, PixelCounts(intersection, intersection + 1, value + np.arange(3)), 10 * value)
+
+
+def image_record(image: str, counts: PixelCounts, pixels: int) -> ImageRecord:
+    """An image with these counts."""
+    return ImageRecord(image, 0.5, 10, pixels, counts)

@@ -15,11 +15,11 @@ from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task, run_folder
 from segscale.bench.runs.record import FORMAT, parse_run, run_text
-from segscale.bench.runs.store import ImageRecord, RunStore
+from segscale.bench.runs.store import RunStore
 from segscale.errors import StoreError, UserError
 from segscale.registry import build
 
-from .stored_runs import PLAN, new_run
+from .stored_runs import PLAN, image_record, new_run
 
 GOOD = run_text(new_run(PLAN))
 
@@ -35,7 +35,7 @@ def without(key: str) -> str:
 # What the file holds, and what its line says of it.
 FOREIGN: dict[str, tuple[bytes, str]] = {
     "an older format": (changed(format=1).encode(), f"is of format 1, this version reads {FORMAT}"),
-    "a newer format": (changed(format=3).encode(), f"is of format 3, this version reads {FORMAT}"),
+    "a newer format": (changed(format=4).encode(), f"is of format 4, this version reads {FORMAT}"),
     "no format's fields": (b"{}", f"is not of format {FORMAT} (run_id: "),
     "a list": (b"[]", f"is not of format {FORMAT} (contents: "),
     "text": (b"not JSON", f"is not of format {FORMAT} (contents: "),
@@ -56,9 +56,9 @@ def stored_run(results: Path, seed: int) -> RunStore:
     """A run with one image."""
     plan = replace(PLAN, seed=seed)
     store = RunStore(run_folder(results, plan))
-    store.start(new_run(plan))
+    store.start(new_run(plan), ["a"])
     counts = np.array([[5, 3, 0], [5, 2, 0]])
-    store.append([ImageRecord("a", 0.5, 10, PixelCounts(counts, counts + 1, np.array([6, 4, 0])))])
+    store.append([image_record("a", PixelCounts(counts, counts + 1, np.array([6, 4, 0])), 20)])
     return store
 
 
@@ -78,7 +78,7 @@ def test_a_run_that_cannot_be_read_is_named_in_one_line(content: bytes, line: st
     store = stored_run(tmp_path, 0)
     path = store.folder / "run.json"
     path.write_bytes(content)
-    readers: list[Callable[[], object]] = [store.read, lambda: store.start(new_run(PLAN))]
+    readers: list[Callable[[], object]] = [store.read, lambda: store.start(new_run(PLAN), [])]
     for reader in readers:
         with pytest.raises(StoreError) as error:
             reader()

@@ -16,7 +16,8 @@ import pytest
 
 from segscale.bench.runs import loop
 from segscale.bench.runs.options import RunOptions
-from segscale.bench.runs.store import COUNTS, RunStore, find_runs
+from segscale.bench.runs.parts import COUNTS
+from segscale.bench.runs.store import RunStore, find_runs
 
 from ..conftest import interruptible
 from .cells import run_named

@@ -13,8 +13,9 @@ from segscale.bench.report.tables import long_table
 from segscale.bench.runs import loop
 from segscale.bench.runs.loop import run_methods
 from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.parts import COUNTS
 from segscale.bench.runs.plan import build_task, make_plan, plan_backbone
-from segscale.bench.runs.store import COUNTS, RunStore
+from segscale.bench.runs.store import RunStore
 from segscale.methods.build import build_method
 from segscale.methods.method import Method
 from segscale.registry import build

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from segscale.bench.evaluation.pixel_counts import PixelCounts
-from segscale.bench.runs.store import ImageRecord, RunStore
+from segscale.bench.runs.store import RunStore
 from segscale.errors import UserError
 
-from .stored_runs import PLAN, new_run, record
+from .stored_runs import PLAN, image_record, new_run, record
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> RunStore:
     store = RunStore(tmp_path / "run")
-    store.start(new_run(PLAN))
+    store.start(new_run(PLAN), [*"abc"])
     return store
 
 
@@ -31,7 +31,7 @@ def test_what_is_appended_is_loaded_in_the_order_of_the_ids(store: RunStore) -> 
     counts = stored.at_threshold(0.5)
     assert counts.intersection.tolist() == [[7] * 3, [1] * 3, [1] * 3]
     assert counts.predicted_area.tolist() == [[8] * 3, [2] * 3, [2] * 3]
-    assert counts.label_area.tolist() == [[0, 1, 2]] * 3
+    assert counts.label_area.tolist() == [[7, 8, 9], [1, 2, 3], [1, 2, 3]]
     assert (stored.seconds.tolist(), stored.peak_bytes.tolist()) == ([0.5] * 3, [10] * 3)
     assert store.done() == {"a", "b", "c"}
 
@@ -46,7 +46,7 @@ def test_thresholds_and_images_are_told_apart(store: RunStore) -> None:
     values = np.arange(12).reshape(2, 2, 3)
     store.append(
         [
-            ImageRecord(image, 0.5, 10, PixelCounts(value, value + 100, np.full(3, index)))
+            image_record(image, PixelCounts(value, value + 100, np.full(3, 50 + index)), 1000)
             for index, (image, value) in enumerate(zip("ab", values, strict=True))
         ]
     )
@@ -55,7 +55,7 @@ def test_thresholds_and_images_are_told_apart(store: RunStore) -> None:
         counts = stored.at_threshold(threshold)
         assert counts.intersection.tolist() == values[:, index].tolist()
         assert counts.predicted_area.tolist() == (values[:, index] + 100).tolist()
-        assert counts.label_area.tolist() == [[0] * 3, [1] * 3]
+        assert counts.label_area.tolist() == [[50] * 3, [51] * 3]
     with pytest.raises(ValueError):
         stored.at_threshold(0.25)
     part = stored.only(["b", "nowhere"])
@@ -106,7 +106,7 @@ def test_whatever_can_change_a_number_changes_the_identity(change: dict[str, Any
     other = replace(PLAN, **change)
     assert other.run_id != PLAN.run_id
     with pytest.raises(UserError, match="holds another run"):
-        store.start(new_run(other))
+        store.start(new_run(other), [])
     assert store.read().plan == PLAN
 
 
@@ -133,4 +133,4 @@ RunStore(Path({str(store.folder)!r})).append([record("b")])
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be written .*; choose another --results"):
-        RunStore(tmp_path / "file" / "run").start(new_run(PLAN))
+        RunStore(tmp_path / "file" / "run").start(new_run(PLAN), [])

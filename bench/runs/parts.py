@@ -1,0 +1,183 @@
+"""One part of a run: a Parquet file of images that says whose it is. It never changes, and is verified when read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ..evaluation.pixel_counts import PixelCounts
+from .record import FORMAT, StoredRun
+
+COUNTS = ("intersection", "predicted_area", "label_area")
+SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("seconds", pa.float64()),
+        ("peak_bytes", pa.int64()),
+        ("pixels", pa.int64()),
+        *((name, pa.list_(pa.int64())) for name in COUNTS),
+    ]
+)
+RUN_KEY, FORMAT_KEY, VALUES_KEY = b"segscale.run", b"segscale.format", b"segscale.values"
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One evaluated image."""
+
+    image: str
+    seconds: float
+    """Wall time."""
+    peak_bytes: int
+    """Peak memory of the process or device so far."""
+    pixels: int
+    """Of the label map that was compared; those that do not count included."""
+    counts: PixelCounts
+
+
+@dataclass(frozen=True)
+class PartRules:
+    """What every part of a run keeps to."""
+
+    run_id: str
+    thresholds: int
+    classes: int
+    images: frozenset[str] | None = None
+    """Ids of the dataset; None where it is not at hand."""
+
+    @classmethod
+    def of(cls, run: StoredRun, images: Collection[str] | None = None) -> PartRules:
+        """Those of ``run``, on a dataset of ``images``."""
+        thresholds = run.plan.task.protocol.thresholds
+        return cls(run.run_id, len(thresholds), len(run.classes), None if images is None else frozenset(images))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of one image's counts in the column ``name``."""
+        return (self.classes,) if name == "label_area" else (self.thresholds, self.classes)
+
+
+class PartError(Exception):
+    """A part that must not be counted; the message is a predicate, such as "is damaged"."""
+
+
+def as_table(records: Sequence[ImageRecord]) -> pa.Table:
+    """One row per record."""
+    rows = [
+        {
+            "image": record.image,
+            "seconds": record.seconds,
+            "peak_bytes": record.peak_bytes,
+            "pixels": record.pixels,
+            **{name: getattr(record.counts, name).ravel() for name in COUNTS},
+        }
+        for record in records
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def write_part(table: pa.Table, run_id: str, file: BinaryIO) -> None:
+    """Write a part of the run ``run_id``."""
+    metadata = {RUN_KEY: run_id, FORMAT_KEY: str(FORMAT), VALUES_KEY: _values_digest(table)}
+    pq.write_table(table.replace_schema_metadata(metadata), file, write_page_checksum=True)
+
+
+def read_part(path: Path, rules: PartRules) -> pa.Table:
+    """Read and verify a part.
+
+    Raises:
+        PartError: It is damaged, of another run or format, or holds what no image can have.
+        OSError: The file system gave it not.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_owner(file.schema_arrow, rules)
+            table = file.read()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        # The file system's own errors carry a number; Arrow's about the contents do not.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise PartError(f"is damaged ({' '.join(str(error).split())})") from error
+    problem = next(_problems(table, rules), None)
+    if problem is not None:
+        raise PartError(f"is damaged ({problem})")
+    return table.replace_schema_metadata()
+
+
+def counts_of(table: pa.Table, name: str, rules: PartRules) -> NDArray[np.int64]:
+    """The counts in the column ``name``, images first."""
+    return column(table, name).flatten().to_numpy().reshape(len(table), *rules.shape(name))
+
+
+def column(table: pa.Table, name: str) -> Any:
+    """A column as one array."""
+    return table[name].combine_chunks()
+
+
+def _values_digest(table: pa.Table) -> str:
+    """Of all values: the pages have checksums of their own, their headers have none."""
+    digest = hashlib.sha256(json.dumps(table["image"].to_pylist()).encode())
+    for name in SCHEMA.names[1:]:
+        values = column(table, name)
+        digest.update((values.flatten() if name in COUNTS else values).to_numpy())
+    return digest.hexdigest()[:16]
+
+
+def _check_owner(schema: pa.Schema, rules: PartRules) -> None:
+    metadata = schema.metadata or {}
+    stated, owner = (metadata.get(key, b"").decode() for key in (FORMAT_KEY, RUN_KEY))
+    if stated != str(FORMAT):
+        raise PartError(f"is of format {stated or '2 or older'}, this version reads {FORMAT}")
+    if owner != rules.run_id:
+        raise PartError(f"belongs to run {owner}")
+    if not schema.equals(SCHEMA):
+        raise PartError("is damaged (it has other columns)")
+
+
+def _problems(table: pa.Table, rules: PartRules) -> Iterator[str]:
+    """What is wrong with the contents, the reasons that make later ones meaningless first."""
+    if any(table[name].null_count for name in SCHEMA.names):
+        yield "a value is missing"
+    for name in COUNTS:
+        lists = column(table, name)
+        if lists.flatten().null_count or (lists.value_lengths().to_numpy() != np.prod(rules.shape(name))).any():
+            yield f"{name} has another length"
+    yield from _image_problems(column(table, "image").to_pylist(), rules)
+    if not all((column(table, name).to_numpy() >= 0).all() for name in ("seconds", "peak_bytes")):
+        yield "time or memory is negative"
+    intersection, predicted, labelled = (counts_of(table, name, rules) for name in COUNTS)
+    yield from _area_problems(intersection, predicted, labelled, column(table, "pixels").to_numpy())
+    if (table.schema.metadata or {}).get(VALUES_KEY) != _values_digest(table).encode():
+        yield "its values are not those that were written"
+
+
+def _image_problems(images: list[str], rules: PartRules) -> Iterator[str]:
+    known = frozenset(images)
+    if len(known) < len(images):
+        yield "an image is in it twice"
+    if rules.images is not None and not known <= rules.images:
+        yield f"{min(known - rules.images)} is no image of this dataset"
+
+
+def _area_problems(
+    intersection: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    labelled: NDArray[np.int64],
+    pixels: NDArray[np.int64],
+) -> Iterator[str]:
+    if any((areas < 0).any() for areas in (intersection, predicted, labelled)):
+        yield "an area is negative"
+    if (intersection > predicted).any() or (intersection > labelled[:, None]).any():
+        yield "an intersection is larger than its areas"
+    sums = (areas.sum(-1, dtype=np.float64).reshape(len(pixels), -1) for areas in (predicted, labelled))
+    if any((total > pixels[:, None]).any() for total in sums):
+        yield "areas are larger than the image"
