@@ -200,4 +200,6 @@ def _note_backbone(store: RunStore, backbone: Backbone) -> None:
 def _note_progress(store: RunStore, due: int) -> None:
     done = len(store.done())
     finished = done + len(store.skipped()) >= due
+    if finished:
+        store.compact()
     store.write(replace(store.read(), status="complete" if finished else "running", images=done))

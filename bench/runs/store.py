@@ -32,6 +32,8 @@ from .record import StoredRun, parse_run, run_text
 log = logging.getLogger(__name__)
 
 LEFTOVER_SECONDS = 3600
+PART_IMAGES = 500
+"""In a part of a finished run: few parts, and damage to one costs no more."""
 T = TypeVar("T")
 _SKIPPED = TypeAdapter(dict[str, str])
 
@@ -101,6 +103,23 @@ class RunStore:
         """Ids of the stored images. A part never changes, so this store reads each but once for them."""
         return frozenset(image for images in self._each_part(self._images_of) for image in images)
 
+    def compact(self) -> None:
+        """Merge many parts into few, whatever other processes do and whenever a kill comes.
+
+        The merged parts are durable before the first old one goes. Until the last one went, images are in two parts,
+        of which the first counts; the last parts go first, so that it stays the same one.
+        """
+        if len(self._part_files()) <= -(-len(self.done()) // PART_IMAGES):
+            return
+        parts = self._each_part(self._path_and_table)
+        table = _each_image_once([table for _, table in parts])
+        with explained_writes(self.folder):
+            for first in range(0, len(table), PART_IMAGES):
+                self._write_part(table.slice(first, PART_IMAGES))
+            for path, _ in reversed(parts):
+                path.unlink(missing_ok=True)
+            _flush_folder(self.parts)
+
     def skip(self, images: Mapping[str, str]) -> None:
         """Remember images of this rank that cannot be used, with the reason; those stored since are forgotten."""
         path = self.folder / f"skipped-{self.rank}.json"
@@ -149,6 +168,10 @@ class RunStore:
             raise StoreError(f"{path} cannot be read ({error.strerror})", "run the same command again") from error
         self._images[key] = tuple(column(table, "image").to_pylist())
         return table
+
+    def _path_and_table(self, path: Path) -> tuple[Path, pa.Table] | None:
+        table = self._table(path)
+        return None if table is None else (path, table)
 
     def _set_aside(self, path: Path, error: PartError) -> None:
         aside = path.with_suffix(".parquet.damaged")
