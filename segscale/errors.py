@@ -32,6 +32,10 @@ class StoreError(UserError):
     """A stored run that cannot be read; others may still be."""
 
 
+class EmptyRunError(StoreError):
+    """A stored run that holds no image yet."""
+
+
 class ConfigError(UserError):
     """A config cannot be read, or it does not fit the class that it configures."""
 

@@ -14,8 +14,9 @@ INTRODUCTION = """# Command line
 
 This page is made from the commands (`make docs-cli`); `segscale COMMAND --help` prints the same.
 
-A mistake ends in one line on standard error and exit status 2. Names of backbones, methods, datasets and protocols
-are those of `segscale list`; where several are allowed, commas separate them.
+A mistake ends in one line on standard error and exit status 2. Where a stored run cannot be read, it is named, tables
+show the others, and the exit status is 1. Names of backbones, methods, datasets and protocols are those of
+`segscale list`; where several are allowed, commas separate them.
 
 Shells complete commands, options and names. Bash needs this line in `~/.bashrc`; for zsh it is `zsh_source` in
 `~/.zshrc`:

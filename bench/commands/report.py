@@ -11,7 +11,7 @@ from segscale.catalogue import shipped_folder
 
 from . import options
 from .command import command
-from .steps import print_written
+from .steps import exit_where, print_written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,33 +25,40 @@ _paper = "set published numbers beside the runs; FILE holds them, the package's 
 @options.results
 def table(paper: Path | None, results: Path) -> None:
     """Print the scaling table of all stored runs. CSV files and a figure are written."""
-    rows = tabulate_runs(results)
+    rows, unreadable = tabulate_runs(results)
     if paper is not None:
         from ..report.published import beside_published, read_published
 
         print(f"\n{beside_published(rows, read_published(paper))}")
+    exit_where(unreadable)
 
 
 @command(examples=["segscale leaderboard"])
 @options.results
 def leaderboard(results: Path) -> None:
     """Write leaderboard.md from all stored runs."""
-    from ..report.evaluated import evaluate_runs
+    from ..report.evaluated import evaluate_all
     from ..report.files import write_leaderboard
     from ..report.tables import long_table
 
-    print_written(write_leaderboard(long_table(evaluate_runs(results)), results))
+    evaluation = evaluate_all(results)
+    print_written(write_leaderboard(long_table(evaluation.runs), results))
+    exit_where(evaluation.unreadable > 0)
 
 
-def tabulate_runs(results: Path) -> pd.DataFrame:
-    """Prints methods x backbones, writes the tables and the figure; returns the long table."""
-    from ..report.evaluated import evaluate_runs
+def tabulate_runs(results: Path) -> tuple[pd.DataFrame, bool]:
+    """Prints methods x backbones, writes the tables and the figure.
+
+    Returns:
+        The long table, and whether a run could not be read.
+    """
+    from ..report.evaluated import evaluate_all
     from ..report.files import write_tables
     from ..report.markdown import method_matrix
     from ..report.tables import class_table, long_table, notes
 
-    evaluated = evaluate_runs(results)
-    rows = long_table(evaluated)
+    evaluation = evaluate_all(results)
+    rows = long_table(evaluation.runs)
     print("\n\n".join([method_matrix(rows), *notes(rows)]) + "\n")
-    print_written(*write_tables(rows, class_table(evaluated), results))
-    return rows
+    print_written(*write_tables(rows, class_table(evaluation.runs), results))
+    return rows, evaluation.unreadable > 0

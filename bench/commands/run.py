@@ -16,7 +16,7 @@ from . import options
 from .command import command
 from .parameters import POSITIVE
 from .report import tabulate_runs
-from .steps import print_written, quiet_libraries
+from .steps import exit_where, print_written, quiet_libraries
 
 if TYPE_CHECKING:
     from ..runs.store import RunStore
@@ -35,7 +35,9 @@ def bench(grid: options.Grid, run_options: RunOptions, with_untrained: bool) -> 
     if is_rank_zero():
         from ..report.files import write_leaderboard
 
-        print_written(write_leaderboard(tabulate_runs(run_options.results), run_options.results))
+        rows, unreadable = tabulate_runs(run_options.results)
+        print_written(write_leaderboard(rows, run_options.results))
+        exit_where(unreadable)
 
 
 @command(

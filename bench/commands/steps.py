@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
+
+DISAGREES = 1
+"""Exit status where a command did its work and something stored is not as it should be."""
+
 
 def quiet_libraries() -> None:
     """Keep the libraries' loading messages out of the way of ours."""
@@ -19,3 +24,9 @@ def print_written(*paths: Path) -> None:
     """Name the files that were written."""
     for path in paths:
         print(f"wrote {path}")
+
+
+def exit_where(disagrees: bool) -> None:
+    """End with the status 1 where something stored is not as it should be; it was named."""
+    if disagrees:
+        raise click.exceptions.Exit(DISAGREES)

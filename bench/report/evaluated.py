@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from segscale.errors import StoreError, UserError
+from segscale.errors import EmptyRunError, StoreError, UserError
 
 from ...datasets.folder import CALIBRATION
 from ..evaluation.intervals import Estimate, estimate_miou
@@ -48,7 +48,7 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
     """Score one run, or its part on ``images``, by the rules that it was stored with.
 
     Raises:
-        StoreError: For a run without images or that cannot be read.
+        StoreError: For a run that cannot be read; EmptyRunError for one without images.
     """
     run = store.read()
     counts = store.load(run)
@@ -56,7 +56,7 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
         counts = counts.only(images)
     if not len(counts):
         hint = "give the command that made it again, or remove the folder"
-        raise StoreError(f"{store.folder} holds no image yet", hint)
+        raise EmptyRunError(f"{store.folder} holds no image yet", hint)
     threshold, source = _threshold(run, counts, thresholds)
     if threshold not in counts.thresholds:
         raise StoreError(f"{store.folder} has no counts at threshold {threshold}", "run it again")
@@ -66,22 +66,39 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
     return EvaluatedRun(run, counts, score, estimate_miou(sample), threshold, source)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """All runs of a folder."""
+
+    runs: list[EvaluatedRun]
+    """Those that hold an image."""
+    unreadable: int
+    """How many could not be read; each was named."""
+
+
 def evaluate_runs(results: Path) -> list[EvaluatedRun]:
-    """Score all runs below ``results`` that hold an image; a run that cannot be read is named and passed over.
+    """Score all runs below ``results`` that hold an image, see ``evaluate_all``."""
+    return evaluate_all(results).runs
+
+
+def evaluate_all(results: Path) -> Evaluation:
+    """Score all runs below ``results``; one that cannot be read or holds no image is named and passed over.
 
     Raises:
         UserError: Where no run is left.
     """
     thresholds = Thresholds(results)
     evaluated: list[EvaluatedRun] = []
+    unreadable = 0
     for store in find_runs(results):
         try:
             evaluated.append(evaluate_run(store, thresholds))
         except StoreError as error:
             log.warning("%s", error)
+            unreadable += not isinstance(error, EmptyRunError)
     if not evaluated:
         raise UserError(f"no run in {results}/runs holds an image", "make some with: segscale bench")
-    return evaluated
+    return Evaluation(evaluated, unreadable)
 
 
 def _threshold(run: StoredRun, counts: StoredCounts, thresholds: Thresholds) -> tuple[float, ThresholdSource]:

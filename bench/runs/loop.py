@@ -93,7 +93,9 @@ def run_methods(backbone_name: str, methods: Sequence[Method], task: Task, optio
         store.start(_new_run(plan, task), ids)
         runs.append(MethodRun(method, store, rank_ids - store.done()))
     pending_indices = [index for index in rank_indices if any(ids[index] in run.due for run in runs)]
-    if pending_indices:
+    # A run.json that was written anew lacks what only the backbone knows.
+    unknown = any(run.store.done() and run.store.read().parameters is None for run in runs)
+    if pending_indices or unknown:
         backbone = planned.load()
         for run in runs:
             _note_backbone(run.store, backbone)

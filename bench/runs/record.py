@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -67,10 +69,11 @@ class StoredRun:
 
 
 _ADAPTER = TypeAdapter(StoredRun)
+CHECKSUM = "checksum"
 
 
 def parse_run(text: bytes, path: str) -> StoredRun:
-    """The run that ``text`` describes; ``path`` names it. Raises StoreError for another format or damage."""
+    """The run that ``text`` describes; ``path`` names it. Raises StoreError for another format or any change."""
     try:
         run = _ADAPTER.validate_json(text)
     except ValidationError as error:
@@ -81,12 +84,20 @@ def parse_run(text: bytes, path: str) -> StoredRun:
         raise StoreError(f"{path} is of format {run.format}, this version reads {FORMAT}", _REMEDY)
     if run.run_id != run.plan.run_id:
         raise StoreError(f"{path} does not match its run id {run.run_id}", _REMEDY)
+    content = json.loads(text)
+    if content.pop(CHECKSUM, None) != _checksum(content):
+        raise StoreError(f"{path} is not as it was written", _REMEDY)
     return run
 
 
 def run_text(run: StoredRun) -> str:
     """The JSON of ``run``."""
-    return _ADAPTER.dump_json(run, indent=2).decode() + "\n"
+    content = _ADAPTER.dump_python(run, mode="json")
+    return json.dumps(content | {CHECKSUM: _checksum(content)}, indent=2) + "\n"
 
 
-_REMEDY = "remove its folder and make it anew with: segscale bench"
+def _checksum(content: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_REMEDY = "give the command that made it again: its images are kept"

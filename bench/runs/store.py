@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -57,6 +58,8 @@ class RunStore:
     def start(self, run: StoredRun, images: Collection[str]) -> None:
         """Create the run, or check that the stored one is the same; tables read it by the rules of the last start.
 
+        A ``run.json`` that is missing or cannot be read is written anew: every part says itself that it is of this run.
+
         Args:
             run: As it is before its first image.
             images: Ids of the dataset; no other is counted.
@@ -67,22 +70,34 @@ class RunStore:
         with explained_writes(self.folder):
             self.parts.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
-            if not (self.folder / "run.json").exists():
-                self.write(run)
-            stored = self.read()
+            stored = self._stored(run)
             if stored.run_id != run.run_id:
                 raise UserError(f"{self.folder} holds another run", "choose another --results")
             if stored.table_rules != run.table_rules:
                 self.write(replace(stored, table_rules=run.table_rules))
         self.rules = PartRules.of(run, images)
 
+    def _stored(self, run: StoredRun) -> StoredRun:
+        """The stored run, or ``run`` where there is none that can be read."""
+        path = self.folder / "run.json"
+        if path.exists():
+            try:
+                return self.read()
+            except StoreError as error:
+                aside = path.with_name("run.json.damaged")
+                shutil.copyfile(path, aside)
+                log.warning("%s; it is written anew, the old one is %s", error.problem, aside.name)
+        self.write(run)
+        return run
+
     def read(self) -> StoredRun:
-        """Contents of ``run.json``. Raises UserError where it cannot be read."""
+        """Contents of ``run.json``. Raises StoreError where it cannot be read."""
         path = self.folder / "run.json"
         try:
             text = path.read_bytes()
         except OSError as error:
-            raise StoreError(f"{path} cannot be read ({error.strerror})", "run the same command again") from error
+            hint = "give the command that made it again: its images are kept"
+            raise StoreError(f"{path} cannot be read ({error.strerror})", hint) from error
         return parse_run(text, str(path))
 
     def write(self, run: StoredRun) -> None:
@@ -217,8 +232,10 @@ class RunStore:
 
 
 def find_runs(results: Path) -> list[RunStore]:
-    """All stored runs below ``results``, in a stable order. Raises UserError where there is none."""
-    folders = sorted(path.parent for path in (results / "runs").glob("*/*/*/*/run.json"))
+    """All stored runs below ``results``, in a stable order, also without ``run.json``. Raises UserError for none."""
+    folders = sorted(
+        {path.parent for name in ("run.json", "parts") for path in (results / "runs").glob(f"*/*/*/*/{name}")}
+    )
     if not folders:
         raise UserError(f"there are no runs in {results}/runs", "make some with: segscale bench")
     return [RunStore(folder) for folder in folders]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from segscale.bench.commands.main import main
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.runs.options import RunOptions
@@ -19,6 +22,7 @@ from segscale.bench.runs.store import RunStore
 from segscale.errors import StoreError, UserError
 from segscale.registry import build
 
+from .cells import run_named
 from .stored_runs import PLAN, image_record, new_run
 
 GOOD = run_text(new_run(PLAN))
@@ -44,6 +48,8 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "bytes": (bytes(range(256)), f"is not of format {FORMAT} (contents: "),
     "a missing field": (without("classes").encode(), f"is not of format {FORMAT} (classes: "),
     "a field of another type": (changed(images="many").encode(), f"is not of format {FORMAT} (images: "),
+    "a class name that was edited": (changed(classes=["x", "y", "zebra"]).encode(), "is not as it was written"),
+    "no checksum": (without("checksum").encode(), "is not as it was written"),
     "a setting that was edited": (
         changed(plan=asdict(replace(PLAN, seed=1))).encode(),
         f"does not match its run id {PLAN.run_id}",
@@ -78,13 +84,88 @@ def test_a_run_that_cannot_be_read_is_named_in_one_line(content: bytes, line: st
     store = stored_run(tmp_path, 0)
     path = store.folder / "run.json"
     path.write_bytes(content)
-    readers: list[Callable[[], object]] = [store.read, lambda: store.start(new_run(PLAN), [])]
-    for reader in readers:
-        with pytest.raises(StoreError) as error:
-            reader()
-        assert error.value.problem.startswith(f"{path} {line}")
-        assert error.value.hint == "remove its folder and make it anew with: segscale bench"
-        assert len(str(error.value).splitlines()) == 1
+    with pytest.raises(StoreError) as error:
+        store.read()
+    assert error.value.problem.startswith(f"{path} {line}")
+    assert error.value.hint == "give the command that made it again: its images are kept"
+    assert len(str(error.value).splitlines()) == 1
+
+
+@every_foreign
+def test_the_same_run_writes_it_anew_and_keeps_the_images(
+    content: bytes, line: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = stored_run(tmp_path, 0).folder
+    path = folder / "run.json"
+    path.write_bytes(content)
+    store = RunStore(folder)
+    store.start(new_run(PLAN), ["a"])
+    (message,) = caplog.messages
+    assert message.startswith(f"{path} {line}")
+    assert message.endswith("; it is written anew, the old one is run.json.damaged")
+    assert len(message.splitlines()) == 1
+    assert (folder / "run.json.damaged").read_bytes() == content
+    assert RunStore(folder).read() == new_run(PLAN)
+    assert RunStore(folder).done() == {"a"}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_no_flipped_bit_changes_what_tables_read(seed: int) -> None:
+    generator = random.Random(seed)
+    for _ in range(200):
+        changed = bytearray(GOOD.encode())
+        changed[generator.randrange(len(changed))] ^= 1 << generator.randrange(8)
+        with suppress(StoreError):
+            assert parse_run(bytes(changed), "run.json") == new_run(PLAN)
+
+
+def test_a_run_json_that_is_gone_is_named_and_written_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stores = [stored_run(tmp_path, seed) for seed in range(2)]
+    (stores[0].folder / "run.json").unlink()
+    assert [run.run.run_id for run in evaluate_runs(tmp_path)] == [stores[1].folder.name]
+    (message,) = caplog.messages
+    assert message.startswith(f"{stores[0].folder / 'run.json'} cannot be read (No such file or directory); give the")
+    RunStore(stores[0].folder).start(new_run(replace(PLAN, seed=0)), ["a"])
+    assert len(evaluate_runs(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("[]")])
+def test_what_only_the_backbone_knows_comes_back(damage: Callable[[Path], object], tmp_path: Path) -> None:
+    options = RunOptions(limit=2, results=tmp_path)
+    (store,) = run_named("pocket-sd15", ["vanilla"], "pocket", "standard", options)
+    before, seconds = store.read(), store.load(store.read()).seconds.tolist()
+    damage(store.folder / "run.json")
+    (again,) = run_named("pocket-sd15", ["vanilla"], "pocket", "standard", options)
+    after = again.read()
+    assert before.parameters is not None
+    assert (after.parameters, after.machine, after.images, after.status) == (
+        before.parameters,
+        before.machine,
+        before.images,
+        before.status,
+    )
+    assert again.load(after).seconds.tolist() == seconds
+
+
+@pytest.mark.parametrize("command", ["table", "leaderboard"])
+def test_the_exit_status_tells_that_a_run_was_passed_over(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("vanilla", "goca"):
+        run_named("pocket-sd15", [name], "pocket", "standard", RunOptions(limit=1, results=tmp_path))
+    main([command, "--results", str(tmp_path)])
+    empty = run_folder(tmp_path, replace(PLAN, seed=7))
+    RunStore(empty).start(new_run(replace(PLAN, seed=7)), [])
+    main([command, "--results", str(tmp_path)])
+    damaged = next(path for path in tmp_path.glob("runs/*/*/*/*/run.json") if path.parent != empty)
+    damaged.write_text("{}")
+    capsys.readouterr()
+    caplog.clear()
+    with pytest.raises(SystemExit) as end:
+        main([command, "--results", str(tmp_path)])
+    assert end.value.code == 1
+    assert f"wrote {tmp_path}/leaderboard.md" in capsys.readouterr().out or command == "table"
+    assert [message.startswith(str(damaged)) for message in caplog.messages].count(True) == 1
 
 
 @every_foreign
