@@ -13,7 +13,6 @@ import transformers
 from diffusers import DiffusionPipeline, PipelineQuantizationConfig
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
@@ -25,9 +24,18 @@ from segscale.catalogue import PACKAGED
 from segscale.errors import UserError
 
 from .options import Dtype, LoadOptions
+from .whole import (
+    TEXT_ENCODERS,
+    check_family,
+    check_folder,
+    check_loaded,
+    conversion,
+    recorded_loading,
+    refuse_single_file,
+)
 
+NOT_REACHED = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError)
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 def resolve_weights(weights: str, marker: str = "model_index.json") -> str:
@@ -48,6 +56,7 @@ def resolve_weights(weights: str, marker: str = "model_index.json") -> str:
                 f"train them with: python -m segscale.backbones.pocket.train {folder.name}",
             )
         return str(folder)
+    refuse_single_file(weights)
     if weights.startswith((".", "/", "~")) or weights.count("/") != 1 or Path(weights).is_dir():
         folder = Path(weights).expanduser()
         if not (folder / marker).is_file():
@@ -69,18 +78,26 @@ def load_pipeline(
     source = resolve_weights(weights)
     if Path(source).is_dir():
         refuse_revision(weights, options)
-    with explained(weights, source):
+    fetching: dict[str, Any] = {
+        "revision": options.revision,
+        "local_files_only": options.offline or Path(source).is_dir(),
+    }
+    with explained(weights, source), recorded_loading() as loaded:
+        index: dict[str, Any] = pipeline_class.load_config(source, **fetching)
+        check_family(weights, index, pipeline_class)
+        if Path(source).is_dir():
+            check_folder(weights, Path(source), index, parts)
         pipeline = pipeline_class.from_pretrained(
             source,
             dtype=part_dtypes(options),
             quantization_config=quantization(options, denoiser),
             device_map=options.device_map,
             use_safetensors=True,
-            revision=options.revision,
             variant=options.variant,
-            local_files_only=options.offline or Path(source).is_dir(),
+            **fetching,
             **parts,
         )
+        check_loaded(weights, pipeline.components, loaded, restoring(weights, source))
     return ready(pipeline, options)
 
 
@@ -88,8 +105,8 @@ def load_denoiser(model_class: Any, weights: str, part: str, options: LoadOption
     """Load the denoiser alone, from a repository that holds nothing else, at its own revision and variant."""
     configuration = quantization(options, part)
     source = resolve_weights(weights, f"{part}/config.json")
-    with explained(weights, source):
-        return model_class.from_pretrained(
+    with explained(weights, source), recorded_loading() as loaded:
+        denoiser = model_class.from_pretrained(
             source,
             subfolder=part,
             dtype=DTYPES[options.dtype],
@@ -97,6 +114,16 @@ def load_denoiser(model_class: Any, weights: str, part: str, options: LoadOption
             use_safetensors=True,
             local_files_only=options.offline or Path(source).is_dir(),
         )
+        check_loaded(weights, {part: denoiser}, loaded, restoring(weights, source))
+    return denoiser
+
+
+def restoring(weights: str, source: str) -> str:
+    """How to get weights anew that are damaged."""
+    if weights.startswith(PACKAGED):
+        return "install segscale anew"
+    is_folder = Path(source).is_dir()
+    return "copy the folder anew from where it came" if is_folder else f"try: hf download {weights} --force-download"
 
 
 def part_dtypes(options: LoadOptions) -> dict[str, torch.dtype]:
@@ -132,7 +159,9 @@ def explained(weights: str, source: str, option: str = "--weights") -> Iterator[
     """Turn what can be missing or wrong about weights into one line; ``option`` is what named them."""
     try:
         yield
-    except (OSError, ValueError, ImportError, NotImplementedError, HfHubHTTPError) as error:
+    except UserError:
+        raise
+    except Exception as error:
         raise _explanation(weights, source, [*_causes(error)], option) from error
 
 
@@ -151,9 +180,14 @@ def _explanation(weights: str, source: str, causes: list[BaseException], option:
         return UserError(f"the hub has no model {weights}, or not for you", f"check {option}, or: hf auth login")
     if any(isinstance(cause, ImportError) for cause in causes):
         return UserError(first_line(causes[-1]), "install what is missing: pip install 'segscale[quantize]'")
+    if isinstance(causes[0], NotImplementedError):
+        return UserError(f"weights of {weights} cannot be loaded: {first_line(causes[0])}", "choose among these")
     if Path(source).is_dir():
         return UserError(f"weights of {weights} cannot be loaded: {first_line(causes[0])}", "check the folder")
-    if any(isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled | ConnectionError) for cause in causes):
+    if any("safetensors" in first_line(cause) for cause in causes):
+        hint = conversion(f"DiffusionPipeline.from_pretrained('{weights}')", weights.partition("/")[2])
+        return UserError(f"{weights} holds no safetensors", hint)
+    if any(isinstance(cause, NOT_REACHED) for cause in causes):
         return UserError(f"{weights} is not in the cache, and the hub was not reached", f"try: hf download {weights}")
     return UserError(f"weights of {weights} cannot be loaded: {first_line(causes[0])}", f"try: hf download {weights}")
 

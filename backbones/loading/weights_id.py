@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from .options import LoadOptions
 from .pretrained import explained, refuse_revision, resolve_weights
@@ -42,15 +43,33 @@ def weights_id(weights: str, load: LoadOptions, marker: str = "model_index.json"
 
 
 def _hub_commit(repository: str, load: LoadOptions, marker: str) -> str:
-    """Commit of a repository's revision, by the snapshot that one of its small files is in.
+    """Commit of a repository's revision, by the snapshot that one of its small files is in."""
+    return hub_file(repository, marker, load.revision, load.offline).parents[marker.count("/")].name
 
-    A cached revision is taken as it is; ``hf download`` brings a newer one.
+
+def hub_file(repository: str, name: str, revision: str | None, offline: bool, option: str = "--weights") -> Path:
+    """A file of a hub repository. A cached revision is taken as it is; ``hf download`` brings a newer one.
+
+    Raises:
+        UserError: At once where the hub is not reached. Downloads would be tried again for half a minute first.
     """
-    path = try_to_load_from_cache(repository, marker, revision=load.revision)
-    if not isinstance(path, str):
-        with explained(repository, repository):
-            path = hf_hub_download(repository, marker, revision=load.revision, local_files_only=load.offline)
-    return Path(path).parents[marker.count("/")].name
+    with explained(repository, repository, option):
+        path = try_to_load_from_cache(repository, name, revision=revision)
+        if not isinstance(path, str):
+            if not offline:
+                _reach_hub(hf_hub_url(repository, name, revision=revision))
+            path = hf_hub_download(repository, name, revision=revision, local_files_only=offline)
+    return Path(path)
+
+
+def _reach_hub(url: str) -> None:
+    """Raise what the hub answers, or that it does not."""
+    try:
+        get_hf_file_metadata(url)
+    except (HfHubHTTPError, OfflineModeIsEnabled):
+        raise
+    except Exception as error:
+        raise LocalEntryNotFoundError(f"no answer from {url}") from error
 
 
 def _folder_hash(folder: Path) -> str:

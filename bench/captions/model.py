@@ -12,6 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from segscale.errors import UserError
 
 from ...backbones.loading.pretrained import DTYPES, Dtype, check_device, explained, first_line
+from ...backbones.loading.weights_id import hub_file
 from .captioner import Captioner
 
 # Apache-2.0, not gated, safetensors, 2.2 billion parameters; its image processor needs no torchvision.
@@ -45,6 +46,10 @@ class ModelCaptioner(Captioner):
             UserError: The model cannot be loaded.
         """
         check_device(device, None)
+        if not Path(name).is_dir():
+            hub_file(name, "config.json", revision, offline, "--captioner")
+        elif revision is not None:
+            raise UserError(f"{name} is a folder, so it has no revision {revision}", "leave --revision out")
         self.name = name
         self._tokens = TOKENS_PER_WORD * words
         options: dict[str, Any] = {

@@ -58,6 +58,7 @@ def refused(endpoint: str, tmp_path: Path) -> str:
     )
     assert process.returncode == 2
     assert "Traceback" not in process.stderr
+    assert "Retry" not in process.stderr
     return process.stderr.strip().splitlines()[-1]
 
 
