@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+from .file_digests import digest, remembered_digests
 from .options import LoadOptions
 from .pretrained import explained, refuse_revision, resolve_weights
 
-HASHED = (".json", ".safetensors", ".txt", ".model")
-SAMPLED_ABOVE = 64 * 2**20
-SAMPLES = 64
-SAMPLE_BYTES = 4096
+TENSORS = ".safetensors"
+READ_SUFFIXES = (TENSORS, ".json", ".model")
+# Of tokenizers; other texts, such as licences, are read by no loader.
+READ_NAMES = ("merges.txt", "vocab.txt")
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class WeightsId:
     """The identity of weights."""
 
     text: str
-    """``<hub id>@<commit>``, or a hash over the files of a folder."""
+    """``<hub id>@<commit>``, or a hash over all bytes of a folder's files that a loader reads."""
     commit: str | None = None
     """Commit of the hub repository, None for a folder."""
 
@@ -73,16 +76,25 @@ def _reach_hub(url: str) -> None:
 
 
 def _folder_hash(folder: Path) -> str:
-    """Hash over the files of a folder, of large ones over evenly spaced samples."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in HASHED):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder)}:{size}".encode())
-        with path.open("rb") as file:
-            if size <= SAMPLED_ABOVE:
-                digest.update(file.read())
-                continue
-            for sample in range(SAMPLES):
-                file.seek(sample * (size - SAMPLE_BYTES) // (SAMPLES - 1))
-                digest.update(file.read(SAMPLE_BYTES))
-    return digest.hexdigest()[:16]
+    """Hash over the files of a folder that a loader reads, links followed; large ones are read once."""
+    total = hashlib.sha256()
+    files = sorted(_read_files(folder))
+    tensors = [path for path in files if path.suffix == TENSORS]
+    digests = dict(zip(tensors, remembered_digests(tensors), strict=True))
+    for path in files:
+        total.update(f"{path.relative_to(folder)}:{digests.get(path) or digest(path)}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def _read_files(folder: Path) -> Iterator[Path]:
+    """Files that a loader may read, below a folder and the folders that it links to."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and not _encloses(Path(parent, name), parent)
+        ]
+        yield from (Path(parent, name) for name in names if name in READ_NAMES or Path(name).suffix in READ_SUFFIXES)
+
+
+def _encloses(folder: Path, inner: str) -> bool:
+    """Whether a link leads back up, so that following it would never end."""
+    return Path(inner).resolve().is_relative_to(folder.resolve())
