@@ -119,4 +119,5 @@ calibration = chained(
     loading,
     packed("run_options", RunOptions),
 )
-run = chained(split, calibration)
+strict = click.option("--strict", is_flag=True, help="stop at the first score that is not finite, instead of counting")
+run = chained(split, strict, calibration)

@@ -82,16 +82,22 @@ def _print_classes(store: RunStore, results: Path) -> None:
     from ..report.thresholds import Thresholds
 
     evaluated = evaluate_run(store, Thresholds(results))
-    plan, score = evaluated.plan, evaluated.score
+    plan, score, counts = evaluated.plan, evaluated.score, evaluated.counts
     task = f"{plan.task.dataset.name} ({plan.task.protocol.label})"
     print(f"\n{plan.backbone.label} x {plan.method.name}{plan.method.variant} on {task}")
     for name, iou in zip(evaluated.run.classes, score.class_iou, strict=True):
         print(f"  {name:22} {'-' if np.isnan(iou) else f'{100 * iou:.1f}'}")
     low, high = evaluated.miou.bounds
     miou = format_estimate(100 * score.miou, 100 * low, 100 * high)
-    print(f"  mIoU {miou}, aAcc {100 * score.accuracy:.1f}, {len(evaluated.counts)} images")
+    print(f"  mIoU {miou}, aAcc {100 * score.accuracy:.1f}, {len(counts)} images")
     if evaluated.miou.no_interval:
         print(f"  {NO_INTERVAL_MARK} no interval: {evaluated.miou.no_interval}")
+    for name, counted in (
+        ("scores that are not finite", counts.not_finite),
+        ("classes without token", counts.cut_classes),
+    ):
+        if counted.any():
+            print(f"  {counted.sum()} {name}, in {(counted > 0).sum()} images")
     if skipped := store.skipped():
         print(f"  left out {len(skipped)} bad images")
         for image, reason in sorted(skipped.items()):

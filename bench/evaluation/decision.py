@@ -7,6 +7,7 @@ from typing import Literal
 
 BackgroundRule = Literal["offset", "fixed", "max", "exact", "average", "none"]
 AbsentRule = Literal["excluded", "zero"]
+UndefinedRule = Literal["lowest", "wins"]
 
 NO_CLASS = 255
 """In a map of winning classes: nothing competed for the pixel."""
@@ -16,8 +17,7 @@ NO_CLASS = 255
 class Decision:
     """An argmax per pixel over channels: background first, then classes by ascending id.
 
-    Ties go to the first channel. NaN beats every number, and the first NaN wins. The rules are those of GoCA's
-    evaluation code (arXiv 2603.06178).
+    Ties go to the first channel. The rules are those of GoCA's evaluation code (arXiv 2603.06178).
     """
 
     class_count: int
@@ -31,6 +31,9 @@ class Decision:
     """Ascending; a single one for ``exact`` and ``none``, which do not use it."""
     absent: AbsentRule
     """Classes without a map are ``excluded``, or compete with score ``zero`` (published GoCA and Seg4Diff)."""
+    undefined: UndefinedRule = "wins"
+    """A score that is not finite, as of a class whose word was cut from the prompt, is the ``lowest`` and wins no
+    pixel; or NaN beats every number and the first one ``wins`` (published GoCA and Seg4Diff)."""
 
     def __post_init__(self) -> None:
         if (self.background_id is None) != (self.rule == "none"):

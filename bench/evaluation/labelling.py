@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,7 +32,7 @@ def decide_pixels(
     value, best = _best_class(scores.classes, class_ids, decision, size)
     background_wins = np.zeros(size, np.int16)
     if decision.rule != "none":
-        background = resize_scores(scores.background[None], size)[0].numpy()
+        background = _resized(scores.background[None], size, decision)[0].numpy()
         for threshold in decision.thresholds:
             background_wins += _background_score(background, threshold, decision.rule) >= value
         if decision.rule != "fixed":
@@ -51,14 +52,20 @@ def _best_class(
     if class_ids:
         ids = np.array(class_ids, np.int16)
         order = np.argsort(ids)
-        strongest, index = resize_scores(maps[order], size).max(0)
+        strongest, index = _resized(maps[order], size, decision).max(0)
         value, best = strongest.numpy(), ids[order][index.numpy()]
+        best[value == -np.inf] = NO_CLASS
     absent = next((id for id in range(decision.class_count) if id not in taken), None)
     if decision.absent == "zero" and absent is not None:
         # All absent classes score 0, so only the first of them can win.
         wins = (value < 0) | ((value == 0) & (best > absent))
         value[wins], best[wins] = 0, absent
     return value, best
+
+
+def _resized(maps: Tensor, size: tuple[int, int], decision: Decision) -> Tensor:
+    resized = resize_scores(maps, size)
+    return resized.where(resized.isfinite(), -torch.inf) if decision.undefined == "lowest" else resized
 
 
 def _background_score(background: NDArray[np.float32], threshold: float, rule: BackgroundRule) -> NDArray[np.float32]:

@@ -35,6 +35,22 @@ class MethodScores:
     """What was asked; its class ids are those of the scores."""
     seconds: float
     """Wall time of the forwards, divided by the methods that share them."""
+    cut: tuple[bool, ...]
+    """Of every class of the scores, whether none of its tokens is in the prompt that the backbone read; empty for
+    nameless masks."""
+
+    @property
+    def cut_classes(self) -> int:
+        """How many classes have no token, and so no score of their own."""
+        return sum(self.cut)
+
+    @property
+    def not_finite(self) -> int:
+        """How many scores of background and of classes that have a token are NaN or infinite."""
+        classes = (
+            self.scores.classes[[i for i, cut in enumerate(self.cut) if not cut]] if self.cut else self.scores.classes
+        )
+        return int((~classes.isfinite()).sum() + (~self.scores.background.isfinite()).sum())
 
 
 @dataclass(frozen=True)
@@ -102,12 +118,12 @@ def _score_image(
     for (settings, _), group in sharing.items():
         start = time.perf_counter()
         try:
-            scores = _answer(backbone, group, sample, settings, noise)
+            answered = _answer(backbone, group, sample, settings, noise)
         except UserError as error:
             raise UserError(f"{task.dataset.name} image {sample.id}: {error.problem}", error.hint) from error
         seconds = (time.perf_counter() - start) / len(group)
-        for question, found in zip(group, scores, strict=True):
-            answers[question.index] = MethodScores(found, question.prompts, seconds)
+        for question, (scores, cut) in zip(group, answered, strict=True):
+            answers[question.index] = MethodScores(scores, question.prompts, seconds, cut)
     forwards = sum(len(texts) for _, texts in sharing)
     return ScoredImage(sample, tuple(answers[i] for i in range(len(methods))), forwards)
 
@@ -115,24 +131,29 @@ def _score_image(
 @torch.no_grad()
 def _answer(
     backbone: Backbone, questions: Sequence[_Question], sample: Sample, settings: CaptureSettings, noise: NoiseSource
-) -> list[ClassScores]:
-    """Scores for questions with the same texts, from one forward per text; all see the same noised image."""
+) -> list[tuple[ClassScores, tuple[bool, ...]]]:
+    """Scores for questions with the same texts, from one forward per text, and which classes were cut from these.
+
+    All questions see the same noised image.
+    """
     leading = questions[0].prompts.groups
     if not leading:
-        return [ClassScores(torch.empty(0, 1, 1), torch.zeros(1, 1)) for _ in questions]
+        return [(ClassScores(torch.empty(0, 1, 1), torch.zeros(1, 1)), ()) for _ in questions]
     sites = backbone.sites(settings.image_size)
     requests = [question.method.request(sites) for question in questions]
     noised = noise(sample, settings)
     groups: list[list[ClassScores]] = [[] for _ in questions]
+    cut: list[list[bool]] = [[] for _ in questions]
     for number, group in enumerate(leading):
         maps = backbone.observe(*noised, group.prompt, reduce(or_, requests), settings.image_size)
-        for scores, request, question in zip(groups, requests, questions, strict=True):
+        for scores, without, request, question in zip(groups, cut, requests, questions, strict=True):
             prompt = question.prompts.groups[number].prompt
             tokens = maps.tokens if prompt == group.prompt else backbone.tokenize(prompt)
             scores.append(question.method(replace(maps.only(request), tokens=tokens)))
+            without += [not any(columns) for columns in zip(*(stream.classes for stream in tokens), strict=True)]
     return [
-        merge_groups(scores) if question.prompts.full_vocabulary else scores[0]
-        for scores, question in zip(groups, questions, strict=True)
+        (merge_groups(scores) if question.prompts.full_vocabulary else scores[0], tuple(without))
+        for scores, without, question in zip(groups, cut, questions, strict=True)
     ]
 
 

@@ -8,7 +8,18 @@ from collections.abc import Sequence
 import pandas as pd
 from tabulate import tabulate
 
-from .tables import BEST_MARK, DEFAULT_MARK, NO_INTERVAL_MARK, TASK_COLUMNS, TableRow, grouped, notes, table_rows
+from .tables import (
+    BEST_MARK,
+    CUT_MARK,
+    DEFAULT_MARK,
+    NO_INTERVAL_MARK,
+    NOT_FINITE_MARK,
+    TASK_COLUMNS,
+    TableRow,
+    grouped,
+    notes,
+    table_rows,
+)
 
 MARKS = {"best": BEST_MARK, "default": DEFAULT_MARK}
 
@@ -22,6 +33,7 @@ def markdown_table(table: pd.DataFrame, titles: Sequence[str] | None = None) -> 
 def format_miou(row: TableRow) -> str:
     """MIoU with its interval, marked by where the threshold comes from."""
     mark = MARKS.get(str(row["threshold_from"]), "")
+    mark += NOT_FINITE_MARK * bool(row["not_finite"]) + CUT_MARK * bool(row["cut_classes"])
     return format_estimate(row["miou"], row["low"], row["high"], mark=mark)
 
 

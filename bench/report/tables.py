@@ -21,11 +21,21 @@ TASK_COLUMNS = ["dataset", "split", "protocol"]
 BEST_MARK = "*"
 DEFAULT_MARK = "†"
 NO_INTERVAL_MARK = "‡"
+NOT_FINITE_MARK = "¶"
+CUT_MARK = "§"
 POCKET_NOTE = (
     "Pocket backbones are tiny twins trained on generated scenes. Their numbers say that the harness works; "
     "they say nothing about the real backbones."
 )
 BEST_NOTE = f"{BEST_MARK} Best threshold of the sweep, chosen on the very images evaluated."
+NOT_FINITE_NOTE = (
+    f"{NOT_FINITE_MARK} Scores that are NaN or infinite: something is broken, or a published rule divides by zero, as of "
+    "an even map in `goca`:"
+)
+CUT_NOTE = (
+    f"{CUT_MARK} Classes without a token: the prompt was cut before them, or their word is part of another. They win "
+    "no pixel, or every one where a published rule lets NaN win (`goca`, `seg4diff`):"
+)
 DEFAULT_NOTE = f"{DEFAULT_MARK} The protocol's default threshold, not calibrated for this dataset and method."
 
 
@@ -52,6 +62,8 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
         "accuracy": 100 * score.accuracy,
         "images": len(counts),
         "split_images": run.split_images,
+        "not_finite": counts.not_finite.sum(),
+        "cut_classes": counts.cut_classes.sum(),
         "seed": plan.seed,
         "dtype": plan.backbone.dtype,
         "quantize": plan.backbone.quantize,
@@ -119,7 +131,21 @@ def notes(table: pd.DataFrame) -> list[str]:
         BEST_NOTE: table["threshold_from"] == "best",
         DEFAULT_NOTE: table["threshold_from"] == "default",
     }
-    return [note for note, rows in applies.items() if any(rows)] + interval_notes(table)
+    counted = {NOT_FINITE_NOTE: "not_finite", CUT_NOTE: "cut_classes"}
+    return (
+        [note for note, rows in applies.items() if any(rows)]
+        + interval_notes(table)
+        + [
+            f"{note} {'; '.join(_counted(row, column) for row in table_rows(table) if row[column])}."
+            for note, column in counted.items()
+            if any(table[column])
+        ]
+    )
+
+
+def _counted(row: TableRow, column: str) -> str:
+    """How many there are of a row, and which row that is."""
+    return "{} in {method} on {label}, {dataset} {split} ({protocol})".format(row[column], **row)
 
 
 def interval_notes(table: pd.DataFrame) -> list[str]:

@@ -30,6 +30,10 @@ class StoredCounts:
     """Wall time per image."""
     peak_bytes: NDArray[np.int64]
     """Peak memory of the process or device when each image was done."""
+    not_finite: NDArray[np.int64]
+    """Scores of each image that are NaN or infinite."""
+    cut_classes: NDArray[np.int64]
+    """Classes of each image without a token in the prompt."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -68,4 +72,6 @@ class StoredCounts:
             self.label_area[kept],
             self.seconds[kept],
             self.peak_bytes[kept],
+            self.not_finite[kept],
+            self.cut_classes[kept],
         )

@@ -53,7 +53,9 @@ class MethodRun:
         start = time.perf_counter()
         counts = task.count(answer.scores, answer.prompts.class_ids, sample)
         seconds = answer.seconds + time.perf_counter() - start
-        self.pending.append(ImageRecord(sample.id, seconds, memory.read(), task.evaluated_pixels(sample), counts))
+        measured = (seconds, memory.read(), task.evaluated_pixels(sample))
+        undefined = (answer.not_finite, answer.cut_classes)
+        self.pending.append(ImageRecord(sample.id, *measured, counts, *undefined))
         self.forwards.append(len(answer.prompts.texts))
         self.captioned += answer.prompts.captioned
 
@@ -155,6 +157,8 @@ class _Loop:
         self.counts.images += 1
         self.counts.forwards += scored.forwards
         for run, answer in zip(due, scored.by_method, strict=True):
+            if self.options.strict:
+                _refuse_not_finite(run.method, self.task, sample, answer)
             run.add(self.task, sample, answer, self.memory)
 
     def _note_forwards(self, run: MethodRun) -> None:
@@ -177,6 +181,12 @@ class _Loop:
         if len(self.runs) <= NAMED_METHODS:
             methods = ", ".join(run.method.name + run.method.variant for run in self.runs)
         return f"{self.backbone.name} x {methods} on {self.task.dataset.name}{share}"
+
+
+def _refuse_not_finite(method: Method, task: Task, sample: Sample, answer: MethodScores) -> None:
+    if answer.not_finite:
+        problem = f"{method.name} on {task.dataset.name} image {sample.id}: {answer.not_finite} scores are not finite"
+        raise UserError(problem, "check the weights and --dtype, or leave --strict out to count such scores")
 
 
 def _new_run(plan: RunPlan, task: Task) -> StoredRun:

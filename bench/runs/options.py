@@ -25,6 +25,8 @@ class RunOptions:
     """Only the first images."""
     skip_bad: bool = False
     """Whether unusable images are left out and listed."""
+    strict: bool = False
+    """Whether the first score that is not finite stops the run; otherwise they are counted."""
     backbone_arguments: Mapping[str, object] = field(default_factory=dict)
     """Instead of the config's."""
     seed: int = 0

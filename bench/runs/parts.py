@@ -24,9 +24,12 @@ SCHEMA = pa.schema(
         ("seconds", pa.float64()),
         ("peak_bytes", pa.int64()),
         ("pixels", pa.int64()),
+        ("not_finite", pa.int64()),
+        ("cut_classes", pa.int64()),
         *((name, pa.list_(pa.int64())) for name in COUNTS),
     ]
 )
+NOT_NEGATIVE = ("seconds", "peak_bytes", "not_finite", "cut_classes")
 RUN_KEY, FORMAT_KEY, VALUES_KEY = b"segscale.run", b"segscale.format", b"segscale.values"
 
 
@@ -42,6 +45,10 @@ class ImageRecord:
     pixels: int
     """Of the label map that was compared; those that do not count included."""
     counts: PixelCounts
+    not_finite: int = 0
+    """Scores that are NaN or infinite, see ``MethodScores``."""
+    cut_classes: int = 0
+    """Classes without a token in the prompt."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,8 @@ def as_table(records: Sequence[ImageRecord]) -> pa.Table:
             "seconds": record.seconds,
             "peak_bytes": record.peak_bytes,
             "pixels": record.pixels,
+            "not_finite": record.not_finite,
+            "cut_classes": record.cut_classes,
             **{name: getattr(record.counts, name).ravel() for name in COUNTS},
         }
         for record in records
@@ -152,8 +161,8 @@ def _problems(table: pa.Table, rules: PartRules) -> Iterator[str]:
         if lists.flatten().null_count or (lists.value_lengths().to_numpy() != np.prod(rules.shape(name))).any():
             yield f"{name} has another length"
     yield from _image_problems(column(table, "image").to_pylist(), rules)
-    if not all((column(table, name).to_numpy() >= 0).all() for name in ("seconds", "peak_bytes")):
-        yield "time or memory is negative"
+    if not all((column(table, name).to_numpy() >= 0).all() for name in NOT_NEGATIVE):
+        yield "time, memory or a number of scores is negative"
     intersection, predicted, labelled = (counts_of(table, name, rules) for name in COUNTS)
     yield from _area_problems(intersection, predicted, labelled, column(table, "pixels").to_numpy())
     if (table.schema.metadata or {}).get(VALUES_KEY) != _values_digest(table).encode():

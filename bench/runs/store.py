@@ -257,6 +257,8 @@ def _as_counts(table: pa.Table, run: StoredRun, rules: PartRules) -> StoredCount
         label_area=counts_of(table, "label_area", rules),
         seconds=column(table, "seconds").to_numpy(),
         peak_bytes=column(table, "peak_bytes").to_numpy(),
+        not_finite=column(table, "not_finite").to_numpy(),
+        cut_classes=column(table, "cut_classes").to_numpy(),
     )
 
 

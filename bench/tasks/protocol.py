@@ -9,7 +9,7 @@ from segscale.errors import UserError
 from segscale.registry import PROTOCOLS
 
 from ..evaluation.clusters import MatchingUnit
-from ..evaluation.decision import AbsentRule, BackgroundRule, check_thresholds
+from ..evaluation.decision import AbsentRule, BackgroundRule, UndefinedRule, check_thresholds
 from ..evaluation.metrics import Averaging
 
 BEST: Literal["best"] = "best"
@@ -52,6 +52,8 @@ class Protocol:
     threshold: float | Literal["best"]
     """The one that a table reads, or ``best``: the best of the sweep on the images evaluated, which tables mark."""
     absent: AbsentRule
+    undefined: UndefinedRule = "lowest"
+    """What scores are worth that are not finite, as of classes whose words were cut from the prompt."""
     void: Literal["ignored", "background"]
     """Pixels labelled 255 are ignored, or count as background, which a dataset without that class then gets."""
     merged_labels: tuple[tuple[int, int], ...] = ()

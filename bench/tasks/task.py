@@ -75,7 +75,12 @@ class Task:
         protocol = self.protocol
         background = None if protocol.background_rule == "none" else self.background_id
         return Decision(
-            len(self.class_names), background, protocol.background_rule, protocol.thresholds, protocol.absent
+            len(self.class_names),
+            background,
+            protocol.background_rule,
+            protocol.thresholds,
+            protocol.absent,
+            protocol.undefined,
         )
 
     @property

@@ -9,6 +9,7 @@ background_rule = "offset"
 thresholds = (-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4)
 threshold = "best"
 absent = "zero"
+undefined = "wins"
 void = "background"
 background_scored = True
 averaging = "every-class"

@@ -11,6 +11,7 @@ background_rule = "none"
 thresholds = (0.0,)
 threshold = 0.0
 absent = "zero"
+undefined = "wins"
 void = "ignored"
 background_scored = False
 averaging = "in-ground-truth"

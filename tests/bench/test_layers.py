@@ -55,6 +55,7 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def scored(low: float, miou: float, high: float, layer: int | None, head: int | None = None) -> dict[str, object]:
     site = None if layer is None else f"vit-block{layer}"
     numbers = {"low": low, "miou": miou, "high": high, "threshold_from": "none", "no_interval": None}
+    numbers |= {"not_finite": 0, "cut_classes": 0}
     return {"layer": layer, "site": site, "head": head, **numbers}
 
 
