@@ -136,7 +136,9 @@ class SegscaleSegmentor(BaseModel):
             raise UserError("the data sample has no img_path", "keep it in meta_keys of PackSegInputs")
         path = Path(meta["img_path"])
         image = read_image(path)
-        return Sample(path.stem, image, self._label(data_sample, path, image.size), self.captions.get(path.stem))
+        return Sample(
+            path.stem, image, self._label(data_sample, path, image.size), self.captions.get(path.stem) or None
+        )
 
     def labels(self, sample: Sample) -> NDArray[np.int16]:
         """Class id of every pixel, 255 where no class competes."""

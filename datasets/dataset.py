@@ -17,6 +17,7 @@ from PIL import Image
 from segscale.errors import UserError
 
 from .labels import IGNORE_LABEL, Colour
+from .prompts.caption_file import CaptionGaps
 
 if TYPE_CHECKING:
     from .prepare import Derivation
@@ -79,6 +80,11 @@ class Dataset(ABC):
 
     def caption_of(self, id: str) -> str | None:
         """The caption of an image, None where it has none."""
+        return None
+
+    @property
+    def caption_gaps(self) -> CaptionGaps | None:
+        """What the caption file that a user named leaves out; None where none was named."""
         return None
 
     @classmethod

@@ -14,7 +14,7 @@ from .dataset import CALIBRATION, Dataset, Sample, captions_digest
 from .files import FileError, read_ids, read_image, read_list
 from .labels import Colour, LabelTable
 from .mmseg_import import import_mmseg
-from .prompts.caption_file import captions_of
+from .prompts.caption_file import CaptionGaps, captions_of
 
 DOCUMENTATION = "docs/datasets.md shows the expected folders"
 Counts = dict[str, tuple[int, ...]]
@@ -119,7 +119,9 @@ class FolderDataset(Dataset):
         if not self.entries:
             raise UserError(f"{name} {split} has no image", DOCUMENTATION)
         self._duplicates = _duplicate_indices(self.ids)
-        self._captions = {} if captions is None else captions_of(self.ids, captions)
+        named = None if captions is None else captions_of(self.ids, captions)
+        self._captions = {} if named is None else named.by_id
+        self._caption_gaps = None if named is None else named.gaps
 
     @abstractmethod
     def layout(self, split: str) -> Layout:
@@ -139,6 +141,10 @@ class FolderDataset(Dataset):
 
     def caption_of(self, id: str) -> str | None:
         return self._captions.get(id)
+
+    @property
+    def caption_gaps(self) -> CaptionGaps | None:
+        return self._caption_gaps
 
     @property
     def masks_without_image(self) -> tuple[Entry, ...]:

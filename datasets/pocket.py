@@ -20,7 +20,7 @@ from segscale.registry import DATASETS
 
 from .dataset import CALIBRATION, Dataset, Sample, captions_digest
 from .labels import Colour, LabelTable
-from .prompts.caption_file import captions_of
+from .prompts.caption_file import CaptionGaps, captions_of
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -232,7 +232,9 @@ class PocketScenes(Dataset):
         self.classes = (BACKGROUND, *OBJECTS)[first:]
         self.palette = ((0, 0, 0), *COLOURS.values())[first:]
         self._table = table if background else table.without_background()
-        self._captions = None if captions is None else captions_of(self.ids, captions)
+        named = None if captions is None else captions_of(self.ids, captions)
+        self._captions = None if named is None else named.by_id
+        self._caption_gaps = None if named is None else named.gaps
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -250,6 +252,10 @@ class PocketScenes(Dataset):
         scene, id = make_scene(self.seed, self.split, index), self._id(index)
         caption = _listing(scene) if self._captions is None else self._captions.get(id)
         return Sample(id, Image.fromarray(scene.image), self._table.decode(scene.mask), caption)
+
+    @property
+    def caption_gaps(self) -> CaptionGaps | None:
+        return self._caption_gaps
 
     def caption_of(self, id: str) -> str | None:
         if self._captions is not None:

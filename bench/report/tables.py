@@ -29,8 +29,8 @@ POCKET_NOTE = (
 )
 BEST_NOTE = f"{BEST_MARK} Best threshold of the sweep, chosen on the very images evaluated."
 NOT_FINITE_NOTE = (
-    f"{NOT_FINITE_MARK} Scores that are NaN or infinite: something is broken, or a published rule divides by zero, as of "
-    "an even map in `goca`:"
+    f"{NOT_FINITE_MARK} Scores that are NaN or infinite: something is broken, or a published rule divides by zero, as "
+    "of an even map in `goca`:"
 )
 CUT_NOTE = (
     f"{CUT_MARK} Classes without a token: the prompt was cut before them, or their word is part of another. They win "
@@ -62,6 +62,7 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
         "accuracy": 100 * score.accuracy,
         "images": len(counts),
         "split_images": run.split_images,
+        "captions": str(run.captions or ""),
         "not_finite": counts.not_finite.sum(),
         "cut_classes": counts.cut_classes.sum(),
         "seed": plan.seed,
@@ -131,16 +132,17 @@ def notes(table: pd.DataFrame) -> list[str]:
         BEST_NOTE: table["threshold_from"] == "best",
         DEFAULT_NOTE: table["threshold_from"] == "default",
     }
-    counted = {NOT_FINITE_NOTE: "not_finite", CUT_NOTE: "cut_classes"}
-    return (
-        [note for note, rows in applies.items() if any(rows)]
-        + interval_notes(table)
-        + [
-            f"{note} {'; '.join(_counted(row, column) for row in table_rows(table) if row[column])}."
-            for note, column in counted.items()
-            if any(table[column])
-        ]
-    )
+    return [note for note, rows in applies.items() if any(rows)] + interval_notes(table) + [*_counting_notes(table)]
+
+
+def _counting_notes(table: pd.DataFrame) -> Iterator[str]:
+    """What was counted in single runs, and which captions were not there."""
+    for note, column in ((NOT_FINITE_NOTE, "not_finite"), (CUT_NOTE, "cut_classes")):
+        if counted := [_counted(row, column) for row in table_rows(table) if row[column]]:
+            yield f"{note} {'; '.join(counted)}."
+    for row in table_rows(table.drop_duplicates(["dataset", "split", "captions"])):
+        if row["captions"]:
+            yield f"Captions of {row['dataset']} {row['split']}: {row['captions']}."
 
 
 def _counted(row: TableRow, column: str) -> str:

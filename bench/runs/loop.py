@@ -198,6 +198,7 @@ def _new_run(plan: RunPlan, task: Task) -> StoredRun:
         classes=task.class_names,
         background_id=task.background_id,
         split_images=len(task.dataset),
+        captions=task.dataset.caption_gaps,
         machine=Machine(platform.platform(), platform.machine(), os.cpu_count() or 1, packages=packages),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from ..tasks.protocol import Protocol
 from ..tasks.task import Task
 from .identity import BackboneIdentity, MethodIdentity, RunPlan
 from .options import RunOptions
+
+log = logging.getLogger(__name__)
 
 NOT_IN_IDENTITY = ("weights", "architecture", "method_defaults", "presets")
 """Parts of a backbone's config that are in a run's identity by what follows from them, if at all."""
@@ -76,6 +79,8 @@ def build_task(dataset_name: str, protocol: Protocol, options: RunOptions) -> Ta
     arguments = protocol.dataset_arguments(benchmark) | options.dataset_arguments
     dataset = build("dataset", dataset_name, **arguments)
     check_dataset(dataset)
+    if gaps := str(dataset.caption_gaps or ""):
+        log.warning("captions of %s %s: %s", dataset.name, dataset.split, gaps)
     return Task.of(protocol, dataset)
 
 

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from segscale.errors import StoreError
 
+from ...datasets.prompts.caption_file import CaptionGaps
 from ..tasks.identity import TableRules
 from .identity import RunPlan
 
@@ -62,6 +63,8 @@ class StoredRun:
     status: Literal["running", "complete"] = "running"
     images: int = 0
     """Stored so far; counted when a process ends."""
+    captions: CaptionGaps | None = None
+    """What the caption file leaves out, where one was named."""
     parameters: int | None = None
     """Of the denoiser."""
     forwards: ForwardCounts = ForwardCounts()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from segscale.errors import UserError
@@ -34,10 +35,51 @@ def read_captions(path: Path) -> dict[str, str]:
     return captions
 
 
-def captions_of(ids: Iterable[str], path: str | Path) -> dict[str, str]:
-    """The captions that a file holds for images, by image id. Raises UserError as ``read_captions``."""
+@dataclass(frozen=True)
+class CaptionGaps:
+    """What a caption file leaves out of a split, or holds beside it."""
+
+    images: int
+    """Of the split."""
+    without: int
+    """Of these, how many have no caption."""
+    empty: int
+    """Captions without text, which do not count."""
+    strange: int
+    """Captions of no image of the split."""
+
+    def __str__(self) -> str:
+        """In words; empty where there is nothing to say."""
+        told = {
+            f"{self.without} of {self.images} images have no caption": self.without,
+            f"{self.empty} captions are empty": self.empty,
+            f"{self.strange} are of no image": self.strange,
+        }
+        return ", ".join(text for text, number in told.items() if number)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """The captions that a file holds for the images of a split."""
+
+    by_id: dict[str, str]
+    gaps: CaptionGaps
+
+
+def captions_of(ids: Sequence[str], path: str | Path) -> Captions:
+    """The captions that a file holds for images; empty ones are none.
+
+    Raises:
+        UserError: As ``read_captions``, and where no image has a caption.
+    """
     captions = read_captions(Path(path).expanduser())
-    return {id: captions[image_key(id)] for id in ids if image_key(id) in captions}
+    empty = {key for key, text in captions.items() if not text.strip()}
+    keys = {id: image_key(id) for id in ids}
+    by_id = {id: captions[key] for id, key in keys.items() if key in captions and key not in empty}
+    if ids and not by_id:
+        raise UserError(f"{path} has no caption of any image, such as {ids[0]}", f"name another, or {WRITE_ONE}")
+    strange = captions.keys() - set(keys.values())
+    return Captions(by_id, CaptionGaps(len(ids), len(ids) - len(by_id), len(empty), len(strange)))
 
 
 def caption_text(entry: object) -> str | None:

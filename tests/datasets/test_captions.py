@@ -155,7 +155,7 @@ def test_readers_and_the_writer_of_caption_files_agree_on_the_image(tmp_path: Pa
     path = tmp_path / "captions.json"
     path.write_text('{"a.v2": {"caption": "a dog"}, "b.jpg": {"caption": "a cat"}}')
     ids = ("a", "a.v2", "a.v2.jpg", "b", "b.png", "b.v2")
-    captions = captions_of(ids, path)
+    captions = captions_of(ids, path).by_id
     assert captions == {"a.v2": "a dog", "a.v2.jpg": "a dog", "b": "a cat", "b.png": "a cat"}
     file = CaptionFile(path, {})
     assert {id for id in ids if id in file} == captions.keys()
