@@ -88,7 +88,7 @@ class GoCA(Method):
     @property
     def normalised(self) -> bool:
         """Whether the last step stretches: affinity always does."""
-        return True
+        return self.affinity_order > 0 or self.rescaling.endswith(("maximum", "min-max"))
 
     @property
     def prompt_rule(self) -> PromptRule:

@@ -10,12 +10,16 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from segscale.errors import UserError
 from segscale.prompt import Location
 
 from ..backbones.attention.maps import AttentionMaps
 from ..backbones.attention.requests import MapRequest
 from ..backbones.attention.sites import Site
 from ..backbones.latents.settings import CaptureSettings
+
+SMALLEST_PEAK, LARGEST_PEAK = 0.5, 1.5
+"""Between these the strongest map of scores that span [0, 1] must peak; a published stretch falls a little short."""
 
 
 @dataclass(frozen=True)
@@ -86,3 +90,21 @@ class Method(ABC):
     @abstractmethod
     def __call__(self, maps: AttentionMaps) -> ClassScores:
         """Score the prompt's classes."""
+
+    def check(self, scores: ClassScores, classes: int) -> None:
+        """Raise UserError for scores that are none of ``classes`` words, or not scaled as ``normalised`` says."""
+        if not isinstance(scores, ClassScores):
+            raise UserError(f"gave a {type(scores).__name__} instead of ClassScores")
+        shape, background = tuple(scores.classes.shape), tuple(scores.background.shape)
+        if len(shape) != 3:
+            raise UserError(f"gave maps of shape {shape}, not (classes, height, width)")
+        if background != shape[1:]:
+            raise UserError(f"gave background of shape {background} beside classes of {shape[1:]}")
+        if self.unnamed_masks:
+            return
+        if len(scores.classes) != classes:
+            raise UserError(f"gave {len(scores.classes)} maps for {classes} classes")
+        highest = max((float(peak) for peak in scores.classes.amax((1, 2)) if peak.isfinite()), default=1.0)
+        if self.normalised and not (SMALLEST_PEAK <= highest <= LARGEST_PEAK or highest == 0):
+            stretch = "set normalised = False, or stretch them with segscale.methods.rescaling.min_max"
+            raise UserError(f"says that its scores span [0, 1], but they reach {highest:.2g}", stretch)

@@ -42,7 +42,7 @@ class Newest(Method):
 
     image_size: int
     timestep: float
-    normalised = True
+    normalised = False
 
     @property
     def settings(self):

@@ -23,7 +23,10 @@ from .predict import predict
 from .report import leaderboard, table
 from .run import bench, perf, run
 
+log = logging.getLogger(__name__)
+
 FAILURE = 2
+LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
 MEASURING = (bench, run, table, leaderboard, calibrate, quirks, layers, modalities, values, perf)
 COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
@@ -44,10 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     logging.basicConfig(level=logging.WARNING, format="segscale: %(message)s")
     with ended_in_one_line(arguments):
+        _set_log_level(os.environ.get(LOG_VARIABLE, "warning"))
         if instruction := os.environ.get(COMPLETION):
             sys.exit(shell_complete(program, {}, "segscale", COMPLETION, instruction))
         with program.make_context("segscale", list(arguments), obj=_retyped(arguments)) as context:
             program.invoke(context)
+
+
+def _set_log_level(name: str) -> None:
+    """How much Segscale itself logs; tracebacks of errors are logged at ``debug``."""
+    levels = logging.getLevelNamesMapping()
+    if name.upper() not in levels:
+        raise UserError(f"{LOG_VARIABLE} is {name!r}", "name a level, such as debug or warning, or unset it")
+    logging.getLogger("segscale").setLevel(levels[name.upper()])
 
 
 @contextmanager
@@ -60,6 +72,7 @@ def ended_in_one_line(arguments: Sequence[str]) -> Iterator[None]:
     except click.UsageError as error:
         sys.exit(_fail(str(_usage_error(error))))
     except UserError as error:
+        log.debug("this led to the error", exc_info=True)
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
         resumes = getattr(program.commands.get("".join(arguments[:1])), "resumes", False)

@@ -85,7 +85,10 @@ def _print_classes(store: RunStore, results: Path) -> None:
     plan, score, counts = evaluated.plan, evaluated.score, evaluated.counts
     task = f"{plan.task.dataset.name} ({plan.task.protocol.label})"
     print(f"\n{plan.backbone.label} x {plan.method.name}{plan.method.variant} on {task}")
-    for name, iou in zip(evaluated.run.classes, score.class_iou, strict=True):
+    unscored = None if plan.task.protocol.rules["background_scored"] else evaluated.run.background_id
+    for id, (name, iou) in enumerate(zip(evaluated.run.classes, score.class_iou, strict=True)):
+        if id == unscored:
+            continue
         print(f"  {name:22} {'-' if np.isnan(iou) else f'{100 * iou:.1f}'}")
     low, high = evaluated.miou.bounds
     miou = format_estimate(100 * score.miou, 100 * low, 100 * high)

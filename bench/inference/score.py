@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
@@ -12,8 +13,10 @@ from operator import or_
 import torch
 from torch import Tensor
 
-from segscale.errors import UserError
+from segscale.catalogue import config_files
+from segscale.errors import UserError, exception_line
 
+from ...backbones.attention.requests import MapRequest
 from ...backbones.backbone import Backbone
 from ...backbones.latents.noise import NoiseLevel, image_generator
 from ...backbones.latents.settings import CaptureSettings
@@ -22,6 +25,7 @@ from ...methods.method import ClassScores, Method
 from ..tasks.prompts import PromptGroups
 from ..tasks.task import Task
 
+CORRECT = "correct its module, or see docs/extending.md"
 NoisedImage = tuple[Tensor, NoiseLevel]
 NoiseSource = Callable[[Sample, CaptureSettings], NoisedImage]
 
@@ -120,7 +124,8 @@ def _score_image(
         try:
             answered = _answer(backbone, group, sample, settings, noise)
         except UserError as error:
-            raise UserError(f"{task.dataset.name} image {sample.id}: {error.problem}", error.hint) from error
+            image = f"{task.dataset.name} image {sample.id}" if sample.id else "the picture"
+            raise UserError(f"{image}: {error.problem}", error.hint) from error
         seconds = (time.perf_counter() - start) / len(group)
         for question, (scores, cut) in zip(group, answered, strict=True):
             answers[question.index] = MethodScores(scores, question.prompts, seconds, cut)
@@ -140,7 +145,10 @@ def _answer(
     if not leading:
         return [(ClassScores(torch.empty(0, 1, 1), torch.zeros(1, 1)), ()) for _ in questions]
     sites = backbone.sites(settings.image_size)
-    requests = [question.method.request(sites) for question in questions]
+    requests: list[MapRequest] = []
+    for question in questions:
+        with _named(question.method):
+            requests.append(question.method.request(sites))
     noised = noise(sample, settings)
     groups: list[list[ClassScores]] = [[] for _ in questions]
     cut: list[list[bool]] = [[] for _ in questions]
@@ -149,12 +157,27 @@ def _answer(
         for scores, without, request, question in zip(groups, cut, requests, questions, strict=True):
             prompt = question.prompts.groups[number].prompt
             tokens = maps.tokens if prompt == group.prompt else backbone.tokenize(prompt)
-            scores.append(question.method(replace(maps.only(request), tokens=tokens)))
+            with _named(question.method):
+                answer = question.method(replace(maps.only(request), tokens=tokens))
+                question.method.check(answer, len(prompt.classes))
+            scores.append(answer)
             without += [not any(columns) for columns in zip(*(stream.classes for stream in tokens), strict=True)]
     return [
         (merge_groups(scores) if question.prompts.full_vocabulary else scores[0], tuple(without))
         for scores, without, question in zip(groups, cut, questions, strict=True)
     ]
+
+
+@contextmanager
+def _named(method: Method) -> Iterator[None]:
+    """Name the method and its config in what it raises."""
+    where = f"method {method.name} ({config_files('method').get(method.name, 'no config')})"
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where} {error.problem}", error.hint or CORRECT) from error
+    except Exception as error:
+        raise UserError(f"{where} raised {exception_line(error)}", CORRECT) from error
 
 
 def merge_groups(groups: Sequence[ClassScores]) -> ClassScores:
