@@ -17,6 +17,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from numpy.typing import NDArray
 
+from segscale.catalogue import documentation
 from segscale.errors import UserError
 from segscale.prompt import BACKGROUND
 from segscale.registry import build
@@ -36,7 +37,7 @@ from .tasks.protocol import BEST, Protocol
 from .tasks.task import Task
 
 MODELS = import_mmseg("registry").MODELS
-DOCUMENTATION = "see docs/mmsegmentation.md"
+DOCUMENTATION = f"see {documentation('mmsegmentation.md')}"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from segscale.catalogue import documentation
 from segscale.errors import UserError
 
 from .dataset import CALIBRATION, Dataset, Sample, captions_digest
@@ -16,7 +17,7 @@ from .labels import Colour, LabelTable
 from .mmseg_import import import_mmseg
 from .prompts.caption_file import CaptionGaps, captions_of
 
-DOCUMENTATION = "docs/datasets.md shows the expected folders"
+DOCUMENTATION = f"{documentation('datasets.md')} shows the expected folders"
 Counts = dict[str, tuple[int, ...]]
 
 

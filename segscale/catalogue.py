@@ -34,6 +34,12 @@ def shipped_configs() -> Path:
     return shipped_folder("configs")
 
 
+def documentation(page: str) -> str:
+    """Where a page of the documentation is: in the clone, or beside the installed package."""
+    installed = Path(__file__).resolve().parent / "docs" / page
+    return str(installed) if installed.is_file() else f"docs/{page}"
+
+
 def config_folders() -> Iterator[Path]:
     """Folders that hold ``backbones/``, ``methods/``, ``datasets/`` and ``protocols/``."""
     yield shipped_configs()

@@ -10,10 +10,10 @@ from typing import cast
 from mmengine.config import Config as MMEngineConfig
 
 from segscale.arguments import check_type
-from segscale.catalogue import parse, shipped_configs
+from segscale.catalogue import documentation, parse, shipped_configs
 from segscale.errors import ConfigError, exception_line
 
-DOCUMENTATION = "see docs/extending.md for what a config holds"
+DOCUMENTATION = f"see {documentation('extending.md')} for what a config holds"
 SHIPPED = "segscale::"
 _mmengine_base_path = MMEngineConfig._get_cfg_path
 

@@ -53,10 +53,10 @@ def _read() -> dict[str, str]:
 
 
 def _write(new: dict[str, str]) -> None:
-    """Add to what other processes have written meanwhile; entries of files that have changed since go."""
+    """Add to what other processes have written meanwhile; entries of files that changed or went since go."""
     entries = {key: value for key, value in _read().items() if key not in new} | new
     paths = {key.rsplit(":", 2)[0]: key for key in entries}
     with suppress(OSError):
         cache_file().parent.mkdir(parents=True, exist_ok=True)
         with replaced(cache_file()) as file:
-            json.dump({key: entries[key] for key in paths.values()}, file, indent=1)
+            json.dump({key: entries[key] for path, key in paths.items() if Path(path).exists()}, file, indent=1)

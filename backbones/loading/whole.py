@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline, ModelMixin
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from segscale.catalogue import documentation
 from segscale.errors import UserError
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
@@ -125,6 +126,5 @@ def refuse_single_file(weights: str) -> None:
 
 def conversion(load: str, folder: str) -> str:
     """The command that writes a folder of safetensors; docs/weights.md names the other families' classes."""
-    return (
-        f"""convert it: python -c "import diffusers; diffusers.{load}.save_pretrained('{folder}')" (docs/weights.md)"""
-    )
+    statements = f"import diffusers; diffusers.{load}.save_pretrained('{folder}')"
+    return f'convert it: python -c "{statements}" ({documentation("weights.md")})'

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from segscale.catalogue import documentation
 from segscale.errors import UserError
 
 from ...datasets.dataset import Dataset, check_dataset
@@ -64,7 +65,7 @@ class Report:
     @property
     def hint(self) -> str:
         """What to do where the report is not good."""
-        official = "docs/datasets.md says where the files come from"
+        official = f"{documentation('datasets.md')} says where the files come from"
         return official if self.findings else f"{official}; for a part of the split on purpose: --subset"
 
 

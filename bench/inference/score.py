@@ -13,7 +13,7 @@ from operator import or_
 import torch
 from torch import Tensor
 
-from segscale.catalogue import config_files
+from segscale.catalogue import config_files, documentation
 from segscale.errors import UserError, exception_line
 
 from ...backbones.attention.requests import MapRequest
@@ -25,7 +25,7 @@ from ...methods.method import ClassScores, Method
 from ..tasks.prompts import PromptGroups
 from ..tasks.task import Task
 
-CORRECT = "correct its module, or see docs/extending.md"
+CORRECT = f"correct its module, or see {documentation('extending.md')}"
 NoisedImage = tuple[Tensor, NoiseLevel]
 NoiseSource = Callable[[Sample, CaptureSettings], NoisedImage]
 

@@ -104,7 +104,16 @@ def run_methods(backbone_name: str, methods: Sequence[Method], task: Task, optio
         _Loop(backbone, task, runs, options).over(pending_indices)
     for run in runs:
         _note_progress(run.store, len(indices))
+    _refuse_nothing_left(runs[0].store, task, len(indices))
     return [run.store for run in runs]
+
+
+def _refuse_nothing_left(store: RunStore, task: Task, images: int) -> None:
+    """Raise UserError where every image was left out."""
+    skipped = store.skipped()
+    if images and len(skipped) >= images and not store.done():
+        problem = f"all {images} images were left out, such as {min(skipped)}: {min(skipped.items())[1]}"
+        raise UserError(problem, f"see all that is wrong: segscale data check {task.dataset.name}")
 
 
 class _Loop:

@@ -67,7 +67,7 @@ WRONG = {
     "1 / 0": "raised ZeroDivisionError: division by zero",
     "maps.text['nowhere']": "raised KeyError: 'nowhere'",
     "None": "gave a NoneType instead of ClassScores",
-    "ClassScores(torch.zeros(7, 8, 8), torch.zeros(8, 8))": "gave 7 maps for 2 classes",
+    "ClassScores(torch.zeros(7, 8, 8), torch.zeros(8, 8))": "gave 7 maps for 1 classes",
     "ClassScores(torch.zeros(2, 64), torch.zeros(8, 8))": "gave maps of shape (2, 64), not (classes, height, width)",
     "ClassScores(torch.zeros(2, 8, 8), torch.zeros(4, 4))": "gave background of shape (4, 4) beside classes of (8, 8)",
 }
