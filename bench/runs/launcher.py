@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import os
 
+from segscale.errors import UserError
+
 RANK_VARIABLES = (
     ("RANK", "WORLD_SIZE"),
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
 )
-"""Of torchrun, srun (not of sbatch, which starts one process whatever the number of tasks) and Open MPI."""
+"""Of torchrun, srun and Open MPI."""
+BATCH_SCRIPT = {"SLURM_PROCID"}
+"""What sbatch sets of them: it starts one process, whatever the number of tasks."""
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Rank of this process and number of processes; (0, 1) without a launcher."""
-    for rank, world in RANK_VARIABLES:
-        if rank in os.environ and world in os.environ:
-            return int(os.environ[rank]), int(os.environ[world])
+    """Rank of this process and number of processes; (0, 1) without a launcher.
+
+    Raises:
+        UserError: For variables that no launcher sets so.
+    """
+    for names in RANK_VARIABLES:
+        given = {name for name in names if name in os.environ}
+        if given and given != BATCH_SCRIPT:
+            return _checked(*names)
     return 0, 1
+
+
+def _checked(rank_name: str, world_name: str) -> tuple[int, int]:
+    """The values of two variables that only make sense together."""
+    rank, world = os.environ.get(rank_name), os.environ.get(world_name)
+    if rank is None or world is None:
+        given, missing = (rank_name, world_name) if world is None else (world_name, rank_name)
+        raise UserError(f"{given} is set without {missing}", f"set both, or neither: unset {given}")
+    if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
+        problem = f"{rank_name}={rank} {world_name}={world} names no rank"
+        hint = f"{rank_name} counts from 0 to {world_name} - 1; alone: unset {rank_name} {world_name}"
+        raise UserError(problem, hint)
+    return int(rank), int(world)
 
 
 def is_rank_zero() -> bool:
