@@ -1,0 +1,231 @@
+"""Leases: processes that do the same work notice each other and share its images.
+
+A lease is a file of one process, whose modification time is its heartbeat. A claim is a file that only one process can
+create; it says which lease holds an image, until the image is stored. A dead lease is renamed, which only one process
+can do, and that one removes its claims. Nothing is locked, and no number depends on it: an image that two processes
+computed counts once. Of the disk, only that creating and renaming are atomic is assumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from secrets import token_hex
+from types import TracebackType
+
+from pydantic import TypeAdapter, ValidationError
+
+from segscale.files import explained_writes, replaced
+
+from .identity import IDENTITY_LENGTH
+from .launcher import rank_and_world
+
+FOLDER = ".leases"
+"""Beside the folders of backbones."""
+BEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+"""A lease whose heart has not beaten for so long is that of a dead process; others take its images."""
+LEFTOVER_SECONDS = 3600.0
+LEASE, CLAIM = ".json", ".claim"
+HEIR = "@"
+"""In the name of a dead lease, before the name of the lease that removes its claims."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A process at work on some runs."""
+
+    host: str
+    pid: int
+    rank: int
+    world: int
+    """Number of the launcher's processes."""
+    since: float
+    """When it began, in seconds since 1970."""
+    runs: tuple[str, ...]
+    """Run ids."""
+    heartbeat: float = 0.0
+    """When its heart beat last, by the disk's clock."""
+    claimed: tuple[int, ...] = ()
+    """Images in hand, by their place in the dataset."""
+
+    def is_live(self, now: float) -> bool:
+        """Whether the process is at work; ``now`` is by the disk's clock."""
+        if self.host == platform.node() and _has_ended(self.pid):
+            return False
+        return now - self.heartbeat < STALE_SECONDS
+
+
+_ADAPTER = TypeAdapter(Lease)
+
+
+def read_leases(results: Path) -> list[Lease]:
+    """Leases of all processes at work on runs below ``results``, the oldest first."""
+    now = time.time()
+    leases: list[Lease] = []
+    for path in (results / "runs" / FOLDER).glob(f"*/*{LEASE}"):
+        lease = _read_lease(path)
+        if lease is not None and HEIR not in path.stem and lease.is_live(now):
+            claims = [claim for claim in path.parent.glob(f"*{CLAIM}") if _holder(claim) == path.stem]
+            leases.append(replace(lease, claimed=tuple(sorted(int(claim.stem) for claim in claims))))
+    return sorted(leases, key=lambda lease: lease.since)
+
+
+class HeldLease:
+    """This process's lease on runs, from entering the context to leaving it."""
+
+    def __init__(self, results: Path, runs: Iterable[str]) -> None:
+        """Name the runs, which are computed together. Processes that name the same runs share their images."""
+        self.runs = tuple(sorted(runs))
+        key = hashlib.sha256(" ".join(self.runs).encode()).hexdigest()[:IDENTITY_LENGTH]
+        self.folder = results / "runs" / FOLDER / key
+        self.name = token_hex(8)
+        self.path = self.folder / f"{self.name}{LEASE}"
+        self._held: set[int] = set()
+        self._ended = threading.Event()
+
+    def __enter__(self) -> HeldLease:
+        with explained_writes(self.folder):
+            _remove_leftovers(self.folder.parent)
+            self._begin()
+        # Not by the loop over images: one of them, or loading weights, may take longer than a lease lives.
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        with suppress(OSError):  # where others are at work, or the disk is gone
+            self.release([*self._held])
+            self.path.unlink(missing_ok=True)
+            self.folder.rmdir()
+
+    def claim(self, indices: Sequence[int], most: int) -> list[int]:
+        """At most so many images of ``indices`` that no other process holds; this one holds them from now on.
+
+        Some may have been stored before they were claimed.
+        """
+        with explained_writes(self.folder):
+            names = self._living_names()
+            free = (index for index in indices if f"{index}{CLAIM}" not in names and self._create_claim(index))
+            return list(islice(free, most))
+
+    def release(self, indices: Iterable[int]) -> None:
+        """Let go of images that are stored, or will not be."""
+        for index in indices:
+            self._claim_path(index).unlink(missing_ok=True)
+            self._held.discard(index)
+
+    def _begin(self) -> None:
+        rank, world = rank_and_world()
+        lease = Lease(platform.node(), os.getpid(), rank, world, time.time(), self.runs)
+        while not self.path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError), replaced(self.path) as file:  # the last one out removed the folder
+                file.write(_ADAPTER.dump_json(lease, exclude={"heartbeat", "claimed"}).decode())
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            with suppress(OSError):  # a disk that is away for a moment
+                os.utime(self.path)
+
+    def _living_names(self) -> set[str]:
+        """Names of all files, once the claims of dead processes are gone."""
+        names = set(os.listdir(self.folder))
+        if self.path.name not in names:  # this process stood still so long that others took it for dead
+            self._held.clear()
+            self._begin()
+        now = self.path.stat().st_mtime
+        leases = [name.removesuffix(LEASE) for name in names if name.endswith(LEASE) and name != self.path.name]
+        dead = [name for name in leases if not self._is_live(name, now)]
+        for name in dead:
+            self._bury(name, now)
+        return set(os.listdir(self.folder)) if dead else names
+
+    def _is_live(self, name: str, now: float) -> bool:
+        """Whether the process is at work, or whoever removes its claims; this one removes them now."""
+        heir = name.rpartition(HEIR)[2]
+        lease = _read_lease(self.folder / f"{heir}{LEASE}")
+        return heir != self.name and lease is not None and lease.is_live(now)
+
+    def _bury(self, name: str, now: float) -> None:
+        """Remove a dead lease and its claims, unless another process was faster."""
+        dead = name.partition(HEIR)[0]
+        path = self.folder / f"{dead}{HEIR}{self.name}{LEASE}"
+        try:
+            (self.folder / f"{name}{LEASE}").rename(path)
+        except FileNotFoundError:
+            return
+        claims = {claim: _holder(claim) for claim in self.folder.glob(f"*{CLAIM}")}
+        unwritten = {claim for claim, holder in claims.items() if holder == ""}
+        stale = {claim for claim in unwritten if _age(claim, now) > STALE_SECONDS}
+        for claim in stale | {claim for claim, holder in claims.items() if holder == dead}:
+            claim.unlink(missing_ok=True)
+        if unwritten == stale:  # else some may be the dead one's: until they are stale, the lease stays
+            path.unlink()
+
+    def _create_claim(self, index: int) -> bool:
+        try:
+            descriptor = os.open(self._claim_path(index), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return False
+        self._held.add(index)
+        try:
+            os.write(descriptor, self.name.encode())
+        finally:
+            os.close(descriptor)
+        return True
+
+    def _claim_path(self, index: int) -> Path:
+        return self.folder / f"{index}{CLAIM}"
+
+
+def _read_lease(path: Path) -> Lease | None:
+    """The lease, or None for one that ended or is damaged."""
+    try:
+        return replace(_ADAPTER.validate_json(path.read_bytes()), heartbeat=path.stat().st_mtime)
+    except (OSError, ValidationError):
+        return None
+
+
+def _holder(claim: Path) -> str | None:
+    """The name of the lease that holds the claim, empty while it is being written, None for one that is gone."""
+    with suppress(FileNotFoundError):
+        return claim.read_text(encoding="ascii")
+    return None
+
+
+def _age(path: Path, now: float) -> float:
+    with suppress(FileNotFoundError):
+        return now - path.stat().st_mtime
+    return 0.0
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether no process of this machine has the number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what ended processes left behind, whoever they were."""
+    for path in folder.glob("*/*"):
+        if _age(path, time.time()) > LEFTOVER_SECONDS:
+            path.unlink(missing_ok=True)
+    for path in folder.glob("*"):
+        with suppress(OSError):  # in use
+            path.rmdir()
