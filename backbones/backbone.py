@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -22,6 +23,7 @@ from .attention.maps import AttentionMaps
 from .attention.recorder import map_probe
 from .attention.requests import MapRequest
 from .attention.sites import Grid, Site
+from .attention.ways import Ways, ways_on
 from .latents.images import pixel_values
 from .latents.noise import NoiseLevel
 from .latents.settings import CaptureSettings
@@ -231,6 +233,7 @@ class Backbone(ABC):
         request: MapRequest,
         image_size: int,
         pixel_dtype: torch.dtype = torch.float16,
+        ways: Ways | None = None,
     ) -> AttentionMaps:
         """Observe one denoiser forward.
 
@@ -241,17 +244,20 @@ class Backbone(ABC):
             request: Which maps to keep.
             image_size: Side of the image that the latent was made of, in pixels.
             pixel_dtype: Precision of pixel-to-pixel maps.
+            ways: How to observe, by default what pays on the device.
         """
+        ways = ways or ways_on(self.device)
         tokens = self.tokenize(prompt)
         _report_truncation(tokens)
         conditioning = self.conditioning(prompt.text)
         sites = _select(self.sites(image_size), request.sites, self.name)
-        targets = module_targets(sites, request, lambda site: self.joint_columns(site, conditioning.text_length))
-        gatherer = MapGatherer(sites, tokens, request)
+        columns = partial(self.joint_columns, text_length=conditioning.text_length)
+        targets = module_targets(sites, request, columns, ways.layers)
+        gatherer = MapGatherer(sites, [tokens], request)
         timestep = torch.tensor([level.timestep], device=noised.device)
-        with map_probe(self.denoiser, targets, pixel_dtype, observer=gatherer):
+        with map_probe(self.denoiser, targets, pixel_dtype, observer=gatherer, text_way=ways.text):
             self.denoise(noised.to(self.dtype), timestep, conditioning)
-        return gatherer.gathered()
+        return gatherer.gathered()[0]
 
     def joint_columns(self, site: Site, text_length: int) -> tuple[slice, slice]:
         """Return image rows and text columns of a joint sequence."""

@@ -38,7 +38,7 @@ class ContributionWeighting(HeadWeighting):
     def bind(self, projection: Tensor | None, values: Tensor) -> HeadWeights:
         """Return the weights at one module, see ``HeadWeighting.bind``."""
         assert projection is not None
-        heads, _, width = values.shape
+        heads, _, width = values.shape[-3:]
         columns = projection.unflatten(1, (heads, width)).permute(1, 0, 2)
         norms = _value_norms(columns, values) if self.value_norm else None
         gram = columns.transpose(1, 2) @ columns if self.measure != "dot-product" else None
@@ -48,26 +48,27 @@ class ContributionWeighting(HeadWeighting):
             if self.clamp:
                 measured = measured.clamp(min=0)
             if norms is not None:
-                measured = measured * norms[:, None]
+                measured = measured * norms[..., None]
             if self.safe_division:
-                return shares(measured)
-            share = measured / measured.sum(0)
+                return shares(measured, -2)
+            share = measured / measured.sum(-2, keepdim=True)
             return share.nan_to_num(nan=1.0) if self.clamp and norms is None else share
 
         return weights
 
     def _measure(self, outputs: Tensor, projection: Tensor, gram: Tensor | None) -> Tensor:
-        """Measures ``(heads, pixels)`` of outputs ``(heads, pixels, width)``."""
+        """Measures ``(..., heads, pixels)`` of outputs ``(..., heads, pixels, width)``."""
         norm = None if gram is None else ((outputs @ gram) * outputs).sum(-1).clamp(min=0).sqrt()
         if self.measure == "l2-norm":
             assert norm is not None
             return norm
-        total = outputs.transpose(0, 1).flatten(1) @ projection.T
-        back = (total @ projection).unflatten(1, (len(outputs), -1)).transpose(0, 1)
+        total = outputs.transpose(-3, -2).flatten(-2) @ projection.T
+        back = (total @ projection).unflatten(-1, (outputs.shape[-3], -1)).transpose(-3, -2)
         product = (outputs * back).sum(-1)
         if norm is None:
             return product
-        return product / (norm.clamp(min=COSINE_EPSILON) * total.norm(dim=-1).clamp(min=COSINE_EPSILON))
+        length = total.norm(dim=-1).clamp(min=COSINE_EPSILON)
+        return product / (norm.clamp(min=COSINE_EPSILON) * length[..., None, :])
 
 
 @dataclass(frozen=True)
@@ -79,19 +80,20 @@ class OneHead(HeadWeighting):
 
     def bind(self, projection: Tensor | None, values: Tensor) -> HeadWeights:
         """Return the weights at one module. Raises UserError where it has fewer heads."""
-        if self.head >= len(values):
-            raise UserError(f"there is no head {self.head} among {len(values)}", "count heads with: segscale sites")
+        heads = values.shape[-3]
+        if self.head >= heads:
+            raise UserError(f"there is no head {self.head} among {heads}", "count heads with: segscale sites")
 
         def weights(outputs: Tensor) -> Tensor:
-            chosen = outputs.new_zeros(outputs.shape[:2])
-            chosen[self.head] = 1
+            chosen = outputs.new_zeros(outputs.shape[:-1])
+            chosen[..., self.head, :] = 1
             return chosen
 
         return weights
 
 
 def _value_norms(columns: Tensor, values: Tensor) -> Tensor:
-    """Spectral norm of every head's V_h W_h^T, ``(heads,)``."""
+    """Spectral norm of every head's V_h W_h^T, ``(..., heads)``."""
     return torch.linalg.matrix_norm(values @ columns.transpose(1, 2), ord=2)
 
 

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones.attention.rules import LayerSimilarity, Similarity
+from ..backbones.attention.agreement import Agreement
+from ..backbones.attention.rules import AttentionSimilarity, LayerSimilarity, Similarity
 from ..backbones.attention.sites import Grid
 from .resizing import SMALLEST_SUM, nearest, nearest_rows, resized_rows
 from .safe_division import shares
@@ -50,6 +51,15 @@ class ReferenceAffinity(LayerSimilarity):
             return compare(reference, pixels, at, grid, self.renormalised)
 
         return similarity
+
+    @property
+    def needs_map(self) -> bool:
+        """Inner products with the affinity of one channel follow from log-sum-exps."""
+        return self.measure != "dot-product" or self.channels != "first"
+
+    def bind_attention(self, feature: Tensor) -> AttentionSimilarity:
+        """Return the measure for one reference feature, see ``LayerSimilarity.bind_attention``."""
+        return Agreement(feature[:, :1], self.renormalised)
 
 
 def affinity(feature: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 
-def shares(parts: Tensor) -> Tensor:
-    """Divide parts by their sum over the first axis; equal shares where the sum is zero or not finite."""
-    total = parts.sum(0, keepdim=True)
+def shares(parts: Tensor, axis: int = 0) -> Tensor:
+    """Divide parts by their sum over an axis; equal shares where the sum is zero or not finite."""
+    total = parts.sum(axis, keepdim=True)
     defined = total.isfinite() & (total != 0)
     divided = parts / torch.where(defined, total, torch.ones_like(total))
-    return torch.where(defined, divided, torch.full_like(parts, 1 / len(parts)))
+    return torch.where(defined, divided, torch.full_like(parts, 1 / parts.shape[axis]))
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

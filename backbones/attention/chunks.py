@@ -72,10 +72,9 @@ def attend_in_chunks(
     for start, end in ((0, first), (last, length)):
         if start < end:
             output[:, :, start:end] = F.scaled_dot_product_attention(
-                query[:, :, start:end], key, value, _mask_rows(mask, start, end), scale=call.factor
+                query[:, :, start:end], key, value, mask_rows(mask, start, end), scale=call.factor
             )
-    chunk_bytes = chunk_bytes or CHUNK_BYTES.get(query.device.type, CHUNK_BYTES["cuda"])
-    step = max(1, min(last - first, chunk_bytes // (batch * heads * keys * 4)))
+    step = queries_per_chunk(call, last - first, keys, chunk_bytes)
     rows, columns, values = query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), value.flatten(0, 1)
     # One buffer for all chunks: fresh memory for each would cost more than the arithmetic.
     logits = query.new_empty(batch * heads, step, keys)
@@ -84,14 +83,22 @@ def attend_in_chunks(
         end = min(start + step, last)
         logit, share = logits[:, : end - start], shares[:, : end - start]
         torch.baddbmm(logit, rows[:, start:end], columns, beta=0, alpha=call.factor, out=logit)
-        _apply_mask(logit.unflatten(0, (batch, heads)), _mask_rows(mask, start, end))
+        apply_mask(logit.unflatten(0, (batch, heads)), mask_rows(mask, start, end))
         torch.softmax(logit, dim=-1, dtype=torch.float32, out=share)
         output[:, :, start:end] = torch.bmm(share.to(value.dtype), values).unflatten(0, (batch, heads))
         callback(share.unflatten(0, (batch, heads)), output[:, :, start:end], start - first)
     return output
 
 
-def _apply_mask(logits: Tensor, mask: Tensor | None) -> None:
+def queries_per_chunk(call: AttentionCall, queries: int, keys: int, chunk_bytes: int | None) -> int:
+    """Return how many queries have their float32 products with ``keys`` in a chunk."""
+    chunk_bytes = chunk_bytes or CHUNK_BYTES.get(call.query.device.type, CHUNK_BYTES["cuda"])
+    batch, heads = call.query.shape[:2]
+    return max(1, min(queries, chunk_bytes // (batch * heads * keys * 4)))
+
+
+def apply_mask(logits: Tensor, mask: Tensor | None) -> None:
+    """Mask logits ``(batch, heads, queries, keys)`` in place."""
     if mask is None:
         return
     if mask.dtype == torch.bool:
@@ -100,6 +107,6 @@ def _apply_mask(logits: Tensor, mask: Tensor | None) -> None:
         logits.add_(mask)
 
 
-def _mask_rows(mask: Tensor | None, start: int, end: int) -> Tensor | None:
+def mask_rows(mask: Tensor | None, start: int, end: int) -> Tensor | None:
     """The mask of some queries; a mask that is the same for all queries stays as it is."""
     return mask if mask is None or mask.shape[-2] == 1 else mask[..., start:end, :]

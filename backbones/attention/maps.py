@@ -11,6 +11,7 @@ from ..text.tokens import StreamTokens
 from .requests import MapRequest
 from .rules import HeadWeighting, LayerSimilarity
 from .sites import Site
+from .ways import Way
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class AttentionMaps:
     """By site and rule: as ``text``, heads weighed by the rule, or averaged where the site has no out projection."""
     similarity: dict[tuple[str, LayerSimilarity], Tensor] = field(default_factory=dict)
     """By site and measure: a float32 scalar."""
+    ways: dict[str, Way] = field(default_factory=dict, compare=False)
+    """By module: how it was observed."""
     shared_cache: dict[Hashable, Tensor] = field(default_factory=dict, compare=False, repr=False)
     """What methods made of these maps and other methods may use again."""
 

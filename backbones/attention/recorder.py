@@ -9,21 +9,27 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .agreement import PixelAttention
 from .chunks import AttentionCall, attend_in_chunks
+from .kernels import Attended, attend_with_log_sums
 from .probe import AttentionProbe, Observer
 from .rules import HeadWeighting, HeadWeights
+from .ways import Way
+from .word_shares import show_word_shares
 
 
 @dataclass(frozen=True)
 class Target:
-    """What to keep of one module's attention, of the batch's first row."""
+    """What to keep of one module's attention."""
 
     queries: slice
     """Image rows of the query sequence."""
     text: slice | None = None
     """Columns of the text keys."""
     pixels: slice | None = None
-    """Columns of pixel keys whose head mean is kept."""
+    """Columns of the pixel keys whose head mean is kept."""
+    needs_map: bool = True
+    """Whether that mean itself is needed, or does what it follows from."""
     mean: bool = True
     """Whether the head mean over ``text`` is kept."""
     weightings: tuple[HeadWeighting, ...] = ()
@@ -33,19 +39,30 @@ class Target:
     feature: Literal["query", "output"] | None = None
     """Which feature of the image rows is kept."""
 
+    def way(self, text_way: Way, keys: int) -> Way:
+        """Return how a module of so many keys is observed; where text is all of them, chunks are as small."""
+        if self.pixels is not None and self.needs_map:
+            return "chunked"
+        alone = self.text is not None and len(range(keys)[self.text]) == keys
+        return "chunked" if alone else text_way
+
 
 @dataclass
 class Observation:
-    """What was kept of one module."""
+    """What was kept of one module, of every row of the batch."""
 
+    way: Way = "chunked"
+    """How it was observed."""
     text: Tensor | None = None
-    """float32 ``(pixels, tokens)``, averaged over heads."""
+    """float32 ``(batch, pixels, tokens)``, averaged over heads."""
     pixels: Tensor | None = None
-    """``(query pixels, key pixels)``, averaged over heads."""
+    """``(batch, query pixels, key pixels)``, averaged over heads."""
+    attention: tuple[PixelAttention, ...] | None = None
+    """By row: what ``pixels`` follows from, in its place."""
     weighted: dict[HeadWeighting, Tensor] = field(default_factory=dict)
     """As ``text``, by the rule that weighs the heads."""
     feature: Tensor | None = None
-    """float32 ``(pixels, heads * width)``."""
+    """float32 ``(batch, pixels, heads * width)``."""
 
 
 def map_probe(
@@ -54,6 +71,7 @@ def map_probe(
     pixel_dtype: torch.dtype = torch.float16,
     chunk_bytes: int | None = None,
     observer: Observer[Observation] | None = None,
+    text_way: Way = "fused",
 ) -> AttentionProbe[Observation]:
     """Return a probe that keeps maps.
 
@@ -63,11 +81,12 @@ def map_probe(
         pixel_dtype: Precision of pixel-to-pixel maps.
         chunk_bytes: As of ``attend_in_chunks``.
         observer: Told each module's name and observation.
+        text_way: As of ``Ways``. Where a kernel gives no log-sum-exp, attention is observed in chunks.
     """
 
     def record(target: Target) -> _Recorder:
         projection = None if target.projection is None else denoiser.get_submodule(target.projection)
-        return _Recorder(target, projection, pixel_dtype, chunk_bytes)
+        return _Recorder(target, projection, pixel_dtype, chunk_bytes, text_way)
 
     return AttentionProbe(denoiser, {name: record(target) for name, target in targets.items()}, observer)
 
@@ -80,59 +99,95 @@ class _Recorder:
     projection: nn.Module | None
     pixel_dtype: torch.dtype
     chunk_bytes: int | None
+    text_way: Way
 
     def __call__(self, call: AttentionCall) -> tuple[Tensor, Observation]:
-        target, reducer = self.target, _HeadReducer(self.target, self.projection, call, self.pixel_dtype)
-        output = attend_in_chunks(call, target.queries, reducer, self.chunk_bytes)
+        target = self.target
+        fused = target.way(self.text_way, call.key.shape[-2]) == "fused"
+        attended = attend_with_log_sums(call) if fused else None
+        if attended is None:
+            output, observation = self._in_chunks(call)
+        else:
+            output, observation = attended.output, self._fused(call, attended)
         if target.feature is not None:
             source = call.query if target.feature == "query" else output
-            reducer.observation.feature = source[0, :, target.queries].float().transpose(0, 1).flatten(1)
+            observation.feature = source[:, :, target.queries].float().transpose(1, 2).flatten(2)
+        return output, observation
+
+    def _in_chunks(self, call: AttentionCall) -> tuple[Tensor, Observation]:
+        reducer = _HeadReducer(self.target, self.projection, call)
+        if self.target.pixels is not None:
+            reducer.keep_pixels(self.pixel_dtype)
+        output = attend_in_chunks(call, self.target.queries, reducer.reduce, self.chunk_bytes)
         return output, reducer.observation
+
+    def _fused(self, call: AttentionCall, attended: Attended) -> Observation:
+        target, reducer = self.target, _HeadReducer(self.target, self.projection, call)
+        if target.text is not None:
+            show_word_shares(call, attended, target.queries, target.text, reducer.reduce_words, self.chunk_bytes)
+        observation = reducer.observation
+        observation.way = "fused"
+        if target.pixels is not None:
+            observation.attention = _pixel_attention(call, attended, target.queries, target.pixels)
+        return observation
+
+
+def _pixel_attention(
+    call: AttentionCall, attended: Attended, queries: slice, pixels: slice
+) -> tuple[PixelAttention, ...]:
+    joint = len(range(call.key.shape[-2])[pixels]) < call.key.shape[-2]
+    parts = (call.query[:, :, queries], call.key[:, :, pixels], attended.log_sums[:, :, queries])
+    return tuple(PixelAttention(*rows, call.factor, joint) for rows in zip(*parts, strict=True))
 
 
 class _HeadReducer:
     """Reduces the probabilities of one module over heads, chunk by chunk."""
 
-    def __init__(
-        self, target: Target, projection: nn.Module | None, call: AttentionCall, pixel_dtype: torch.dtype
-    ) -> None:
+    def __init__(self, target: Target, projection: nn.Module | None, call: AttentionCall) -> None:
         query, value = call.query, call.value
         self.target = target
         self.observation = Observation()
-        length, keys = query.shape[-2], value.shape[-2]
-        rows = len(range(length)[target.queries])
+        self.call = call
+        self.rows = len(range(query.shape[-2])[target.queries])
         self.rules: dict[HeadWeighting, HeadWeights] = {}
-        if target.pixels is not None:
-            self.observation.pixels = query.new_empty(rows, len(range(keys)[target.pixels]), dtype=pixel_dtype)
         if target.text is None:
             return
-        shape = (rows, len(range(keys)[target.text]))
         if target.mean:
-            self.observation.text = query.new_empty(shape, dtype=torch.float32)
+            self.observation.text = self._empty(target.text, torch.float32)
         if target.weightings:
             weight = None if projection is None else projection_weight(projection, query)
-            words = value[0, :, target.text].float()
+            words = value[:, :, target.text].float()
             self.rules = {rule: rule.bind(weight, words) for rule in target.weightings}
-            self.observation.weighted = {
-                rule: query.new_empty(shape, dtype=torch.float32) for rule in target.weightings
-            }
+            self.observation.weighted = {rule: self._empty(target.text, torch.float32) for rule in target.weightings}
 
-    def __call__(self, shares: Tensor, outputs: Tensor, start: int) -> None:
+    def keep_pixels(self, dtype: torch.dtype) -> None:
+        """Keep the head mean over pixel keys, too."""
+        assert self.target.pixels is not None
+        self.observation.pixels = self._empty(self.target.pixels, dtype)
+
+    def reduce(self, shares: Tensor, outputs: Tensor, start: int) -> None:
         """Take probabilities ``(batch, heads, chunk, keys)`` and outputs alike, of pixels from ``start``."""
-        target = self.target
-        shares, outputs = shares[0], outputs[0]
-        kept = slice(start, start + shares.shape[1])
         if self.observation.pixels is not None:
-            self.observation.pixels[kept] = shares[..., target.pixels].mean(0)
-        if target.text is None:
-            return
-        words = shares[..., target.text]
+            self._put(self.observation.pixels, shares[..., self.target.pixels].mean(1), start)
+        if self.target.text is not None:
+            self.reduce_words(shares[..., self.target.text], outputs, start)
+
+    def reduce_words(self, words: Tensor, outputs: Tensor, start: int) -> None:
+        """Take the probabilities of text keys alone."""
         if self.observation.text is not None:
-            self.observation.text[kept] = words.mean(0)
+            self._put(self.observation.text, words.mean(1), start)
         if self.rules:
             outputs = outputs.float()
         for rule, weigh in self.rules.items():
-            self.observation.weighted[rule][kept] = (words * weigh(outputs)[..., None]).sum(0)
+            self._put(self.observation.weighted[rule], (words * weigh(outputs)[..., None]).sum(1), start)
+
+    def _empty(self, keys: slice, dtype: torch.dtype) -> Tensor:
+        query, columns = self.call.query, len(range(self.call.key.shape[-2])[keys])
+        return query.new_empty(len(query), self.rows, columns, dtype=dtype)
+
+    @staticmethod
+    def _put(kept: Tensor, part: Tensor, start: int) -> None:
+        kept[:, start : start + part.shape[1]] = part
 
 
 def projection_weight(projection: nn.Module, like: Tensor) -> Tensor:

@@ -8,10 +8,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from .agreement import PixelAttention
 from .sites import Grid
 
 HeadWeights = Callable[[Tensor], Tensor]
 Similarity = Callable[[Tensor, Grid], Tensor]
+AttentionSimilarity = Callable[[PixelAttention], Tensor]
 
 
 class HeadWeighting(ABC):
@@ -26,11 +28,11 @@ class HeadWeighting(ABC):
 
         Args:
             projection: Weight of the out projection, float32 ``(channels, heads * width)``, if it is needed.
-            values: float32 ``(heads, text tokens, width)``.
+            values: float32 ``(..., heads, text tokens, width)``, of a batch or of one image.
 
         Returns:
-            A function from the heads' attention outputs, float32 ``(heads, pixels, width)``, to weights
-            ``(heads, pixels)``.
+            A function from the heads' attention outputs, float32 ``(..., heads, pixels, width)``, to weights
+            ``(..., heads, pixels)``.
         """
 
 
@@ -47,3 +49,12 @@ class LayerSimilarity(ABC):
             A function from a pixel-to-pixel map ``(pixels, pixels)`` of any precision, and its grid, to a float32
             scalar.
         """
+
+    @property
+    def needs_map(self) -> bool:
+        """Whether a site of the reference's own grid needs its pixel-to-pixel map, and ``bind_attention`` is none."""
+        return True
+
+    def bind_attention(self, feature: Tensor) -> AttentionSimilarity:
+        """Return the measure for one reference feature, from the attention of sites of its grid."""
+        raise NotImplementedError

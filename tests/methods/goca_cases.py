@@ -107,7 +107,7 @@ class Inputs:
                 maps.text[site.name] = cross.mean(0)
             if site.name in request.pixels:
                 maps.pixels[site.name] = self.self_map(site.name).mean(0)
-            similarities.add_pixels(site, self.self_map(site.name).mean(0))
+            similarities.add(site, self.self_map(site.name).mean(0))
         for site, rule in request.weighted:
             weights = self.head_weights(site, rule)
             maps.weighted[site, rule] = (weights[..., None] * stored[f"layer/{site}/cross_map"]).sum(0)

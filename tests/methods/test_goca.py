@@ -64,7 +64,7 @@ def random_maps(
         for key in request.weighted:
             if key[0] == name:
                 maps.weighted[key] = text
-        stream.add_pixels(one, affinity)
+        stream.add(one, affinity)
         stream.add_feature(one, feature)
     maps.similarity.update(stream.values)
     return maps

@@ -104,8 +104,9 @@ class Recorded(HeadWeighting):
         rule = ContributionWeighting("dot-product").bind(projection, values)
 
         def weights(outputs: Tensor) -> Tensor:
-            self.seen.append(rule(outputs))
-            return self.seen[-1]
+            weighed = rule(outputs)
+            self.seen.append(weighed[0])
+            return weighed
 
         return weights
 
