@@ -13,8 +13,14 @@ import pytest
 import segscale
 
 HEAVY = ("torch", "diffusers", "transformers", "mmseg", "mmengine")
-# To come, once reports need no model: "table --results {empty}", "leaderboard --results {empty}", "compare ...".
-COMMANDS = ("--help", "list", "run --help", "table --results {empty}", "leaderboard --results {empty}")
+COMMANDS = (
+    "--help",
+    "list",
+    "run --help",
+    "table --results {empty}",
+    "leaderboard --results {empty}",
+    "compare a b --results {empty}",
+)
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 CODE = """
 import importlib, sys

@@ -17,7 +17,7 @@ from ...methods.build import build_method
 from ...methods.method import Method
 from ..report.evaluated import evaluate_run
 from ..report.markdown import format_miou
-from ..report.tables import TableRow, long_table, table_rows
+from ..report.tables import BEST_OF, TableRow, long_table, table_rows
 from ..report.thresholds import Thresholds
 from ..runs.loop import run_methods
 from ..runs.options import RunOptions
@@ -27,7 +27,7 @@ from ..tasks.task import Task
 
 FOLDER = "analysis"
 # Measured, so never twice the same; or told by the header.
-LEFT_OUT = ["label", "split_images", "seconds_per_image", "peak_mib", "oracle_protocol"]
+LEFT_OUT = ["label", "split_images", "seconds_per_image", "peak_mib", "oracle_protocol", *BEST_OF]
 
 
 @dataclass(frozen=True)

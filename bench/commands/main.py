@@ -20,7 +20,7 @@ from .command import Group, help_hint, unknown
 from .data import caption, data
 from .overview import doctor, list_names, sites
 from .predict import predict
-from .report import leaderboard, table
+from .report import compare, leaderboard, table
 from .run import bench, perf, run
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 FAILURE = 2
 LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
-MEASURING = (bench, run, table, leaderboard, calibrate, quirks, layers, modalities, values, perf)
+MEASURING = (bench, run, table, compare, leaderboard, calibrate, quirks, layers, modalities, values, perf)
 COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
 
 program = Group(

@@ -33,6 +33,30 @@ def table(paper: Path | None, results: Path) -> None:
     exit_where(unreadable)
 
 
+@command(
+    examples=[
+        "segscale compare pocket-sd3/goca pocket-sd3/vanilla",
+        "segscale compare pocket-sd3 pocket-sd15",
+        "segscale compare standard standard-full",
+    ]
+)
+@click.argument("run", metavar="RUN")
+@click.argument("reference", metavar="REFERENCE")
+@options.results
+def compare(run: str, reference: str, results: Path) -> None:
+    """Compare stored runs on the same images. Names of each are separated by slashes, as backbone/method."""
+    from ..report.comparison import compare
+    from ..report.comparison_tables import comparison_details, comparison_table
+    from ..report.evaluated import evaluate_runs
+    from ..report.pairs import paired, select
+
+    evaluated = evaluate_runs(results)
+    comparisons = compare(paired(select(evaluated, run), select(evaluated, reference)))
+    print(comparison_table(comparisons))
+    if len(comparisons) == 1:
+        print(f"\n{comparison_details(comparisons[0])}")
+
+
 @command(examples=["segscale leaderboard"])
 @options.results
 def leaderboard(results: Path) -> None:

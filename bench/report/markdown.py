@@ -49,6 +49,10 @@ def format_cell(row: TableRow) -> str:
     return format_miou(row) + partial
 
 
+def _bold(text: str, is_bold: bool) -> str:
+    return f"**{text}**" if is_bold else text
+
+
 def format_parameters(parameters: float | None) -> str:
     """A number of parameters in millions."""
     return "-" if parameters is None or math.isnan(parameters) else f"{parameters / 1e6:.1f} M"
@@ -88,7 +92,8 @@ def scaling_table(table: pd.DataFrame) -> str:
 
 def _joined_cells(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Rows method and label, a column for each value of ``column``; runs that share a cell stand in it together."""
-    cells = table.assign(cell=[format_cell(row) for row in table_rows(table)])
+    best = "best_of_backbone" if column == "label" else "best_of_task"
+    cells = table.assign(cell=[_bold(format_cell(row), row[best]) for row in table_rows(table)])
     texts = cells.groupby(list(dict.fromkeys(["method", "label", column])), sort=False)["cell"].agg("; ".join)
     return pd.DataFrame(texts.unstack(column))
 
@@ -130,7 +135,7 @@ def _ranking(ranked: pd.DataFrame) -> pd.DataFrame:
         {
             "method": ranked["method"],
             "backbone": ranked["backbone"],
-            "mIoU [95 %]": [format_miou(row) for row in table_rows(ranked)],
+            "mIoU [95 %]": [_bold(format_miou(row), row["best_of_task"]) for row in table_rows(ranked)],
             "threshold": ranked["threshold"].map("{:g}".format),
             "aAcc": ranked["accuracy"].map("{:.1f}".format),
             "images": [f"{i} of {n}" for i, n in zip(ranked["images"], ranked["split_images"], strict=True)],

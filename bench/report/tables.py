@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ..evaluation.intervals import Estimate
+from .comparison import not_worse_than_best
 from .evaluated import EvaluatedRun
 
 DISTINGUISHING_COLUMNS = ("seed", "dtype", "quantize", "weights", "version")
@@ -17,6 +18,9 @@ TableRow = Mapping[str, Any]
 
 TASK_COLUMNS = ["dataset", "split", "protocol"]
 """What numbers of one table must share."""
+
+BEST_OF = {"best_of_backbone": [*TASK_COLUMNS, "backbone"], "best_of_task": TASK_COLUMNS}
+"""Columns that say whether a run is the best of those that share some columns, or not significantly worse than that."""
 
 BEST_MARK = "*"
 DEFAULT_MARK = "†"
@@ -36,12 +40,16 @@ CUT_NOTE = (
     f"{CUT_MARK} Classes without a token: the prompt was cut before them, or their word is part of another. They win "
     "no pixel, or every one where a published rule lets NaN win (`goca`, `seg4diff`):"
 )
+BOLD_NOTE = "Bold: the best of its column, or not significantly worse (paired jackknife, Holm's correction, 5 %)."
 DEFAULT_NOTE = f"{DEFAULT_MARK} The protocol's default threshold, not calibrated for this dataset and method."
 
 
 def long_table(evaluated: Iterable[EvaluatedRun]) -> pd.DataFrame:
     """One row per run; docs/results.md says what each column holds."""
-    table = pd.DataFrame([_row(run) for run in evaluated])
+    runs = [*evaluated]
+    table = pd.DataFrame([_row(run) for run in runs])
+    for name, columns in BEST_OF.items():
+        table[name] = _best_of(runs, table, columns)
     order = [*TASK_COLUMNS, "method", "parameters", "backbone", "identity"]
     return _with_labels(table.sort_values(order, ignore_index=True))
 
@@ -77,6 +85,17 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
         "packaged": plan.backbone.packaged,
         "oracle_protocol": run.table_rules.oracle_protocol,
     }
+
+
+def _best_of(runs: Sequence[EvaluatedRun], table: pd.DataFrame, columns: list[str]) -> list[bool]:
+    best = [False] * len(runs)
+    for _, group in grouped(table, columns):
+        rows = [int(index) for index in group.index.to_numpy()]
+        if len(rows) == 1:
+            continue
+        for row, value in zip(rows, not_worse_than_best([runs[row] for row in rows]), strict=True):
+            best[row] = value
+    return best
 
 
 def interval_columns(estimate: Estimate) -> dict[str, object]:
@@ -132,6 +151,8 @@ def notes(table: pd.DataFrame) -> list[str]:
         BEST_NOTE: table["threshold_from"] == "best",
         DEFAULT_NOTE: table["threshold_from"] == "default",
     }
+    if len(table) > 1 and "best_of_task" in table:
+        applies = {BOLD_NOTE: [True]} | applies
     return [note for note, rows in applies.items() if any(rows)] + interval_notes(table) + [*_counting_notes(table)]
 
 

@@ -1,0 +1,200 @@
+"""Two runs on the same images: is the difference real, and where does it come from?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..evaluation.comparisons import holm
+from ..evaluation.intervals import Estimate, SampledCounts, estimate_difference
+from ..evaluation.metrics import Floats, mean_iou, score_counts
+from ..evaluation.pixel_counts import PixelCounts
+from .evaluated import EvaluatedRun
+
+SIGNIFICANT = 0.05
+SIZES = {"small": (0.0, 0.02), "medium": (0.02, 0.1), "large": (0.1, 1.0)}
+"""Share of an image's labelled pixels that a class has, from and up to."""
+CLASS_NUMBERS = {"1": (1, 1), "2": (2, 2), "3": (3, 3), "4 or more": (4, 255)}
+"""Classes that an image shows, background not counted, from and including."""
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ImageOutcomes:
+    """On how many images each run is better, by the mean IoU of the classes that the image shows."""
+
+    wins: int
+    ties: int
+    losses: int
+
+
+@dataclass(frozen=True)
+class ClassDifference:
+    """IoU of one class in both runs, NaN where it is neither predicted nor labelled."""
+
+    name: str
+    iou: float
+    reference_iou: float
+
+
+@dataclass(frozen=True)
+class PartDifference:
+    """The difference on a part of what is labelled."""
+
+    name: str
+    amount: int
+    """Images, or areas of one class in one image."""
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run against a reference run on the images that both evaluated."""
+
+    run: EvaluatedRun
+    reference: EvaluatedRun
+    images: int
+    difference: Estimate
+    """MIoU of the run less that of the reference."""
+    corrected_p: float | None
+    """By Holm's method over all comparisons made at once; None where there is no interval."""
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the difference is told from none."""
+        return self.corrected_p is not None and self.corrected_p < SIGNIFICANT
+
+
+def compare(pairs: Sequence[tuple[EvaluatedRun, EvaluatedRun]]) -> list[Comparison]:
+    """Compare every pair, and correct for their number."""
+    compared = [_compare(run, reference) for run, reference in pairs]
+    tested = [c.difference.p_value for c in compared if c.difference.p_value is not None]
+    corrected = iter(holm(tested))
+    return [replace(c, corrected_p=None if c.difference.p_value is None else float(next(corrected))) for c in compared]
+
+
+def not_worse_than_best(evaluated: Sequence[EvaluatedRun]) -> list[bool]:
+    """For each run of one column of a table whether it is the best or not significantly worse than that.
+
+    Where a difference carries no interval, only the best is.
+    """
+    best = max(range(len(evaluated)), key=lambda index: np.nan_to_num(evaluated[index].score.miou, nan=-1.0))
+    others = [index for index in range(len(evaluated)) if index != best]
+    outcomes = dict.fromkeys(range(len(evaluated)), False) | {best: True}
+    shared = [index for index in others if _common(evaluated[index], evaluated[best])]
+    comparisons = compare([(evaluated[index], evaluated[best]) for index in shared])
+    for index, comparison in zip(shared, comparisons, strict=True):
+        outcomes[index] = comparison.corrected_p is not None and not comparison.is_significant
+    return [outcomes[index] for index in range(len(evaluated))]
+
+
+def image_outcomes(comparison: Comparison) -> ImageOutcomes:
+    """Wins, ties and losses of the run over images that show a class."""
+    run, reference = _both(comparison)
+    scores, reference_scores = _image_miou(run), _image_miou(reference)
+    shown = ~np.isnan(scores)
+    better, worse = scores[shown] > reference_scores[shown], scores[shown] < reference_scores[shown]
+    return ImageOutcomes(int(better.sum()), int((~better & ~worse).sum()), int(worse.sum()))
+
+
+def class_differences(comparison: Comparison) -> list[ClassDifference]:
+    """Both IoU of every class, the largest gain first."""
+    run, reference = _both(comparison)
+    ious = (score_counts(counts, "all").class_iou for counts in (run, reference))
+    rows = [ClassDifference(*row) for row in zip(comparison.run.run.classes, *ious, strict=True)]
+    return sorted(rows, key=lambda row: -np.nan_to_num(row.iou - row.reference_iou, nan=-np.inf))
+
+
+def size_differences(comparison: Comparison) -> list[PartDifference]:
+    """By the share of the image that a class has there; a prediction counts in images that show its class."""
+    run, reference = _both(comparison)
+    label, objects = run.label_area, _objects(comparison, run)
+    shares = label / np.maximum(label.sum(1, keepdims=True), 1)
+    parts: list[PartDifference] = []
+    for name, (least, most) in SIZES.items():
+        chosen = objects & (shares > least if least == 0 else shares >= least) & (shares < most if most < 1 else True)
+        samples = [SampledCounts(_masked(counts, chosen), "in-ground-truth") for counts in (run, reference)]
+        parts += _part(name, int(chosen.sum()), samples, np.any(chosen, axis=0))
+    return parts
+
+
+def class_number_differences(comparison: Comparison) -> list[PartDifference]:
+    """By the number of classes that an image shows."""
+    run, reference = _both(comparison)
+    shown = _objects(comparison, run).sum(1)
+    parts: list[PartDifference] = []
+    for name, (least, most) in CLASS_NUMBERS.items():
+        rows = (shown >= least) & (shown <= most)
+        samples = [SampledCounts(_rows(counts, rows), "in-ground-truth") for counts in (run, reference)]
+        parts += _part(name, int(rows.sum()), samples, np.any(run.label_area[rows] > 0, axis=0))
+    return parts
+
+
+def seed_groups(comparisons: Sequence[Comparison]) -> Iterator[list[Comparison]]:
+    """Comparisons that differ in nothing but the seed, where there are several seeds."""
+
+    def key(comparison: Comparison) -> tuple[str, ...]:
+        plans = comparison.run.plan, comparison.reference.plan
+        labels = [(plan.backbone.label, plan.method.label, plan.task.protocol.label) for plan in plans]
+        return (comparison.run.plan.task.dataset.name, *labels[0], *labels[1])
+
+    for _, group in groupby(sorted(comparisons, key=key), key):
+        same = [*group]
+        if len({comparison.run.plan.seed for comparison in same}) > 1:
+            yield same
+
+
+def _compare(run: EvaluatedRun, reference: EvaluatedRun) -> Comparison:
+    images = _common(run, reference)
+    run, reference = (replace(each, counts=each.counts.only(images)) for each in (run, reference))
+    difference = estimate_difference(_sample(run), _sample(reference))
+    return Comparison(run, reference, len(images), difference, corrected_p=None)
+
+
+def _common(run: EvaluatedRun, reference: EvaluatedRun) -> frozenset[str]:
+    return frozenset(run.counts.images).intersection(reference.counts.images)
+
+
+def _sample(run: EvaluatedRun) -> SampledCounts:
+    """At the threshold that tables read, which is chosen anew where it is the best one."""
+    threshold = "best" if run.threshold_from == "best" else run.threshold
+    return run.counts.sample(threshold, run.run.table_rules.averaging, run.run.split_images)
+
+
+def _both(comparison: Comparison) -> tuple[PixelCounts, PixelCounts]:
+    run, reference = comparison.run, comparison.reference
+    return run.counts.at_threshold(run.threshold), reference.counts.at_threshold(reference.threshold)
+
+
+def _image_miou(counts: PixelCounts) -> Floats:
+    parts = (counts.intersection, counts.predicted_area, counts.label_area)
+    intersection, predicted, label = (part.astype(np.float64) for part in parts)
+    return mean_iou(intersection, predicted, label, "in-ground-truth")
+
+
+def _objects(comparison: Comparison, counts: PixelCounts) -> Mask:
+    """Which classes each image shows, without background, ``(images, classes)``."""
+    shown = counts.label_area > 0
+    background = comparison.run.run.background_id
+    if background is not None:
+        shown[:, background] = False
+    return shown
+
+
+def _masked(counts: PixelCounts, chosen: Mask) -> PixelCounts:
+    return PixelCounts(counts.intersection * chosen, counts.predicted_area * chosen, counts.label_area * chosen)
+
+
+def _rows(counts: PixelCounts, rows: Mask) -> PixelCounts:
+    return PixelCounts(counts.intersection[rows], counts.predicted_area[rows], counts.label_area[rows])
+
+
+def _part(name: str, amount: int, samples: Sequence[SampledCounts], occurs: Mask) -> list[PartDifference]:
+    if not amount:
+        return []
+    run, reference = (replace(sample, occurs=occurs) for sample in samples)
+    return [PartDifference(name, amount, estimate_difference(run, reference))]

@@ -1,0 +1,74 @@
+"""Which stored runs a comparison sets against each other: those that agree in everything that was not named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from segscale.errors import UserError, did_you_mean
+
+from .evaluated import EvaluatedRun
+
+NAMED = ("backbone", "method", "dataset", "protocol")
+"""What a selection may name, in the order in which a name that fits several is read."""
+SHARED = ("dataset", "split", "seed")
+"""What both runs of a pair have in common whatever is named."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Runs that a text such as ``pocket-sd3/goca`` names."""
+
+    text: str
+    fields: frozenset[str]
+    """The fields that it names."""
+    runs: tuple[EvaluatedRun, ...]
+
+
+def facts(run: EvaluatedRun) -> Mapping[str, str]:
+    """What tells runs apart, as tables show it."""
+    task = run.plan.task
+    return {
+        "backbone": run.plan.backbone.label,
+        "method": run.plan.method.label,
+        "dataset": task.dataset.name,
+        "split": task.dataset.split,
+        "protocol": task.protocol.label,
+        "seed": str(run.plan.seed),
+    }
+
+
+def select(evaluated: Sequence[EvaluatedRun], text: str) -> Selection:
+    """The runs that have every name in ``text``, separated by slashes. Raises UserError for a name that none has."""
+    wanted: dict[str, str] = {}
+    for name in text.split("/"):
+        fields = [field for field in NAMED if any(facts(run)[field] == name for run in evaluated)]
+        if not fields:
+            known = {facts(run)[field] for run in evaluated for field in NAMED}
+            raise UserError(f"no stored run has {name!r}", did_you_mean(name, known))
+        wanted[fields[0]] = name
+    runs = tuple(run for run in evaluated if all(facts(run)[field] == name for field, name in wanted.items()))
+    if not runs:
+        raise UserError(f"no stored run is {text}", "make it with: segscale run, or see: segscale table")
+    return Selection(text, frozenset(wanted), runs)
+
+
+def paired(first: Selection, second: Selection) -> list[tuple[EvaluatedRun, EvaluatedRun]]:
+    """Pairs that agree in all that neither selection names and evaluated some of the same images.
+
+    Raises:
+        UserError: There is no pair.
+    """
+    left_open = {*NAMED, *SHARED} - ((first.fields | second.fields) - {*SHARED})
+    pairs = [
+        (run, other)
+        for run, other in product(first.runs, second.runs)
+        if run.run.run_id != other.run.run_id
+        and all(facts(run)[field] == facts(other)[field] for field in left_open)
+        and not {*run.counts.images}.isdisjoint(other.counts.images)
+    ]
+    if not pairs:
+        what = f"no run of {first.text} can be set against one of {second.text} on the same images"
+        raise UserError(what, "see what is stored: segscale table")
+    return pairs
