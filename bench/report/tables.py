@@ -77,7 +77,7 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
         "dtype": plan.backbone.dtype,
         "quantize": plan.backbone.quantize,
         "weights": plan.backbone.weights,
-        "forwards": run.forwards.alone,
+        "forwards": counts.forwards.mean(),
         "seconds_per_image": counts.seconds.mean(),
         "peak_mib": counts.peak_bytes.max() / 2**20,
         "version": plan.version,

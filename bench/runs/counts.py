@@ -34,6 +34,12 @@ class StoredCounts:
     """Scores of each image that are NaN or infinite."""
     cut_classes: NDArray[np.int64]
     """Classes of each image without a token in the prompt."""
+    forwards: NDArray[np.int64]
+    """Of the denoiser per image, if the method were alone."""
+    forwards_together: NDArray[np.int64]
+    """Of all methods that read the image together."""
+    captioned: NDArray[np.int64]
+    """1 for each image whose prompt a caption made, else 0."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -74,4 +80,7 @@ class StoredCounts:
             self.peak_bytes[kept],
             self.not_finite[kept],
             self.cut_classes[kept],
+            self.forwards[kept],
+            self.forwards_together[kept],
+            self.captioned[kept],
         )

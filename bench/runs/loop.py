@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from segscale.errors import UserError
@@ -19,15 +21,24 @@ from ...methods.method import Method
 from ..inference.memory import PeakMemory
 from ..inference.score import MethodScores, image_noise, score
 from ..tasks.task import Task
+from .conditions import Conditions, note_conditions
 from .identity import RunPlan
 from .launcher import rank_and_world
+from .leases import HeldLease
 from .options import RunOptions
 from .parts import ImageRecord
 from .plan import make_plan, plan_backbone, run_folder
-from .record import ForwardCounts, Machine, StoredRun
+from .record import Machine, StoredRun
 from .store import RunStore
 
 FLUSH_SECONDS = 5.0
+CLAIM_SECONDS = 1.0
+"""Images are claimed for about so long at once."""
+MOST_CLAIMED = 16
+COMPACTION = -1
+"""Claimed as if it were an image: one process merges the parts of finished runs."""
+WAIT_SECONDS = 0.5
+"""Between two looks at the images that other processes hold, when no others are left."""
 NAMED_METHODS = 6
 """More methods than these make a title too long to read."""
 PACKAGES = ("torch", "diffusers", "transformers", "mmsegmentation", "numpy")
@@ -40,30 +51,37 @@ class MethodRun:
     method: Method
     store: RunStore
     due: frozenset[str]
-    """Ids of images that are not stored yet."""
+    """Ids of images that are not known to be stored."""
     pending: list[ImageRecord] = field(default_factory=list)
-    """Computed and not written yet."""
-    forwards: list[int] = field(default_factory=list)
-    """Of each image, if the method were alone."""
-    captioned: int = 0
-    """Images whose prompt a caption made."""
+    """Computed and not known to be written."""
+    writing: bool = False
+    """Whether they are being written, or were when something interrupted it."""
 
-    def add(self, task: Task, sample: Sample, answer: MethodScores, memory: PeakMemory) -> None:
+    def add(self, task: Task, sample: Sample, answer: MethodScores, forwards_together: int, peak_bytes: int) -> None:
         """Count the pixels of one image."""
         start = time.perf_counter()
         counts = task.count(answer.scores, answer.prompts.class_ids, sample)
         seconds = answer.seconds + time.perf_counter() - start
-        measured = (seconds, memory.read(), task.evaluated_pixels(sample))
+        measured = (seconds, peak_bytes, task.evaluated_pixels(sample))
         undefined = (answer.not_finite, answer.cut_classes)
-        self.pending.append(ImageRecord(sample.id, *measured, counts, *undefined))
-        self.forwards.append(len(answer.prompts.texts))
-        self.captioned += answer.prompts.captioned
+        asked = (len(answer.prompts.texts), forwards_together, answer.prompts.captioned)
+        self.pending.append(ImageRecord(sample.id, *measured, counts, *undefined, *asked))
 
     def flush(self) -> None:
-        """Write what is pending."""
+        """Write what is pending, once, also where an interrupt fell into an earlier attempt."""
+        if self.writing:
+            self.look_for_stored()
+            self.pending = [record for record in self.pending if record.image in self.due]
         if self.pending:
+            self.writing = True
             self.store.append(self.pending)
+            self.due -= {record.image for record in self.pending}
             self.pending.clear()
+        self.writing = False
+
+    def look_for_stored(self) -> None:
+        """Images that are stored by now, whoever did it, are not due."""
+        self.due -= self.store.done()
 
 
 @dataclass
@@ -92,20 +110,29 @@ def run_methods(backbone_name: str, methods: Sequence[Method], task: Task, optio
     for method in methods:
         plan = make_plan(planned.identity, method, task, options.seed)
         store = RunStore(run_folder(options.results, plan), rank)
-        store.start(_new_run(plan, task), ids)
+        store.start(_new_run(plan, task, len(indices)), ids)
         runs.append(MethodRun(method, store, rank_ids - store.done()))
     pending_indices = [index for index in rank_indices if any(ids[index] in run.due for run in runs)]
     # A run.json that was written anew lacks what only the backbone knows.
     unknown = any(run.store.done() and run.store.read().parameters is None for run in runs)
-    if pending_indices or unknown:
-        backbone = planned.load()
-        for run in runs:
-            _note_backbone(run.store, backbone)
-        _Loop(backbone, task, runs, options).over(pending_indices)
-    for run in runs:
-        _note_progress(run.store, len(indices))
+    asks_backbone = bool(pending_indices or unknown)
+    if asks_backbone or any(run.store.is_scattered for run in runs):
+        with HeldLease(options.results, (run.store.folder.name for run in runs)) as lease:
+            if asks_backbone:
+                backbone = planned.load()
+                for run in runs:
+                    _note_parameters(run.store, backbone)
+                _Loop(backbone, task, runs, options, lease).over(pending_indices)
+            if lease.claim([COMPACTION], most=1):
+                _compact_finished(runs, len(indices))
     _refuse_nothing_left(runs[0].store, task, len(indices))
     return [run.store for run in runs]
+
+
+def _compact_finished(runs: Sequence[MethodRun], wanted: int) -> None:
+    for run in runs:
+        if len(run.store.done()) + len(run.store.skipped()) >= wanted:
+            run.store.compact()
 
 
 def _refuse_nothing_left(store: RunStore, task: Task, images: int) -> None:
@@ -119,34 +146,68 @@ def _refuse_nothing_left(store: RunStore, task: Task, images: int) -> None:
 class _Loop:
     """One pass of a backbone over images."""
 
-    def __init__(self, backbone: Backbone, task: Task, runs: list[MethodRun], options: RunOptions) -> None:
-        self.backbone, self.task, self.runs, self.options = backbone, task, runs, options
+    def __init__(
+        self, backbone: Backbone, task: Task, runs: list[MethodRun], options: RunOptions, lease: HeldLease
+    ) -> None:
+        self.backbone, self.task, self.runs, self.options, self.lease = backbone, task, runs, options, lease
         self.noise = image_noise(backbone, task, options.seed)
         self.memory = PeakMemory(backbone.device)
         self.counts = LoopCounts()
+        self.in_hand: list[int] = []
+        """Places of images that were evaluated and may not be written yet."""
+        self.noted: set[tuple[str, ...]] = set()
 
     def over(self, indices: Sequence[int]) -> None:
         """Evaluate the images at ``indices``; what is done is stored, whatever ends the loop."""
         self.memory.reset()
         flushed = time.monotonic()
-        progress = tqdm(indices, desc=self._title(), unit="image")
-        try:
-            for index in progress:
-                sample = self._sample(index)
-                if sample is None:
-                    continue
-                self._evaluate(sample)
-                per_image = self.counts.forwards / self.counts.images
-                progress.set_postfix_str(f"{per_image:.3g} forwards per image", refresh=False)
-                if time.monotonic() - flushed > FLUSH_SECONDS:
-                    for run in self.runs:
-                        run.flush()
-                    flushed = time.monotonic()
-        finally:
+        with tqdm(total=len(indices), desc=self._title(), unit="image") as progress:
+            try:
+                for index in self._shared(indices, progress):
+                    sample = self._sample(index)
+                    if sample is not None:
+                        self._evaluate(sample)
+                        per_image = self.counts.forwards / self.counts.images
+                        progress.set_postfix_str(f"{per_image:.3g} forwards per image", refresh=False)
+                    self.in_hand.append(index)
+                    progress.update()
+                    if time.monotonic() - flushed > FLUSH_SECONDS:
+                        self._flush()
+                        flushed = time.monotonic()
+                self._flush()
+            finally:
+                self._flush()
+                for run in self.runs:
+                    run.store.skip(self.counts.skipped)
+
+    def _shared(self, indices: Sequence[int], progress: tqdm[Any]) -> Iterator[int]:
+        """The share of this process, until every image is stored, whoever does it."""
+        open_indices = list(indices)
+        began = time.monotonic()
+        while open_indices:
+            pace = (time.monotonic() - began) / progress.n if progress.n else CLAIM_SECONDS
+            claimed = self.lease.claim(open_indices, min(max(int(CLAIM_SECONDS / pace), 1), MOST_CLAIMED))
             for run in self.runs:
-                run.flush()
-                run.store.skip(self.counts.skipped)
-                self._note_forwards(run)
+                run.look_for_stored()
+            due = [index for index in claimed if self._is_due(index)]
+            self.lease.release({*claimed} - {*due})
+            yield from due
+            open_indices = [index for index in open_indices if index not in claimed and self._is_due(index)]
+            progress.total = progress.n + len(open_indices)
+            if open_indices and not claimed:
+                self._flush()  # others may wait for these
+                progress.set_postfix_str(f"waiting for {len(open_indices)} images of other processes")
+                time.sleep(WAIT_SECONDS)
+
+    def _is_due(self, index: int) -> bool:
+        return any(self.task.dataset.ids[index] in run.due for run in self.runs)
+
+    def _flush(self) -> None:
+        """Write what is computed, and let other processes see that it is."""
+        for run in self.runs:
+            run.flush()
+        self.lease.release(self.in_hand)
+        self.in_hand.clear()
 
     def _sample(self, index: int) -> Sample | None:
         """The sample, or None for an unusable one that is left out."""
@@ -162,26 +223,24 @@ class _Loop:
 
     def _evaluate(self, sample: Sample) -> None:
         due = [run for run in self.runs if sample.id in run.due]
+        self._note_conditions(due)
         (scored,) = score(self.backbone, self.task, [run.method for run in due], [sample], self.noise)
         self.counts.images += 1
         self.counts.forwards += scored.forwards
         for run, answer in zip(due, scored.by_method, strict=True):
             if self.options.strict:
                 _refuse_not_finite(run.method, self.task, sample, answer)
-            run.add(self.task, sample, answer, self.memory)
+            run.add(self.task, sample, answer, scored.forwards, self.memory.read())
 
-    def _note_forwards(self, run: MethodRun) -> None:
-        if not run.forwards:
+    def _note_conditions(self, together: Sequence[MethodRun]) -> None:
+        """Remember what these methods are computed on and that they share it, before the first image of them all."""
+        names = tuple(run.method.name + run.method.variant for run in together)
+        if names in self.noted:
             return
-        stored = run.store.read()
-        forwards = ForwardCounts(
-            asked=stored.forwards.asked + len(run.forwards),
-            captioned=stored.forwards.captioned + run.captioned,
-            alone=sum(run.forwards) / len(run.forwards),
-            per_image=self.counts.forwards / self.counts.images,
-            shared_by=tuple(other.method.name for other in self.runs),
-        )
-        run.store.write(replace(stored, forwards=forwards))
+        conditions = Conditions(machine(), str(self.backbone.device), torch.get_num_threads(), names)
+        for run in together:
+            note_conditions(run.store.folder, conditions)
+        self.noted.add(names)
 
     def _title(self) -> str:
         rank, world = rank_and_world()
@@ -198,8 +257,13 @@ def _refuse_not_finite(method: Method, task: Task, sample: Sample, answer: Metho
         raise UserError(problem, "check the weights and --dtype, or leave --strict out to count such scores")
 
 
-def _new_run(plan: RunPlan, task: Task) -> StoredRun:
+def machine() -> Machine:
+    """This machine and what is installed on it."""
     packages = {name: version(name) for name in PACKAGES}
+    return Machine(platform.platform(), platform.machine(), os.cpu_count() or 1, packages)
+
+
+def _new_run(plan: RunPlan, task: Task, wanted: int) -> StoredRun:
     return StoredRun(
         run_id=plan.run_id,
         plan=plan,
@@ -208,20 +272,13 @@ def _new_run(plan: RunPlan, task: Task) -> StoredRun:
         background_id=task.background_id,
         split_images=len(task.dataset),
         captions=task.dataset.caption_gaps,
-        machine=Machine(platform.platform(), platform.machine(), os.cpu_count() or 1, packages=packages),
+        machine=machine(),
+        wanted=wanted,
     )
 
 
-def _note_backbone(store: RunStore, backbone: Backbone) -> None:
+def _note_parameters(store: RunStore, backbone: Backbone) -> None:
     stored = store.read()
     parameters = sum(parameter.numel() for parameter in backbone.denoiser.parameters())
-    machine = replace(stored.machine, device=str(backbone.device))
-    store.write(replace(stored, parameters=parameters, machine=machine))
-
-
-def _note_progress(store: RunStore, due: int) -> None:
-    done = len(store.done())
-    finished = done + len(store.skipped()) >= due
-    if finished:
-        store.compact()
-    store.write(replace(store.read(), status="complete" if finished else "running", images=done))
+    if stored.parameters != parameters:
+        store.write(replace(stored, parameters=parameters))

@@ -26,10 +26,13 @@ SCHEMA = pa.schema(
         ("pixels", pa.int64()),
         ("not_finite", pa.int64()),
         ("cut_classes", pa.int64()),
+        ("forwards", pa.int64()),
+        ("forwards_together", pa.int64()),
+        ("captioned", pa.int64()),
         *((name, pa.list_(pa.int64())) for name in COUNTS),
     ]
 )
-NOT_NEGATIVE = ("seconds", "peak_bytes", "not_finite", "cut_classes")
+NOT_NEGATIVE = ("seconds", "peak_bytes", "not_finite", "cut_classes", "forwards", "forwards_together", "captioned")
 RUN_KEY, FORMAT_KEY, VALUES_KEY = b"segscale.run", b"segscale.format", b"segscale.values"
 
 
@@ -49,6 +52,12 @@ class ImageRecord:
     """Scores that are NaN or infinite, see ``MethodScores``."""
     cut_classes: int = 0
     """Classes without a token in the prompt."""
+    forwards: int = 1
+    """Of the denoiser, if the method were alone."""
+    forwards_together: int = 1
+    """Of all methods that read the image together."""
+    captioned: bool = False
+    """Whether a caption made the prompt."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,9 @@ def as_table(records: Sequence[ImageRecord]) -> pa.Table:
             "pixels": record.pixels,
             "not_finite": record.not_finite,
             "cut_classes": record.cut_classes,
+            "forwards": record.forwards,
+            "forwards_together": record.forwards_together,
+            "captioned": int(record.captioned),
             **{name: getattr(record.counts, name).ravel() for name in COUNTS},
         }
         for record in records

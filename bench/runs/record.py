@@ -1,11 +1,10 @@
-"""``run.json``: what a stored run is, and how far it has come."""
+"""``run.json``: what a stored run is."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,30 +20,13 @@ FORMAT = 3
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run was computed on."""
+    """A machine and its software."""
 
     platform: str
     processor: str
     cores: int
-    device: str | None = None
     packages: dict[str, str] = field(default_factory=dict)
     """Versions of the packages that numbers depend on."""
-
-
-@dataclass(frozen=True)
-class ForwardCounts:
-    """Forwards of the denoiser, and where prompts came from, over the images of a run."""
-
-    asked: int = 0
-    """Images that were asked about."""
-    captioned: int = 0
-    """Of these, how many had a prompt made of a caption."""
-    alone: float | None = None
-    """Forwards per image that the method needs alone; None for a run that was killed."""
-    per_image: float | None = None
-    """Forwards per image of all methods that ran together."""
-    shared_by: tuple[str, ...] = ()
-    """The methods that ran together."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +42,13 @@ class StoredRun:
     split_images: int
     """Images of the whole split."""
     machine: Machine
-    status: Literal["running", "complete"] = "running"
-    images: int = 0
-    """Stored so far; counted when a process ends."""
+    """What started the run; ``read_conditions`` has all that computed images."""
+    wanted: int = 0
+    """Images that the last command asked for."""
     captions: CaptionGaps | None = None
     """What the caption file leaves out, where one was named."""
     parameters: int | None = None
     """Of the denoiser."""
-    forwards: ForwardCounts = ForwardCounts()
     format: int = FORMAT
 
 

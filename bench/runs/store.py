@@ -6,6 +6,7 @@ that were computed but not written yet are lost with a kill and computed again. 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -33,6 +34,8 @@ from .record import StoredRun, parse_run, run_text
 log = logging.getLogger(__name__)
 
 LEFTOVER_SECONDS = 3600
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.ENOSYS, errno.EMLINK)
+"""What file systems without hard links answer."""
 PART_IMAGES = 500
 """In a part of a finished run: few parts, and damage to one costs no more."""
 T = TypeVar("T")
@@ -56,7 +59,7 @@ class RunStore:
         return PartRules.of(self.read())
 
     def start(self, run: StoredRun, images: Collection[str]) -> None:
-        """Create the run, or check that the stored one is the same; tables read it by the rules of the last start.
+        """Create the run, or check that the stored one is the same; tables read it as the last start says.
 
         A ``run.json`` that is missing or cannot be read is written anew: every part says itself that it is of this run.
 
@@ -73,8 +76,9 @@ class RunStore:
             stored = self._stored(run)
             if stored.run_id != run.run_id:
                 raise UserError(f"{self.folder} holds another run", "choose another --results")
-            if stored.table_rules != run.table_rules:
-                self.write(replace(stored, table_rules=run.table_rules))
+            started = replace(stored, table_rules=run.table_rules, wanted=run.wanted)
+            if stored != started:
+                self.write(started)
         self.rules = PartRules.of(run, images)
 
     def _stored(self, run: StoredRun) -> StoredRun:
@@ -118,13 +122,18 @@ class RunStore:
         """Ids of the stored images. A part never changes, so this store reads each but once for them."""
         return frozenset(image for images in self._each_part(self._images_of) for image in images)
 
+    @property
+    def is_scattered(self) -> bool:
+        """Whether the images would have room in fewer parts."""
+        return len(self._part_files()) > -(-len(self.done()) // PART_IMAGES)
+
     def compact(self) -> None:
         """Merge many parts into few, whatever other processes do and whenever a kill comes.
 
         The merged parts are durable before the first old one goes. Until the last one went, images are in two parts,
         of which the first counts; the last parts go first, so that it stays the same one.
         """
-        if len(self._part_files()) <= -(-len(self.done()) // PART_IMAGES):
+        if not self.is_scattered:
             return
         parts = self._each_part(self._path_and_table)
         table = _each_image_once([table for _, table in parts])
@@ -200,10 +209,11 @@ class RunStore:
         log.warning("%s %s; set aside as %s, its images will be computed again", path, error, aside.name)
 
     def _remove_leftovers(self) -> None:
-        """Remove temporary files of killed processes; young ones may belong to a running one."""
-        for path in self.parts.glob(f".{self.rank}-*.tmp"):
-            if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
-                path.unlink(missing_ok=True)
+        """Remove temporary files of killed processes, whoever they were; young ones may belong to a running one."""
+        for path in (*self.folder.glob(".*.tmp"), *self.parts.glob(".*.tmp")):
+            with suppress(FileNotFoundError):  # its process, or another that starts, was faster
+                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                    path.unlink()
 
     def _write_part(self, table: pa.Table) -> None:
         temporary = self.parts / f".{self.rank}-{token_hex(8)}.tmp"
@@ -217,6 +227,12 @@ class RunStore:
                     os.link(temporary, path)
                 except FileExistsError:
                     continue
+                except OSError as error:
+                    if error.errno not in NO_HARD_LINKS:
+                        raise
+                    # Nobody else renames a part to this name, so none is overwritten.
+                    path = path.with_stem(f"{path.stem}-{token_hex(8)}")
+                    temporary.rename(path)
                 self._images[_key(path)] = tuple(column(table, "image").to_pylist())
                 _flush_folder(self.parts)
                 return
@@ -259,6 +275,9 @@ def _as_counts(table: pa.Table, run: StoredRun, rules: PartRules) -> StoredCount
         peak_bytes=column(table, "peak_bytes").to_numpy(),
         not_finite=column(table, "not_finite").to_numpy(),
         cut_classes=column(table, "cut_classes").to_numpy(),
+        forwards=column(table, "forwards").to_numpy(),
+        forwards_together=column(table, "forwards_together").to_numpy(),
+        captioned=column(table, "captioned").to_numpy(),
     )
 
 

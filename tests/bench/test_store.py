@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from segscale.bench.evaluation.pixel_counts import PixelCounts
-from segscale.bench.runs.store import RunStore
+from segscale.bench.runs.store import NO_HARD_LINKS, RunStore
 from segscale.errors import UserError
 
 from .stored_runs import PLAN, image_record, new_run, record
@@ -134,3 +136,51 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be written .*; choose another --results"):
         RunStore(tmp_path / "file" / "run").start(new_run(PLAN), [])
+
+
+@pytest.mark.parametrize("number", NO_HARD_LINKS)
+def test_where_hard_links_are_refused_parts_are_renamed_and_none_is_overwritten(
+    number: int, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refused)
+    others = [RunStore(store.folder) for _ in range(2)]
+    monkeypatch.setattr(RunStore, "_free_names", lambda self: iter([self.parts / "0-000000.parquet"]))
+    for image, each in zip("abc", [store, *others], strict=True):
+        each.append([record(image)])
+    monkeypatch.undo()
+    store.append([record("d")])
+    assert store.done() == {"a", "b", "c", "d"}
+    assert len(list(store.parts.iterdir())) == 4
+
+
+def test_another_refusal_is_one_line(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(UserError, match=r"cannot be written \(Input/output error\)"):
+        store.append([record("a")])
+    assert not list(store.parts.iterdir())
+
+
+def test_leftovers_go_after_an_hour_whoever_left_them(store: RunStore) -> None:
+    left = [store.parts / ".7-abc.tmp", store.folder / ".run.json-abc.tmp"]
+    young = store.parts / ".3-abc.tmp"
+    for path in (*left, young):
+        path.write_text("")
+    for path in left:
+        os.utime(path, (0, 0))
+    store.start(new_run(PLAN), ["a"])
+    assert not any(path.exists() for path in left)
+    assert young.exists()
+
+
+def test_what_others_write_is_seen_when_asked_again(store: RunStore) -> None:
+    assert store.done() == frozenset()
+    RunStore(store.folder, rank=1).append([record("a")])
+    assert store.done() == {"a"}
+    next(store.parts.glob("*.parquet")).unlink()
+    assert store.done() == frozenset()

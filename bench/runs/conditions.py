@@ -1,0 +1,60 @@
+"""Under which conditions images of a run were computed: what changes no identity, but can change a last bit.
+
+Every process writes what holds for it into a file that its contents name. So equal conditions are one file, whatever
+the number of processes, and none replaces another's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from segscale.errors import StoreError
+from segscale.files import explained_writes, replaced
+
+from .identity import IDENTITY_LENGTH
+from .record import Machine
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What one process computed images on, and what shared their forwards."""
+
+    machine: Machine
+    device: str
+    """Of torch, such as ``cpu`` or ``cuda:1``."""
+    threads: int
+    """Of torch, within one operation."""
+    shared_by: tuple[str, ...]
+    """Methods that read the same images together; their sites are observed in each other's forwards."""
+
+
+_ADAPTER = TypeAdapter(Conditions)
+
+
+def note_conditions(folder: Path, conditions: Conditions) -> None:
+    """Keep ``conditions`` in the folder of a run, where they are not there already."""
+    content = _ADAPTER.dump_json(conditions, indent=2)
+    path = folder / f"conditions-{hashlib.sha256(content).hexdigest()[:IDENTITY_LENGTH]}.json"
+    if not path.exists():
+        with explained_writes(folder), replaced(path) as file:
+            file.write(content.decode() + "\n")
+
+
+def read_conditions(folder: Path) -> list[Conditions]:
+    """Every set of conditions under which images of the run were computed, in a stable order.
+
+    Raises:
+        StoreError: For a file that cannot be read.
+    """
+    return [_read(path) for path in sorted(folder.glob("conditions-*.json"))]
+
+
+def _read(path: Path) -> Conditions:
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"{path} cannot be read", "remove it; it says only what the run was computed on") from error
