@@ -20,8 +20,9 @@ def shared(*parts: str) -> Path:
 
 
 def interruptible() -> None:
-    """For a child process: Ctrl-C counts, also where the tests run in the background of a shell, which ignores it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """For a child process: signals count, also where the tests run in the background of a shell, which ignores them."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True, scope="session")

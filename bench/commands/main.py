@@ -1,4 +1,7 @@
-"""The command line. Every user's mistake ends in one line on standard error and exit status 2."""
+"""The command line. Every user's mistake ends in one line on standard error and exit status 2.
+
+A signal ends it in one line too, with the status that its sender expects.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ from .overview import doctor, list_names, sites
 from .predict import predict
 from .report import compare, leaderboard, table
 from .run import bench, perf, run
+from .termination import Terminated, terminable
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +47,10 @@ click.version_option(segscale.__version__, message="segscale %(version)s")(progr
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse, run, and turn a UserError or an interrupt into one line."""
+    """Parse, run, and turn a UserError, an interrupt or a signal into one line."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     logging.basicConfig(level=logging.WARNING, format="segscale: %(message)s")
-    with ended_in_one_line(arguments):
+    with ended_in_one_line(arguments), terminable():
         _set_log_level(os.environ.get(LOG_VARIABLE, "warning"))
         if instruction := os.environ.get(COMPLETION):
             sys.exit(shell_complete(program, {}, "segscale", COMPLETION, instruction))
@@ -75,9 +79,10 @@ def ended_in_one_line(arguments: Sequence[str]) -> Iterator[None]:
         log.debug("this led to the error", exc_info=True)
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
-        resumes = getattr(program.commands.get("".join(arguments[:1])), "resumes", False)
-        stored = "what was computed is stored, resume with: " if resumes else "again: "
-        sys.exit(_fail(f"interrupted; {stored}{_retyped(arguments)}"))
+        sys.exit(_fail(f"interrupted; {_resume(arguments)}"))
+    except Terminated as end:
+        _fail(f"ended by {end}; {_resume(arguments)}")
+        sys.exit(end.status)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -87,6 +92,12 @@ def _usage_error(error: click.UsageError) -> UserError:
         return unknown("option", error.option_name, error.possibilities, error.ctx)
     problem = error.format_message().rstrip(".")
     return UserError(problem[:1].lower() + problem[1:], help_hint(error.ctx))
+
+
+def _resume(arguments: Sequence[str]) -> str:
+    resumes = getattr(program.commands.get("".join(arguments[:1])), "resumes", False)
+    stored = "what was computed is stored, resume with: " if resumes else "again: "
+    return stored + _retyped(arguments)
 
 
 def _retyped(arguments: Sequence[str]) -> str:

@@ -57,6 +57,11 @@ class Lease:
     claimed: tuple[int, ...] = ()
     """Images in hand, by their place in the dataset."""
 
+    @property
+    def rank_text(self) -> str:
+        """The process, as a sentence names it."""
+        return f"rank {self.rank} of {self.world}"
+
     def is_live(self, now: float) -> bool:
         """Whether the process is at work; ``now`` is by the disk's clock."""
         if self.host == platform.node() and _has_ended(self.pid):
@@ -77,6 +82,12 @@ def read_leases(results: Path) -> list[Lease]:
             claims = [claim for claim in path.parent.glob(f"*{CLAIM}") if _holder(claim) == path.stem]
             leases.append(replace(lease, claimed=tuple(sorted(int(claim.stem) for claim in claims))))
     return sorted(leases, key=lambda lease: lease.since)
+
+
+def leases_on(folder: Path) -> list[Lease]:
+    """Leases of all processes at work on the run that is stored in ``folder``."""
+    results = folder.parents[4]  # runs/<backbone>/<method>/<dataset>/<run id>
+    return [lease for lease in read_leases(results) if folder.name in lease.runs]
 
 
 class HeldLease:
@@ -140,7 +151,7 @@ class HeldLease:
 
     def _living_names(self) -> set[str]:
         """Names of all files, once the claims of dead processes are gone."""
-        names = set(os.listdir(self.folder))
+        names = self._names()
         if self.path.name not in names:  # this process stood still so long that others took it for dead
             self._held.clear()
             self._begin()
@@ -149,7 +160,10 @@ class HeldLease:
         dead = [name for name in leases if not self._is_live(name, now)]
         for name in dead:
             self._bury(name, now)
-        return set(os.listdir(self.folder)) if dead else names
+        return self._names() if dead else names
+
+    def _names(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()}
 
     def _is_live(self, name: str, now: float) -> bool:
         """Whether the process is at work, or whoever removes its claims; this one removes them now."""

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.report.markdown import leaderboard, scaling_table
 from segscale.bench.report.tables import long_table
 from segscale.bench.runs.options import RunOptions
-from segscale.bench.runs.record import ForwardCounts
 from segscale.methods.method import ClassScores
 
 from .cells import run_named
@@ -67,14 +65,6 @@ def test_forwards_of_other_methods_in_the_same_run_do_not_count(tmp_path: Path) 
     names = ("vanilla", "seg4diff-described")
     run_named("pocket-sd15", names, "pocket", "standard", RunOptions(limit=2, results=tmp_path))
     assert long_table(evaluate_runs(tmp_path))["forwards"].tolist() == [1, 1]
-
-
-def test_forwards_of_a_killed_run_are_unknown(tmp_path: Path) -> None:
-    options = RunOptions(limit=1, results=tmp_path)
-    (store,) = run_named("pocket-sd15", ["vanilla"], "pocket", "standard", options)
-    store.write(replace(store.read(), forwards=ForwardCounts()))
-    header, _, row = (line for line in leaderboard(long_table(evaluate_runs(tmp_path))).splitlines() if "|" in line)
-    assert cells(row)[cells(header).index("forwards")] == "-"
 
 
 def test_a_class_that_stands_out_beats_one_that_is_only_stretched() -> None:

@@ -9,18 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from segscale.bench.runs import loop
+from segscale.bench.runs.conditions import read_conditions
 from segscale.bench.runs.options import RunOptions
-from segscale.bench.runs.parts import COUNTS
+from segscale.bench.runs.parts import COUNTS, ImageRecord
 from segscale.bench.runs.store import RunStore, find_runs
 
 from ..conftest import interruptible
-from .cells import run_named
+from .cells import evaluated, run_named
 
 CELL = ("pocket", "standard")
 IMAGES = 40
@@ -56,6 +59,12 @@ def areas(results: Path) -> pd.DataFrame:
     return pd.DataFrame({"image": counts.images, **columns})
 
 
+def images_in_parts(results: Path) -> pd.Series:
+    """Ids of the images in all parts, also of those that are there twice."""
+    paths = results.glob("runs/*/*/*/*/parts/*.parquet")
+    return pd.concat(pd.Series(pd.read_parquet(path)["image"]) for path in paths)
+
+
 def parts(results: Path) -> int:
     return len(list(results.glob("runs/*/*/*/*/parts/*.parquet")))
 
@@ -83,15 +92,42 @@ def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(tmp_path: Path,
     assert start(tmp_path).wait() == 0
     pd.testing.assert_frame_equal(areas(tmp_path), uninterrupted)
     (store,) = find_runs(tmp_path)
-    written = pd.concat(pd.read_parquet(path, columns=["image"]) for path in store.parts.glob("*.parquet"))
-    assert written["image"].is_unique
-    assert store.read().status == "complete"
+    assert images_in_parts(tmp_path).is_unique
+    assert evaluated(store).missing == 0
 
 
 def test_processes_share_a_run(tmp_path: Path, uninterrupted: pd.DataFrame) -> None:
     both = [start(tmp_path, RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     pd.testing.assert_frame_equal(areas(tmp_path), uninterrupted)
+
+
+def test_an_interrupt_between_writing_and_forgetting_loses_nothing_and_writes_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = RunStore.append
+
+    def interrupted(store: RunStore, records: Sequence[ImageRecord]) -> None:
+        monkeypatch.setattr(RunStore, "append", append)
+        append(store, records)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunStore, "append", interrupted)
+    options = RunOptions(limit=3, results=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_named("pocket-sd15", ["vanilla", "goca"], *CELL, options)
+    assert images_in_parts(tmp_path).value_counts().tolist() == [2, 2, 2]
+
+
+def test_a_run_says_under_which_conditions_images_were_computed(tmp_path: Path) -> None:
+    for names in (["vanilla"], ["goca"], ["vanilla", "goca"]):
+        run_named("pocket-sd15", names, *CELL, RunOptions(limit=len(names), results=tmp_path))
+    every = [read_conditions(store.folder) for store in find_runs(tmp_path)]
+    assert [{each.shared_by for each in run} for run in every] == [
+        {("goca",), ("vanilla", "goca")},
+        {("vanilla",), ("vanilla", "goca")},
+    ]
+    assert {(each.device, each.threads) for run in every for each in run} == {("cpu", torch.get_num_threads())}
 
 
 def test_a_damaged_part_is_computed_again_and_a_limit_can_grow(
@@ -118,7 +154,17 @@ def test_a_finished_run_loads_no_weights(tmp_path: Path, monkeypatch: pytest.Mon
     assert again.folder == store.folder
 
 
-def test_ctrl_c_says_how_to_resume_and_keeps_what_was_computed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [
+        (signal.SIGINT, 2, "interrupted"),
+        (signal.SIGTERM, 143, "ended by SIGTERM"),
+        (signal.SIGHUP, 129, "ended by SIGHUP"),
+    ],
+)
+def test_a_signal_says_how_to_resume_and_keeps_what_was_computed(
+    number: signal.Signals, status: int, word: str, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "segscale", "run", "--results", str(tmp_path), "--dataset", "pocket"]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=interruptible
@@ -127,10 +173,12 @@ def test_ctrl_c_says_how_to_resume_and_keeps_what_was_computed(tmp_path: Path) -
     seen = ""
     while not re.search(r" [1-9]\d+/200", seen) and (piece := process.stderr.read(1)):
         seen += piece
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     last = process.communicate()[1].strip().splitlines()[-1]
-    assert process.returncode == 2
+    assert process.returncode == status
     assert "Traceback" not in seen
-    assert last.endswith(f"resume with: segscale run --results {tmp_path} --dataset pocket")
+    resume = f"what was computed is stored, resume with: segscale run --results {tmp_path} --dataset pocket"
+    assert last == f"segscale: error: {word}; {resume}"
+    assert not list(tmp_path.glob("runs/.leases/*"))
     (store,) = find_runs(tmp_path)
     assert len(store.done()) >= 5

@@ -34,9 +34,7 @@ def test_groups_are_scaled_by_their_evidence_whatever_the_grouping(evidence: lis
     torch.testing.assert_close(together.background, background)
 
 
-def counted_forwards(
-    methods: list[Method], path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[int, list[float | None]]:
+def counted_forwards(methods: list[Method], path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[float]]:
     """Forwards of four images, and what every run says of them."""
     observe, forwards = Backbone.observe, 0
 
