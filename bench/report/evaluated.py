@@ -15,6 +15,7 @@ from ..evaluation.intervals import Estimate, estimate_miou
 from ..evaluation.metrics import Score, score_counts
 from ..runs.counts import StoredCounts
 from ..runs.identity import RunPlan
+from ..runs.leases import leases_on
 from ..runs.record import StoredRun
 from ..runs.store import RunStore, find_runs
 from .thresholds import CalibrationSource, Thresholds
@@ -37,6 +38,10 @@ class EvaluatedRun:
     threshold_from: ThresholdSource
     """``best`` on the images evaluated, ``calibrated`` on others, calibrated and ``packaged``, the protocol's
     ``default``, or ``none``, where the rule uses none."""
+    missing: int
+    """Images that the last command asked for and that are neither stored nor left out."""
+    at_work: tuple[str, ...]
+    """Processes that compute images of it now; looked for where some are missing."""
 
     @property
     def plan(self) -> RunPlan:
@@ -52,6 +57,8 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
     """
     run = store.read()
     counts = store.load(run)
+    missing = max(run.wanted - len(counts) - len(store.skipped()), 0)
+    at_work = tuple(lease.rank_text for lease in leases_on(store.folder)) if missing else ()
     if images is not None:
         counts = counts.only(images)
     if not len(counts):
@@ -63,7 +70,7 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
     averaging = run.table_rules.averaging
     score = score_counts(counts.at_threshold(threshold), averaging)
     sample = counts.sample("best" if source == "best" else threshold, averaging, run.split_images)
-    return EvaluatedRun(run, counts, score, estimate_miou(sample), threshold, source)
+    return EvaluatedRun(run, counts, score, estimate_miou(sample), threshold, source, missing, at_work)
 
 
 @dataclass(frozen=True)

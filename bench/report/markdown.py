@@ -142,7 +142,7 @@ def _ranking(ranked: pd.DataFrame) -> pd.DataFrame:
             "seed": ranked["seed"],
             "weights": ranked["weights"],
             "dtype": ranked["dtype"],
-            "forwards": ["-" if pd.isna(count) else f"{count:.3g}" for count in ranked["forwards"]],
+            "forwards": ranked["forwards"].map("{:.3g}".format),
             "s / image": ranked["seconds_per_image"].map("{:.3f}".format),
             "peak MiB": ranked["peak_mib"].map("{:.0f}".format),
             "version": ranked["version"],

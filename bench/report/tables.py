@@ -27,6 +27,8 @@ DEFAULT_MARK = "†"
 NO_INTERVAL_MARK = "‡"
 NOT_FINITE_MARK = "¶"
 CUT_MARK = "§"
+NAMED_RUNS = 6
+"""More unfinished runs than these make a note too long to read."""
 POCKET_NOTE = (
     "Pocket backbones are tiny twins trained on generated scenes. Their numbers say that the harness works; "
     "they say nothing about the real backbones."
@@ -73,6 +75,8 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
         "captions": str(run.captions or ""),
         "not_finite": counts.not_finite.sum(),
         "cut_classes": counts.cut_classes.sum(),
+        "missing": evaluated.missing,
+        "at_work": ", ".join(evaluated.at_work),
         "seed": plan.seed,
         "dtype": plan.backbone.dtype,
         "quantize": plan.backbone.quantize,
@@ -153,7 +157,8 @@ def notes(table: pd.DataFrame) -> list[str]:
     }
     if len(table) > 1 and "best_of_task" in table:
         applies = {BOLD_NOTE: [True]} | applies
-    return [note for note, rows in applies.items() if any(rows)] + interval_notes(table) + [*_counting_notes(table)]
+    standing = [note for note, rows in applies.items() if any(rows)]
+    return [*standing, *interval_notes(table), *_counting_notes(table), *unfinished_notes(table)]
 
 
 def _counting_notes(table: pd.DataFrame) -> Iterator[str]:
@@ -168,7 +173,31 @@ def _counting_notes(table: pd.DataFrame) -> Iterator[str]:
 
 def _counted(row: TableRow, column: str) -> str:
     """How many there are of a row, and which row that is."""
-    return "{} in {method} on {label}, {dataset} {split} ({protocol})".format(row[column], **row)
+    return f"{row[column]} in {_subject(row)}"
+
+
+def _subject(row: TableRow) -> str:
+    return "{method} on {label}, {dataset} {split} ({protocol})".format(**row)
+
+
+def unfinished_notes(table: pd.DataFrame) -> list[str]:
+    """Which runs lack images that were asked for, and who computes them, where some do."""
+    unfinished = [row for row in table_rows(table) if row["missing"] > 0]
+    if not unfinished:
+        return []
+    named = "; ".join(
+        f"{_subject(row)}, {missing_text(row['images'], row['missing'], row['at_work'])}"
+        for row in unfinished[:NAMED_RUNS]
+    )
+    others = f"; and {len(unfinished) - NAMED_RUNS} more" if len(unfinished) > NAMED_RUNS else ""
+    verb = "run is" if len(table) == 1 else "runs are"
+    return [f"{len(unfinished)} of {len(table)} {verb} unfinished: {named}{others}."]
+
+
+def missing_text(images: int, missing: int, at_work: str) -> str:
+    """How far an unfinished run is, and whether any process goes on with it."""
+    state = f"still running: {at_work}" if at_work else "stopped: give its command again"
+    return f"{images} of {images + missing} images, {state}"
 
 
 def interval_notes(table: pd.DataFrame) -> list[str]:
