@@ -8,7 +8,7 @@ OPTIONS = $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(METHOD),--method $(MET
 	$(if $(DATASET),--dataset $(DATASET)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
 	$(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
-.PHONY: bench results test lint docs-cli setup clean
+.PHONY: bench results test soak lint docs-cli setup clean
 
 bench: $(VENV)/ready
 	@$(VENV)/bin/segscale bench $(OPTIONS)
@@ -26,6 +26,10 @@ results: $(VENV)/ready
 
 test: $(VENV)/ready-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 $(ARGS)
+
+# A hundred kills at random moments.
+soak: $(VENV)/ready-test
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/soak.py $(ARGS)
 
 lint: $(VENV)/ready-lint
 	$(VENV)/bin/ruff check .

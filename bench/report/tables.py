@@ -177,7 +177,8 @@ def _counted(row: TableRow, column: str) -> str:
 
 
 def _subject(row: TableRow) -> str:
-    return "{method} on {label}, {dataset} {split} ({protocol})".format(**row)
+    """The run of a row; analyses have no label beside the backbone's name."""
+    return "{method} on {label}, {dataset} {split} ({protocol})".format(**{"label": row["backbone"], **row})
 
 
 def unfinished_notes(table: pd.DataFrame) -> list[str]:
