@@ -7,6 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 from segscale.errors import UserError
 
+from .files import DIGEST, digest
 from .labels import IGNORE_LABEL, Colour
 from .prompts.caption_file import CaptionGaps
 
@@ -24,6 +26,16 @@ if TYPE_CHECKING:
 
 CALIBRATION = "calibration"
 """The split on which thresholds are chosen; no evaluation uses its images."""
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What the numbers of one image were made of."""
+
+    image: str
+    """Of the image's file, or of its pixels where they come from no file."""
+    label: str
+    """Of the mask's file or of the class ids, and of what annotations name."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,15 @@ class Sample:
     caption: str | None = None
     present: tuple[int, ...] | None = None
     """Ids of the classes that the dataset's own annotations name, ascending; None where it has no such annotations."""
+    mask_digest: str | None = None
+    """Of the file of the mask; None where ``label`` itself has to tell."""
+
+    @cached_property
+    def digests(self) -> Digests:
+        """What this sample was made of; ``read_image`` left the digest of the image's file."""
+        image = self.image.info.get(DIGEST) or digest(self.image.mode.encode(), self.image.tobytes())
+        label = self.mask_digest or digest(str(self.label.shape).encode(), self.label.tobytes())
+        return Digests(image, label if self.present is None else digest(f"{label} {self.present}".encode()))
 
 
 class Dataset(ABC):

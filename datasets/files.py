@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +17,8 @@ from segscale.errors import UserError
 from .labels import LabelTable
 
 REPLACE = "replace the file from the original dataset"
+DIGEST = "digest"
+"""In ``Image.info``: the digest of the file that an image was read from."""
 
 Damage = Literal[
     "missing file",
@@ -42,8 +47,16 @@ def _escaped(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
+def digest(*contents: bytes) -> str:
+    """64 bits of SHA-256, which processors have instructions for; it tells whether contents changed."""
+    algorithm = hashlib.sha256()
+    for content in contents:
+        algorithm.update(content)
+    return algorithm.hexdigest()[:16]
+
+
 def read_image(path: Path) -> Image.Image:
-    """The decoded image in its own mode; 16-bit grey values are scaled to 8 bits.
+    """The decoded image in its own mode, with the file's digest; 16-bit grey values are scaled to 8 bits.
 
     Nothing is turned by EXIF: a dataset's masks match the stored pixels.
 
@@ -56,23 +69,29 @@ def read_image(path: Path) -> Image.Image:
         raise FileError("unknown range", f"{path} has 32-bit values, whose range is unknown", hint)
     if image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        scaled = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        scaled.info[DIGEST] = image.info[DIGEST]
+        return scaled
     return image
 
 
 def _decoded(path: Path) -> Image.Image:
     try:
         check_regular(path)
-        with Image.open(path) as image:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
             image.load()
-            return image
+        image.info[DIGEST] = digest(content)
+        return image
     except FileNotFoundError as error:
         raise missing_file(path, names_in(path.parent)) from error
     except Image.DecompressionBombError as error:
         raise FileError("too large", f"{path} is too large ({error})", "make it smaller") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        if path.is_file() and path.stat().st_size == 0:
+    except UnidentifiedImageError as error:
+        if path.stat().st_size == 0:
             raise FileError("empty file", f"{path} is damaged (it is empty)") from error
+        raise FileError("damaged", f"{path} is damaged (it is in no format that Pillow knows)") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise FileError("damaged", f"{path} is damaged ({error})") from error
 
 
@@ -95,8 +114,18 @@ def missing_file(path: Path, names: frozenset[str]) -> FileError:
     return FileError("missing file", f"there is no {path}")
 
 
-def read_ids(path: Path, size: tuple[int, int] | None, table: LabelTable) -> NDArray[np.uint8]:
-    """Class ids of a one-channel mask, through ``table``; palette indices stay as they are.
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A mask that was read."""
+
+    ids: NDArray[np.uint8]
+    """Class ids, ``(height, width)``."""
+    digest: str
+    """Of the file."""
+
+
+def read_mask(path: Path, size: tuple[int, int] | None, table: LabelTable) -> Mask:
+    """Read a one-channel mask through ``table``; palette indices stay as they are.
 
     Args:
         path: The mask.
@@ -116,7 +145,12 @@ def read_ids(path: Path, size: tuple[int, int] | None, table: LabelTable) -> NDA
     unknown = table.unknown(values)
     if unknown:
         raise FileError("unknown id", f"{path} has id {unknown[0]}, but ids go {table.ranges}")
-    return table.decode(values)
+    return Mask(table.decode(values), mask.info[DIGEST])
+
+
+def read_ids(path: Path, size: tuple[int, int] | None, table: LabelTable) -> NDArray[np.uint8]:
+    """Class ids of a mask, as of ``read_mask``. Raises FileError."""
+    return read_mask(path, size, table).ids
 
 
 def read_label(path: Path, size: tuple[int, int], classes: int) -> NDArray[np.uint8]:

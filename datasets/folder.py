@@ -12,7 +12,7 @@ from segscale.catalogue import documentation
 from segscale.errors import UserError
 
 from .dataset import CALIBRATION, Dataset, Sample, captions_digest
-from .files import FileError, read_ids, read_image, read_list
+from .files import FileError, read_image, read_list, read_mask
 from .labels import Colour, LabelTable
 from .mmseg_import import import_mmseg
 from .prompts.caption_file import CaptionGaps, captions_of
@@ -170,14 +170,15 @@ class FolderDataset(Dataset):
             raise self._duplicate(index)
         image = read_image(entry.image)
         try:
-            label = read_ids(entry.label, image.size, self.table)
+            mask = read_mask(entry.label, image.size, self.table)
         except FileError as error:
             if self._prepare is None:
                 raise
             # A prepared mask is made again, not replaced.
             first = "" if error.kind == "missing file" else "remove it and "
             raise FileError(error.kind, error.problem, f"{first}make it with: {self._prepare}") from error
-        return Sample(entry.id, image, label, self.caption_of(entry.id), self.present_of(entry))
+        caption, present = self.caption_of(entry.id), self.present_of(entry)
+        return Sample(entry.id, image, mask.ids, caption, present, mask.digest)
 
     def present_of(self, entry: Entry) -> tuple[int, ...] | None:
         """The classes that annotations beside the mask name; None where there are none."""

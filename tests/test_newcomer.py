@@ -137,6 +137,13 @@ def test_the_examples_of_the_documentation_work(tmp_path: Path) -> None:
     dog_and_mean = r"dog +([\d.]+)(?:.|\n)* mIoU ([\d.]+)"
     assert len({*re.findall(dog_and_mean, foreground)[0]}) == 1
     assert len({*re.findall(dog_and_mean, standard)[0]}) == 2
+    verify = ["-m", "segscale", "verify", "--results", str(tmp_path / "results")]
+    assert output(environment(tmp_path), *verify).count("2 of 2 images agree") == 2
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "data/images/val/0.jpg")
+    Image.new("L", (40, 30)).save(tmp_path / "data/masks/val/1.png")
+    process = subprocess.run([sys.executable, *verify], env=environment(tmp_path), capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stdout.count("  0: the image changed\n  1: the label changed\n") == 2
     assert re.search(r"my-sdxl +SDXL with weights of my own", output(environment(tmp_path), "-m", "segscale", "list"))
     # A quarter of the 4,096 pixels that this site has at SDXL's own 1024 px.
     assert re.search(

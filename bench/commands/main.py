@@ -26,13 +26,14 @@ from .predict import predict
 from .report import compare, leaderboard, table
 from .run import bench, perf, run
 from .termination import Terminated, terminable
+from .verify import verify
 
 log = logging.getLogger(__name__)
 
 FAILURE = 2
 LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
-MEASURING = (bench, run, table, compare, leaderboard, calibrate, quirks, layers, modalities, values, perf)
+MEASURING = (bench, run, table, compare, leaderboard, verify, calibrate, quirks, layers, modalities, values, perf)
 COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
 
 program = Group(

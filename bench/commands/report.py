@@ -33,13 +33,7 @@ def table(paper: Path | None, results: Path) -> None:
     exit_where(unreadable)
 
 
-@command(
-    examples=[
-        "segscale compare pocket-sd3/goca pocket-sd3/vanilla",
-        "segscale compare pocket-sd3 pocket-sd15",
-        "segscale compare standard standard-full",
-    ]
-)
+@command(examples=["segscale compare pocket-sd3/goca pocket-sd15/vanilla"])
 @click.argument("run", metavar="RUN")
 @click.argument("reference", metavar="REFERENCE")
 @options.results

@@ -28,8 +28,9 @@ from .leases import HeldLease
 from .options import RunOptions
 from .parts import ImageRecord
 from .plan import make_plan, plan_backbone, run_folder
-from .record import Machine, StoredRun
+from .record import Machine, Sources, StoredRun
 from .store import RunStore
+from .verify import DataOnDisk, refuse_changed
 
 FLUSH_SECONDS = 5.0
 CLAIM_SECONDS = 1.0
@@ -65,7 +66,7 @@ class MethodRun:
         measured = (seconds, peak_bytes, task.evaluated_pixels(sample))
         undefined = (answer.not_finite, answer.cut_classes)
         asked = (len(answer.prompts.texts), forwards_together, answer.prompts.captioned)
-        self.pending.append(ImageRecord(sample.id, *measured, counts, *undefined, *asked))
+        self.pending.append(ImageRecord(sample.id, *measured, counts, sample.digests, *undefined, *asked))
 
     def flush(self) -> None:
         """Write what is pending, once, also where an interrupt fell into an earlier attempt."""
@@ -106,11 +107,13 @@ def run_methods(backbone_name: str, methods: Sequence[Method], task: Task, optio
     rank_indices = indices[rank::world]
     rank_ids = frozenset(ids[index] for index in rank_indices)
     planned = plan_backbone(backbone_name, options)
+    disk = DataOnDisk(task.dataset)
     runs: list[MethodRun] = []
     for method in methods:
         plan = make_plan(planned.identity, method, task, options.seed)
         store = RunStore(run_folder(options.results, plan), rank)
-        store.start(_new_run(plan, task, len(indices)), ids)
+        store.start(_new_run(plan, task, options, len(indices)), ids)
+        refuse_changed(store, disk)
         runs.append(MethodRun(method, store, rank_ids - store.done()))
     pending_indices = [index for index in rank_indices if any(ids[index] in run.due for run in runs)]
     # A run.json that was written anew lacks what only the backbone knows.
@@ -263,7 +266,7 @@ def machine() -> Machine:
     return Machine(platform.platform(), platform.machine(), os.cpu_count() or 1, packages)
 
 
-def _new_run(plan: RunPlan, task: Task, wanted: int) -> StoredRun:
+def _new_run(plan: RunPlan, task: Task, options: RunOptions, wanted: int) -> StoredRun:
     return StoredRun(
         run_id=plan.run_id,
         plan=plan,
@@ -274,6 +277,7 @@ def _new_run(plan: RunPlan, task: Task, wanted: int) -> StoredRun:
         captions=task.dataset.caption_gaps,
         machine=machine(),
         wanted=wanted,
+        sources=Sources.of(options),
     )
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ...datasets.dataset import Digests
 from ..evaluation.pixel_counts import PixelCounts
 from .record import FORMAT, StoredRun
 
@@ -29,6 +30,8 @@ SCHEMA = pa.schema(
         ("forwards", pa.int64()),
         ("forwards_together", pa.int64()),
         ("captioned", pa.int64()),
+        ("image_digest", pa.string()),
+        ("label_digest", pa.string()),
         *((name, pa.list_(pa.int64())) for name in COUNTS),
     ]
 )
@@ -48,6 +51,8 @@ class ImageRecord:
     pixels: int
     """Of the label map that was compared; those that do not count included."""
     counts: PixelCounts
+    digests: Digests
+    """Of the image and the label that were read."""
     not_finite: int = 0
     """Scores that are NaN or infinite, see ``MethodScores``."""
     cut_classes: int = 0
@@ -98,6 +103,8 @@ def as_table(records: Sequence[ImageRecord]) -> pa.Table:
             "forwards": record.forwards,
             "forwards_together": record.forwards_together,
             "captioned": int(record.captioned),
+            "image_digest": record.digests.image,
+            "label_digest": record.digests.label,
             **{name: getattr(record.counts, name).ravel() for name in COUNTS},
         }
         for record in records
@@ -139,6 +146,12 @@ def counts_of(table: pa.Table, name: str, rules: PartRules) -> NDArray[np.int64]
     return column(table, name).flatten().to_numpy().reshape(len(table), *rules.shape(name))
 
 
+def digests_of(table: pa.Table) -> dict[str, Digests]:
+    """What each image was made of."""
+    columns = (table[name].to_pylist() for name in ("image", "image_digest", "label_digest"))
+    return {image: Digests(*digests) for image, *digests in zip(*columns, strict=True)}
+
+
 def column(table: pa.Table, name: str) -> Any:
     """A column as one array."""
     return table[name].combine_chunks()
@@ -146,11 +159,12 @@ def column(table: pa.Table, name: str) -> Any:
 
 def _values_digest(table: pa.Table) -> str:
     """Of all values: the pages have checksums of their own, their headers have none."""
-    digest = hashlib.sha256(json.dumps(table["image"].to_pylist()).encode())
-    for name in SCHEMA.names[1:]:
-        values = column(table, name)
-        digest.update((values.flatten() if name in COUNTS else values).to_numpy())
-    return digest.hexdigest()[:16]
+    texts = [field.name for field in SCHEMA if field.type == pa.string()]
+    values = hashlib.sha256(json.dumps([table[name].to_pylist() for name in texts]).encode())
+    for name in (name for name in SCHEMA.names if name not in texts):
+        numbers = column(table, name)
+        values.update((numbers.flatten() if name in COUNTS else numbers).to_numpy())
+    return values.hexdigest()[:16]
 
 
 def _check_owner(schema: pa.Schema, rules: PartRules) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,6 +14,7 @@ from segscale.errors import StoreError
 from ...datasets.prompts.caption_file import CaptionGaps
 from ..tasks.identity import TableRules
 from .identity import RunPlan
+from .options import RunOptions
 
 FORMAT = 3
 """Of run.json and parts. Runs of another format are named and passed over."""
@@ -27,6 +29,34 @@ class Machine:
     cores: int
     packages: dict[str, str] = field(default_factory=dict)
     """Versions of the packages that numbers depend on."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where data and weights were read, as the last command named them; None where the config decides."""
+
+    data_root: str | None = None
+    captions: str | None = None
+    weights: str | None = None
+    revision: str | None = None
+    """Of the hub repository."""
+
+    @classmethod
+    def of(cls, options: RunOptions) -> Sources:
+        """Those of ``options``; paths hold from everywhere."""
+        return cls(
+            data_root=_from_everywhere(options.data_root),
+            captions=_from_everywhere(options.captions),
+            weights=_from_everywhere(options.weights),
+            revision=options.load.revision,
+        )
+
+
+def _from_everywhere(place: str | Path | None) -> str | None:
+    """A path that is there as an absolute one, a hub id as it is."""
+    if place is None or not Path(place).expanduser().exists():
+        return None if place is None else str(place)
+    return str(Path(place).expanduser().absolute())
 
 
 @dataclass(frozen=True)
@@ -49,6 +79,7 @@ class StoredRun:
     """What the caption file leaves out, where one was named."""
     parameters: int | None = None
     """Of the denoiser."""
+    sources: Sources = Sources()
     format: int = FORMAT
 
 

@@ -27,8 +27,20 @@ from pydantic import TypeAdapter, ValidationError
 from segscale.errors import StoreError, UserError
 from segscale.files import explained_writes, replaced
 
+from ...datasets.dataset import Digests
 from .counts import StoredCounts
-from .parts import SCHEMA, ImageRecord, PartError, PartRules, as_table, column, counts_of, read_part, write_part
+from .parts import (
+    SCHEMA,
+    ImageRecord,
+    PartError,
+    PartRules,
+    as_table,
+    column,
+    counts_of,
+    digests_of,
+    read_part,
+    write_part,
+)
 from .record import StoredRun, parse_run, run_text
 
 log = logging.getLogger(__name__)
@@ -50,7 +62,7 @@ class RunStore:
         self.folder = folder
         self.rank = rank
         self.parts = folder / "parts"
-        self._images: dict[tuple[str, int], tuple[str, ...]] = {}
+        self._digests: dict[tuple[str, int], dict[str, Digests]] = {}
         """Of every part that was read or written, by its name and time."""
 
     @cached_property
@@ -76,7 +88,7 @@ class RunStore:
             stored = self._stored(run)
             if stored.run_id != run.run_id:
                 raise UserError(f"{self.folder} holds another run", "choose another --results")
-            started = replace(stored, table_rules=run.table_rules, wanted=run.wanted)
+            started = replace(stored, table_rules=run.table_rules, wanted=run.wanted, sources=run.sources)
             if stored != started:
                 self.write(started)
         self.rules = PartRules.of(run, images)
@@ -119,8 +131,15 @@ class RunStore:
         return _as_counts(_each_image_once(self._each_part(self._table)), run, self.rules)
 
     def done(self) -> frozenset[str]:
-        """Ids of the stored images. A part never changes, so this store reads each but once for them."""
-        return frozenset(image for images in self._each_part(self._images_of) for image in images)
+        """Ids of the stored images."""
+        return frozenset(self.made_of())
+
+    def made_of(self) -> dict[str, Digests]:
+        """What each stored image was made of. A part never changes, so this store reads each but once for it."""
+        stored: dict[str, Digests] = {}
+        for digests in reversed(self._each_part(self._digests_of)):
+            stored |= digests
+        return stored
 
     @property
     def is_scattered(self) -> bool:
@@ -172,11 +191,11 @@ class RunStore:
             with suppress(FileNotFoundError):
                 return [part for path in self._part_files() if (part := read(path)) is not None]
 
-    def _images_of(self, path: Path) -> tuple[str, ...]:
+    def _digests_of(self, path: Path) -> dict[str, Digests] | None:
         key = _key(path)
-        if key not in self._images and self._table(path) is None:
-            return ()
-        return self._images[key]
+        if key not in self._digests and self._table(path) is None:
+            return None
+        return self._digests[key]
 
     def _table(self, path: Path) -> pa.Table | None:
         """The part, or None for one that must not be counted and was set aside."""
@@ -190,7 +209,7 @@ class RunStore:
             raise
         except OSError as error:
             raise StoreError(f"{path} cannot be read ({error.strerror})", "run the same command again") from error
-        self._images[key] = tuple(column(table, "image").to_pylist())
+        self._digests[key] = digests_of(table)
         return table
 
     def _path_and_table(self, path: Path) -> tuple[Path, pa.Table] | None:
@@ -233,7 +252,7 @@ class RunStore:
                     # Nobody else renames a part to this name, so none is overwritten.
                     path = path.with_stem(f"{path.stem}-{token_hex(8)}")
                     temporary.rename(path)
-                self._images[_key(path)] = tuple(column(table, "image").to_pylist())
+                self._digests[_key(path)] = digests_of(table)
                 _flush_folder(self.parts)
                 return
         finally:
@@ -255,6 +274,24 @@ def find_runs(results: Path) -> list[RunStore]:
     if not folders:
         raise UserError(f"there are no runs in {results}/runs", "make some with: segscale bench")
     return [RunStore(folder) for folder in folders]
+
+
+def named_runs(results: Path, names: Sequence[str]) -> list[RunStore]:
+    """Runs by the beginning of their id or by a folder that holds them; all below ``results`` where none is named."""
+    if not names:
+        return find_runs(results)
+    return list({store.folder: store for name in names for store in _named(results, name)}.values())
+
+
+def _named(results: Path, name: str) -> list[RunStore]:
+    if Path(name).is_dir():
+        stores = [RunStore(folder) for folder in sorted(path.parent for path in Path(name).rglob("parts"))]
+    else:
+        stores = [store for store in find_runs(results) if store.folder.name.startswith(name)]
+    if not stores:
+        hint = f"name a folder of {results}/runs or the beginning of a run's id, which is its last folder"
+        raise UserError(f"there is no run {name!r}", hint)
+    return stores
 
 
 def _each_image_once(parts: Sequence[pa.Table]) -> pa.Table:

@@ -103,13 +103,7 @@ class Task:
         rules = {key: value for key, value in protocol.stored_rules.items() if key not in LISTED_APART}
         rules["label_order"] = protocol.label_orders.get(dataset.benchmark)
         return TaskIdentity(
-            DatasetIdentity(
-                name=dataset.name,
-                benchmark=dataset.benchmark,
-                split=dataset.split,
-                images=_digest("\n".join(dataset.ids)),
-                options=plain_data(dataset.identity_options),
-            ),
+            dataset_identity(dataset),
             ProtocolIdentity(
                 name=protocol.name,
                 variant=protocol.variant,
@@ -195,6 +189,17 @@ class Task:
             return label
         width, height = shortest_edge_size(label.shape[1], label.shape[0], *self.protocol.prompted_edges)
         return resize_label(label, (height, width))
+
+
+def dataset_identity(dataset: Dataset) -> DatasetIdentity:
+    """Which images of a dataset are evaluated, and how their labels are read."""
+    return DatasetIdentity(
+        name=dataset.name,
+        benchmark=dataset.benchmark,
+        split=dataset.split,
+        images=_digest("\n".join(dataset.ids)),
+        options=plain_data(dataset.identity_options),
+    )
 
 
 def _names(protocol: Protocol, dataset: Dataset) -> Names:

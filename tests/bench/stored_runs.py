@@ -9,6 +9,7 @@ from segscale.bench.runs.identity import BackboneIdentity, MethodIdentity, RunPl
 from segscale.bench.runs.parts import ImageRecord
 from segscale.bench.runs.record import Machine, StoredRun
 from segscale.bench.tasks.identity import DatasetIdentity, ProtocolIdentity, TableRules, TaskIdentity
+from segscale.datasets.dataset import Digests
 
 PLAN = RunPlan(
     BackboneIdentity("b", "weights", "float32", "float32", None, None, untrained=False, packaged=False, options={}),
@@ -38,4 +39,4 @@ def record(image: str, value: int = 1) -> ImageRecord:
 
 def image_record(image: str, counts: PixelCounts, pixels: int) -> ImageRecord:
     """An image with these counts."""
-    return ImageRecord(image, 0.5, 10, pixels, counts)
+    return ImageRecord(image, 0.5, 10, pixels, counts, Digests(f"image of {image}", f"label of {image}"))

@@ -52,7 +52,7 @@ def sizes(store: RunStore) -> list[int]:
     """Images per part."""
     names = sorted(store.parts.glob("*"))
     assert all(path.suffix == ".parquet" for path in names)
-    return sorted(len(RunStore(store.folder)._images_of(path)) for path in names)
+    return sorted(len(RunStore(store.folder)._digests_of(path) or {}) for path in names)
 
 
 def test_many_parts_become_few_with_the_same_images(store: RunStore) -> None:
@@ -135,7 +135,7 @@ def test_another_process_merges_and_appends_meanwhile(
 
 def test_a_damaged_part_is_left_out_and_the_others_are_merged(store: RunStore) -> None:
     part = store.parts / "0-000001.parquet"
-    (lost,) = RunStore(store.folder)._images_of(part)
+    (lost,) = RunStore(store.folder)._digests_of(part) or {}
     part.write_bytes(part.read_bytes()[:50])
     RunStore(store.folder).compact()
     assert stored(store).keys() == {*IMAGES} - {lost}

@@ -147,7 +147,10 @@ IMPOSSIBLE: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     ),
     "another number that is possible": (shifted("label_area", 1), "its values are not those that were written"),
     "another time": (with_column("seconds", lambda rows: [0.25, *rows[1:]]), "its values are not those that were"),
-    "a negative time": (with_column("seconds", lambda rows: [-1.0, *rows[1:]]), "time or memory is negative"),
+    "a negative time": (
+        with_column("seconds", lambda rows: [-1.0, *rows[1:]]),
+        "time, memory or a number of scores is negative",
+    ),
     "an image twice": (with_column("image", lambda rows: [rows[1], *rows[1:]]), "an image is in it twice"),
     "another dataset's image": (
         with_column("image", lambda rows: ["elsewhere", *rows[1:]]),

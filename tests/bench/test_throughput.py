@@ -8,6 +8,13 @@ import pytest
 from segscale.bench import throughput
 
 
+def test_digests_of_both_files_are_set_against_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(throughput, "digest", lambda content: sizes.append(len(content)))
+    throughput.digest_share(throughput.LOADS[0], tmp_path, 3)
+    assert sizes == [path.stat().st_size for number in range(3) for path in sorted(tmp_path.glob(f"VOC-{number}.*"))]
+
+
 @pytest.mark.parametrize("load", throughput.LOADS, ids=lambda load: load.name)
 def test_every_image_is_read_and_evaluated(
     load: throughput.Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,9 +13,12 @@ from PIL import Image
 
 from segscale.bench.data.check import check
 from segscale.datasets.dataset import Dataset, Sample, check_dataset
+from segscale.datasets.files import digest, read_image
 from segscale.datasets.folder import FolderDataset
 from segscale.errors import UserError
 from segscale.registry import build
+
+from ..bench.test_data_check import make_voc
 
 
 class Two(Dataset):
@@ -102,3 +105,52 @@ def test_the_documented_dataset_calibrates_on_other_images_than_it_evaluates(tmp
 @pytest.mark.parametrize("name", ["pocket"])
 def test_shipped_datasets_pass_the_check(name: str) -> None:
     check_dataset(build("dataset", name))
+
+
+def sample(**changes: Any) -> Sample:
+    """One of a dataset that reads no file by itself."""
+    image, label = Image.new("RGB", (3, 2), "green"), np.zeros((2, 3), np.uint8)
+    return Sample(**{"id": "a", "image": image, "label": label} | changes)
+
+
+LABEL = np.zeros((2, 3), np.uint8)
+MADE_OF_SOMETHING_ELSE: dict[str, tuple[dict[str, Any], str]] = {
+    "another pixel": ({"image": Image.new("RGB", (3, 2), "red")}, "image"),
+    "another mode": ({"image": Image.new("L", (18, 1))}, "image"),
+    "another class": ({"label": LABEL + np.eye(2, 3, dtype=np.uint8)}, "label"),
+    "another size": ({"label": LABEL.T}, "label"),
+    "another mask": ({"mask_digest": "of a file"}, "label"),
+    "annotations": ({"present": (1,)}, "label"),
+}
+
+
+@pytest.mark.parametrize(("changes", "kind"), MADE_OF_SOMETHING_ELSE.values(), ids=MADE_OF_SOMETHING_ELSE)
+def test_whatever_a_number_is_made_of_changes_a_digest(changes: dict[str, Any], kind: str) -> None:
+    before, after = sample().digests, sample(**changes).digests
+    assert getattr(before, kind) != getattr(after, kind)
+    assert sample(id="b", caption="a star").digests == before
+
+
+def test_annotations_are_told_apart() -> None:
+    assert len({sample(present=present).digests.label for present in (None, (), (1,), (1, 2))}) == 4
+
+
+def test_an_image_that_was_read_has_the_digest_of_its_file(tmp_path: Path) -> None:
+    Image.new("RGB", (3, 2), "green").save(tmp_path / "a.png")
+    read = sample(image=read_image(tmp_path / "a.png"))
+    assert read.digests.image == digest((tmp_path / "a.png").read_bytes())
+
+
+def test_a_folder_reads_every_file_once_and_keeps_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_voc(tmp_path, ["a"])
+    dataset = build("dataset", "voc", data_root=str(tmp_path))
+    read: list[bytes] = []
+    original = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        read.append(original(path))
+        return read[-1]
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    digests = dataset[0].digests
+    assert [digests.image, digests.label] == [digest(content) for content in read]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from segscale.bench.data.check import check
-from segscale.datasets.files import FileError, read_image, read_label, read_list
+from segscale.datasets.files import DIGEST, FileError, digest, read_image, read_label, read_list
 from segscale.errors import UserError
 from segscale.registry import build
 
@@ -27,6 +27,7 @@ def test_16_bit_grey_is_scaled_by_its_range(tmp_path: Path, ending: str) -> None
     Image.fromarray(values).save(tmp_path / f"deep.{ending}")
     image = read_image(tmp_path / f"deep.{ending}")
     assert np.asarray(image.convert("RGB"))[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+    assert image.info[DIGEST] == digest((tmp_path / f"deep.{ending}").read_bytes())
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])

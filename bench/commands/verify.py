@@ -1,0 +1,60 @@
+"""The command that compares stored runs with the data and weights on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from segscale.errors import StoreError
+
+from . import options
+from .command import command
+from .steps import exit_where, quiet_libraries
+
+if TYPE_CHECKING:
+    from ..runs.store import RunStore
+    from ..runs.verify import Verification, Verifier
+
+_examples = ["segscale verify", "segscale verify results/runs/pocket-sd15", "segscale verify 1a2b3c --data-root /data"]
+
+
+@command(examples=_examples)
+@click.argument("names", metavar="[RUN]...", nargs=-1)
+@options.results
+@options.data_root
+def verify(names: tuple[str, ...], results: Path, data_root: str | None) -> None:
+    """Tell which stored images no longer agree with the data on disk, and whether weights do.
+
+    RUN is the beginning of a run's id, or a folder with runs; without it, all are verified. The exit status is 1 where
+    something disagrees.
+    """
+    from ..runs.store import named_runs
+    from ..runs.verify import Verifier
+
+    quiet_libraries()
+    verifier = Verifier(data_root)
+    agreements = [_agrees(store, verifier) for store in named_runs(results, names)]
+    exit_where(not all(agreements))
+
+
+def _agrees(store: RunStore, verifier: Verifier) -> bool:
+    """Verify one run and print what it showed."""
+    try:
+        verification = verifier.verify(store)
+    except StoreError as error:
+        print(f"{store.folder}: {error}")
+        return False
+    print(f"{store.folder}: {_summary(verification)}")
+    for line in verification.problems:
+        print(f"  {line}")
+    for image, change in verification.changes.items():
+        print(f"  {image}: {change}")
+    return verification.agrees
+
+
+def _summary(verification: Verification) -> str:
+    agreeing = verification.images - len(verification.changes)
+    without = "".join(f", not compared: {what}" for what in verification.not_compared)
+    return f"{agreeing} of {verification.images} images agree{without}"
