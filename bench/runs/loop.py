@@ -156,6 +156,9 @@ class _Loop:
         self.noise = image_noise(backbone, task, options.seed)
         self.memory = PeakMemory(backbone.device)
         self.counts = LoopCounts()
+        first = {id: index for index, id in reversed([*enumerate(task.dataset.ids)])}
+        self.repeats = frozenset(range(len(task.dataset.ids))).difference(first.values())
+        """Places of ids that stand at an earlier place, too."""
         self.in_hand: list[int] = []
         """Places of images that were evaluated and may not be written yet."""
         self.noted: set[tuple[str, ...]] = set()
@@ -203,7 +206,8 @@ class _Loop:
                 time.sleep(WAIT_SECONDS)
 
     def _is_due(self, index: int) -> bool:
-        return any(self.task.dataset.ids[index] in run.due for run in self.runs)
+        """Whether the image is not known to be stored. A repeated id is due until it was looked at and named."""
+        return index in self.repeats or any(self.task.dataset.ids[index] in run.due for run in self.runs)
 
     def _flush(self) -> None:
         """Write what is computed, and let other processes see that it is."""
@@ -220,7 +224,7 @@ class _Loop:
             if not self.options.skip_bad:
                 raise
             ids = self.task.dataset.ids
-            id = f"{ids[index]} (again)" if ids[index] in ids[:index] else ids[index]
+            id = f"{ids[index]} (again)" if index in self.repeats else ids[index]
             self.counts.skipped[id] = error.problem
             return None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from segscale.bench.commands.main import main
+from segscale.bench.runs import loop
 from segscale.bench.runs.store import RunStore, find_runs
 
 from .cells import evaluated
@@ -46,6 +47,16 @@ def test_a_run_completes_without_the_bad_images_and_lists_them(
     assert evaluated(store).missing == 0
     assert store.skipped().keys() == bad | {"img_00000 (again)"}
     assert not bad & store.done()
+
+
+def test_an_id_that_is_listed_twice_is_named_also_when_its_image_is_stored_by_then(
+    damaged: tuple[Path, set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = damaged
+    monkeypatch.setattr(loop, "FLUSH_SECONDS", 0)
+    main(command(root, "--skip-bad"))
+    (store,) = find_runs(root / "results")
+    assert "img_00000 (again)" in store.skipped()
 
 
 def test_without_the_option_a_run_stops_at_the_first_and_what_was_computed_stays(
