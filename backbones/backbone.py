@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -25,11 +25,12 @@ from .attention.requests import MapRequest
 from .attention.sites import Grid, Site
 from .attention.ways import Ways, ways_on
 from .latents.images import pixel_values
-from .latents.noise import NoiseLevel
+from .latents.noise import NoiseLevel, normal_draws
 from .latents.settings import CaptureSettings
 from .loading.options import LoadOptions
 from .loading.pretrained import TEXT_ENCODERS, check_device, load_denoiser, load_pipeline, reinitialise
 from .loading.weightless import build_without_weights
+from .text.conditioning import Conditioning
 from .text.tokens import StreamTokens
 
 log = logging.getLogger(__name__)
@@ -38,13 +39,15 @@ REMEMBERED_PROMPTS = 64
 
 
 @dataclass(frozen=True)
-class Conditioning:
-    """What the text encoders made of prompts."""
+class PromptedImage:
+    """One row of a batch: what the denoiser is given of an image."""
 
-    inputs: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the denoiser."""
-    text_length: int = 0
-    """Text columns of its attention."""
+    noised: Tensor
+    """Latent ``(1, channels, height, width)``."""
+    level: NoiseLevel
+    """Its noise level."""
+    prompt: Prompt
+    """What the text encoders get. Words that lose tokens because it is longer than they take are logged."""
 
 
 class Backbone(ABC):
@@ -171,52 +174,52 @@ class Backbone(ABC):
             raise UserError(f"{self.name} takes no images of {image_size} px", f"use a multiple of {step}{limit}")
 
     @torch.no_grad()
-    def encode_image(self, image: Image.Image, settings: CaptureSettings, generator: torch.Generator) -> Tensor:
-        """Encode an image as the denoiser expects it, without noise: float32 ``(1, channels, height, width)``."""
-        values = pixel_values(image, settings).to(self.device, self.vae.dtype)
-        posterior = self.vae.encode(values).latent_dist
-        latent = posterior.mean.float()
+    def encode_images(
+        self, images: Sequence[Image.Image], settings: CaptureSettings, generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        """Encode images as the denoiser expects them, without noise: float32 ``(n, channels, height, width)``."""
+        values = torch.cat([pixel_values(image, settings) for image in images])
+        posterior = self.vae.encode(values.to(self.device, self.vae.dtype)).latent_dist
+        latents = posterior.mean.float()
         if settings.posterior == "sample":
-            draw = torch.randn(latent.shape, generator=generator)
-            latent = latent + posterior.std.float() * draw.to(latent.device)
+            latents = latents + posterior.std.float() * normal_draws(latents, generators)
         config = self.vae.config
-        return (latent - (config["shift_factor"] or 0.0)) * config["scaling_factor"]
+        return (latents - (config["shift_factor"] or 0.0)) * config["scaling_factor"]
 
     def noised(
-        self, image: Image.Image, settings: CaptureSettings, generator: torch.Generator
-    ) -> tuple[Tensor, NoiseLevel]:
-        """Encode an image and add noise.
+        self, images: Sequence[Image.Image], settings: CaptureSettings, generators: Sequence[torch.Generator]
+    ) -> list[tuple[Tensor, NoiseLevel]]:
+        """Encode images in one batch and add noise.
 
         Args:
-            image: Of any size.
-            settings: How it becomes a latent, and at which noise level.
-            generator: On the CPU; gives the posterior draw, then the diffusion noise.
+            images: Of any size.
+            settings: How they become latents, and at which noise level.
+            generators: One of every image, on the CPU; gives the posterior draw, then the diffusion noise.
 
         Returns:
-            The noised latent, float32 ``(1, channels, height, width)``, and its level.
+            The noised latent of every image, float32 ``(1, channels, height, width)``, and its level.
 
         Raises:
             UserError: For an image size that the architecture cannot take.
         """
         self.check_size(settings.image_size)
-        latent = self.encode_image(image, settings, generator)
+        latents = self.encode_images(images, settings, generators)
         level = self.noise_level(settings)
-        return level.mix(latent, torch.randn(latent.shape, generator=generator).to(latent.device)), level
+        noised = level.mix(latents, normal_draws(latents, generators))
+        return [(latent, level) for latent in noised.split(1)]
 
-    def conditioning(self, text: str) -> Conditioning:
-        """Encode one prompt; the encoders run once per distinct text."""
-        if text not in self._conditioning:
+    def conditioning(self, texts: Sequence[str]) -> Conditioning:
+        """Encode prompts, a row for each; the encoders run once per distinct text, on all that are new together."""
+        known = self._conditioning
+        if new := [text for text in dict.fromkeys(texts) if text not in known]:
             with torch.no_grad():
-                encoded = self.encode_text([text])
-            inputs = {
-                name: value.to(self.dtype) if value.is_floating_point() else value
-                for name, value in encoded.inputs.items()
-            }
-            self._conditioning[text] = Conditioning(inputs, encoded.text_length)
-        self._conditioning.move_to_end(text)
-        if len(self._conditioning) > REMEMBERED_PROMPTS:
-            self._conditioning.popitem(last=False)
-        return self._conditioning[text]
+                known.update(zip(new, self.encode_text(new).rows(self.dtype), strict=True))
+        for text in texts:
+            known.move_to_end(text)
+        together = Conditioning.of_rows([known[text] for text in texts])
+        while len(known) > REMEMBERED_PROMPTS:
+            known.popitem(last=False)
+        return together
 
     def free_text_encoders(self) -> None:
         """Drop the text encoders; only prompts that were encoded lately can be used from then on."""
@@ -227,37 +230,35 @@ class Backbone(ABC):
     @torch.no_grad()
     def observe(
         self,
-        noised: Tensor,
-        level: NoiseLevel,
-        prompt: Prompt,
+        images: Sequence[PromptedImage],
         request: MapRequest,
         image_size: int,
         pixel_dtype: torch.dtype = torch.float16,
         ways: Ways | None = None,
-    ) -> AttentionMaps:
-        """Observe one denoiser forward.
+    ) -> list[AttentionMaps]:
+        """Observe one denoiser forward of a batch.
 
         Args:
-            noised: Latent ``(1, channels, height, width)``.
-            level: Its noise level.
-            prompt: What the text encoders get. Words that lose tokens because it is longer than they take are logged.
-            request: Which maps to keep.
-            image_size: Side of the image that the latent was made of, in pixels.
+            images: The batch, each with its own prompt and noise.
+            request: Which maps to keep of every row.
+            image_size: Side of the images that the latents were made of, in pixels.
             pixel_dtype: Precision of pixel-to-pixel maps.
             ways: How to observe, by default what pays on the device.
         """
         ways = ways or ways_on(self.device)
-        tokens = self.tokenize(prompt)
-        _report_truncation(tokens)
-        conditioning = self.conditioning(prompt.text)
+        tokens = [self.tokenize(image.prompt) for image in images]
+        for row in tokens:
+            _report_truncation(row)
+        conditioning = self.conditioning([image.prompt.text for image in images])
         sites = _select(self.sites(image_size), request.sites, self.name)
         columns = partial(self.joint_columns, text_length=conditioning.text_length)
         targets = module_targets(sites, request, columns, ways.layers)
-        gatherer = MapGatherer(sites, [tokens], request)
-        timestep = torch.tensor([level.timestep], device=noised.device)
+        gatherer = MapGatherer(sites, tokens, request)
+        latents = torch.cat([image.noised for image in images])
+        timesteps = torch.tensor([image.level.timestep for image in images], device=latents.device)
         with map_probe(self.denoiser, targets, pixel_dtype, observer=gatherer, text_way=ways.text):
-            self.denoise(noised.to(self.dtype), timestep, conditioning)
-        return gatherer.gathered()[0]
+            self.denoise(latents.to(self.dtype), timesteps, conditioning)
+        return gatherer.gathered()
 
     def joint_columns(self, site: Site, text_length: int) -> tuple[slice, slice]:
         """Return image rows and text columns of a joint sequence."""

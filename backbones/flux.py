@@ -12,9 +12,10 @@ from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
 from .attention.sites import Site
-from .backbone import Backbone, Conditioning
+from .backbone import Backbone
 from .latents.noise import NoiseLevel, flow_level
 from .latents.settings import CaptureSettings
+from .text.conditioning import Conditioning
 from .text.tokens import StreamTokens, stream_tokens
 
 PACK = 2
@@ -75,11 +76,10 @@ class Flux(Backbone):
 
     def encode_text(self, texts: list[str]) -> Conditioning:
         """Encode with the pipeline's own encoders."""
-        states, pooled, text_ids = self.pipeline.encode_prompt(
+        states, pooled, _ = self.pipeline.encode_prompt(
             texts, prompt_2=None, device=self.device, max_sequence_length=self.text_tokens
         )
-        inputs = {"encoder_hidden_states": states, "pooled_projections": pooled, "txt_ids": text_ids}
-        return Conditioning(inputs, states.shape[1])
+        return Conditioning({"encoder_hidden_states": states, "pooled_projections": pooled}, states.shape[1])
 
     def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
         """Find the words in each text stream."""
@@ -102,6 +102,8 @@ class Flux(Backbone):
             hidden_states=pack(latent),
             timestep=timestep / 1000,
             guidance=guidance,
+            # Text has no position.
+            txt_ids=latent.new_zeros(conditioning.text_length, 3),
             img_ids=position_ids(height // PACK, width // PACK).to(latent.device, latent.dtype),
             **conditioning.inputs,
             return_dict=False,

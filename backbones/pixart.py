@@ -13,9 +13,10 @@ from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
 from .attention.sites import Site
-from .backbone import Backbone, Conditioning
+from .backbone import Backbone
 from .latents.noise import NoiseLevel, diffusion_level
 from .latents.settings import CaptureSettings
+from .text.conditioning import Conditioning
 from .text.tokens import StreamTokens, stream_tokens
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from segscale.registry import BACKBONES
 
-from .backbone import Conditioning
 from .stable_diffusion import StableDiffusion
+from .text.conditioning import Conditioning
 
 
 @BACKBONES.register_module()

@@ -7,7 +7,8 @@ the memory depends on their values.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -21,11 +22,12 @@ from PIL import Image
 from segscale.errors import UserError
 from segscale.registry import build
 
+from ..backbones.attention.ways import Way
 from ..backbones.backbone import Backbone
 from ..datasets.dataset import Sample
 from ..methods.method import Method
 from .inference.memory import PeakMemory
-from .inference.score import score
+from .inference.score import ScoredImage, score
 from .tasks.pictures import picture_sample, task_of_classes
 from .tasks.task import Task
 
@@ -46,13 +48,15 @@ class Cost:
 class Comparison:
     """plain and observed: denoiser forward alone, without and with observation and methods.
 
-    text, image: encoding of the prompt and of the image, the same for both. text_maps, pixel_maps: sites observed.
+    text, image: encoding of the prompt and of the image, the same for both. ways: attention modules by the way they
+    were observed. text_maps, pixel_maps: sites observed.
     """
 
     text: Cost
     image: Cost
     plain: Cost
     observed: Cost
+    ways: Mapping[Way, int]
     text_maps: int
     pixel_maps: int
 
@@ -99,10 +103,10 @@ def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> 
     sample = picture_sample(task, Image.fromarray(noise), CAPTION)
     text = _shared_text(backbone, task, methods, sample)
     device = backbone.device
-    text_cost, conditioning = measure(lambda: backbone.conditioning(text), device)
+    text_cost, conditioning = measure(lambda: backbone.conditioning([text]), device)
     backbone.free_text_encoders()
     generator = torch.Generator().manual_seed(0)
-    encode, latent = measure(lambda: backbone.encode_image(sample.image, settings, generator), device)
+    encode, latent = measure(lambda: backbone.encode_images([sample.image], settings, [generator]), device)
     level = backbone.noise_level(settings)
     timestep = torch.tensor([level.timestep], device=device)
 
@@ -110,11 +114,11 @@ def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> 
         with torch.no_grad():
             backbone.denoise(latent.to(backbone.dtype), timestep, conditioning)
 
-    def observed() -> None:
-        score(backbone, task, methods, [sample], lambda *_: (latent, level))
+    def observed() -> list[ScoredImage]:
+        return score(backbone, task, methods, [sample], lambda *_: [(latent, level)])
 
     plain()
-    observed()
+    (scored,) = observed()
     pairs = [(measure(plain, device)[0], measure(observed, device)[0]) for _ in range(repeats)]
     sites = backbone.sites(settings.image_size)
     merged = reduce(or_, [method.request(sites) for method in methods])
@@ -123,6 +127,7 @@ def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> 
         image=encode,
         plain=_middle([first for first, _ in pairs]),
         observed=_middle([second for _, second in pairs]),
+        ways=Counter(scored.ways.values()),
         text_maps=len(merged.text | {site for site, _ in merged.weighted}),
         pixel_maps=len(merged.pixels | {site for site, _ in merged.similar}),
     )

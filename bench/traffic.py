@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 from unittest.mock import patch
@@ -27,7 +28,7 @@ from ..backbones.attention.maps import AttentionMaps
 from ..backbones.attention.probe import AttentionProbe
 from ..backbones.attention.requests import MapRequest
 from ..backbones.attention.ways import Way, Ways
-from ..backbones.backbone import Backbone
+from ..backbones.backbone import Backbone, PromptedImage
 from ..backbones.build import build_backbone
 from ..backbones.latents.noise import NoiseLevel
 from ..backbones.loading.options import LoadOptions
@@ -118,14 +119,17 @@ class Question:
         latent = torch.empty(1, backbone.vae.config["latent_channels"], side, side, device=backbone.device)
         # transformers looks into a mask's values to skip it; shapes have none.
         with patch("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False):
-            conditioning = backbone.conditioning(prompt.text)
+            conditioning = backbone.conditioning([prompt.text])
         timestep = torch.tensor([level.timestep], device=backbone.device)
-        maps = backbone.observe(latent, level, prompt, self.request, self.image_size, ways=Ways(way, way))
+        observe = partial(
+            backbone.observe, [PromptedImage(latent, level, prompt)], self.request, self.image_size, ways=Ways(way, way)
+        )
+        (maps,) = observe()
         watched = dict.fromkeys(maps.ways, _attend)
         with torch.no_grad(), Counter() as plain, AttentionProbe(backbone.denoiser, watched):
             backbone.denoise(latent.to(backbone.dtype), timestep, conditioning)
         with Counter() as observed:
-            backbone.observe(latent, level, prompt, self.request, self.image_size, ways=Ways(way, way))
+            observe()
         return observed.traffic - plain.traffic, maps
 
 

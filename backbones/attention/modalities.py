@@ -103,7 +103,7 @@ def observe_modalities(
         UserError: For a backbone without joint attention.
     """
     require_joint(backbone, image_size)
-    conditioning = backbone.conditioning(prompt.text)
+    conditioning = backbone.conditioning([prompt.text])
     words = tuple(
         column
         for stream in backbone.tokenize(prompt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,12 @@ def image_generator(seed: int, dataset: str, image_id: str) -> torch.Generator:
     words = [seed, zlib.crc32(dataset.encode()), zlib.crc32(image_id.encode())]
     state = np.random.SeedSequence(words).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+def normal_draws(latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Draw one row from every generator, so that a row depends on no other."""
+    draws = [torch.randn(latents[:1].shape, generator=generator) for generator in generators]
+    return torch.cat(draws).to(latents.device)
 
 
 def _schedule(scheduler: Any, steps: int) -> list[float]:

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from segscale.registry import load_config
 
 from ...datasets.pocket import Scene, caption_of
-from ..backbone import Backbone, Conditioning
+from ..backbone import Backbone
 from ..build import build_backbone
+from ..text.conditioning import Conditioning
 from .architectures import TWINS, Twin
 from .autoencoder import train_autoencoder
 from .scenes import scene_batch

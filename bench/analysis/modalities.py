@@ -103,7 +103,7 @@ def measure(backbone: Backbone, task: Task, settings: CaptureSettings, options: 
         prompt = _prompt_of(task, sample)
         if prompt is None:
             continue
-        blocks = observe_modalities(backbone, *noise(sample, settings), prompt, settings.image_size)
+        blocks = observe_modalities(backbone, *noise([sample], settings)[0], prompt, settings.image_size)
         rows += [
             {"image": sample.id, "layer": layers[site], "site": site, **asdict(block)} for site, block in blocks.items()
         ]

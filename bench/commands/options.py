@@ -119,5 +119,6 @@ calibration = chained(
     loading,
     packed("run_options", RunOptions),
 )
+batch = click.option("--batch", type=POSITIVE, default=1, help="images that share a forward")
 strict = click.option("--strict", is_flag=True, help="stop at the first score that is not finite, instead of counting")
 run = chained(split, strict, calibration)

@@ -27,6 +27,7 @@ _examples = ["segscale bench --limit 20", "segscale bench --backbone pocket-sd15
 @command(resumes=True, examples=_examples)
 @options.grid(options.backbones, options.methods)
 @click.option("--with-untrained", is_flag=True, help="add each backbone with random denoiser weights")
+@options.batch
 @options.run
 def bench(grid: options.Grid, run_options: RunOptions, with_untrained: bool) -> None:
     """Run backbones x methods x datasets, then write the tables."""
@@ -45,6 +46,7 @@ def bench(grid: options.Grid, run_options: RunOptions, with_untrained: bool) -> 
 )
 @options.grid(options.names("backbone", "pocket-sd15"), options.names("method", "vanilla"))
 @click.option("--untrained", is_flag=True, help="random denoiser weights")
+@options.batch
 @options.run
 def run(grid: options.Grid, run_options: RunOptions) -> None:
     """Run and print per-class IoU. No tables are written."""
@@ -138,6 +140,7 @@ def perf(
     result = compare(backbone, methods, repeats)
     kept = f"{result.text_maps} text and {result.pixel_maps} pixel maps"
     print(f"{backbone_name}, {methods[0].settings.image_size} px, {', '.join(method_names)}: {kept}")
+    print("  attention       " + ", ".join(f" {count} modules {way}" for way, count in sorted(result.ways.items())))
     print(f"  whole image      {result.ratio:5.2f} x plain")
     print(f"  denoiser alone   {result.denoiser_ratio:5.2f} x plain")
     print(f"  extra memory     {result.extra_bytes / 2**30:5.2f} GiB")

@@ -30,6 +30,8 @@ class Conditions:
     """Of torch, within one operation."""
     shared_by: tuple[str, ...]
     """Methods that read the same images together; their sites are observed in each other's forwards."""
+    batch: int = 1
+    """Rows that shared a forward of the denoiser at most; fewer than asked for where memory ran out."""
 
 
 _ADAPTER = TypeAdapter(Conditions)

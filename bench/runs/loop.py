@@ -18,8 +18,10 @@ from segscale.errors import UserError
 from ...backbones.backbone import Backbone
 from ...datasets.dataset import Sample
 from ...methods.method import Method
+from ..inference.answers import MethodScores
+from ..inference.batch import BatchLimit
 from ..inference.memory import PeakMemory
-from ..inference.score import MethodScores, image_noise, score
+from ..inference.score import image_noise, score
 from ..tasks.task import Task
 from .conditions import Conditions, note_conditions
 from .identity import RunPlan
@@ -154,6 +156,7 @@ class _Loop:
     ) -> None:
         self.backbone, self.task, self.runs, self.options, self.lease = backbone, task, runs, options, lease
         self.noise = image_noise(backbone, task, options.seed)
+        self.limit = BatchLimit(options.batch)
         self.memory = PeakMemory(backbone.device)
         self.counts = LoopCounts()
         first = {id: index for index, id in reversed([*enumerate(task.dataset.ids)])}
@@ -161,7 +164,7 @@ class _Loop:
         """Places of ids that stand at an earlier place, too."""
         self.in_hand: list[int] = []
         """Places of images that were evaluated and may not be written yet."""
-        self.noted: set[tuple[str, ...]] = set()
+        self.noted: set[tuple[tuple[str, ...], int]] = set()
 
     def over(self, indices: Sequence[int]) -> None:
         """Evaluate the images at ``indices``; what is done is stored, whatever ends the loop."""
@@ -169,35 +172,36 @@ class _Loop:
         flushed = time.monotonic()
         with tqdm(total=len(indices), desc=self._title(), unit="image") as progress:
             try:
-                for index in self._shared(indices, progress):
-                    sample = self._sample(index)
-                    if sample is not None:
-                        self._evaluate(sample)
-                        per_image = self.counts.forwards / self.counts.images
-                        progress.set_postfix_str(f"{per_image:.3g} forwards per image", refresh=False)
-                    self.in_hand.append(index)
-                    progress.update()
-                    if time.monotonic() - flushed > FLUSH_SECONDS:
-                        self._flush()
-                        flushed = time.monotonic()
+                for claimed in self._shared(indices, progress):
+                    for places, samples in self._batches(claimed):
+                        if samples:
+                            self._evaluate(samples)
+                            per_image = self.counts.forwards / self.counts.images
+                            progress.set_postfix_str(f"{per_image:.3g} forwards per image", refresh=False)
+                        self.in_hand += places
+                        progress.update(len(places))
+                        if time.monotonic() - flushed > FLUSH_SECONDS:
+                            self._flush()
+                            flushed = time.monotonic()
                 self._flush()
             finally:
                 self._flush()
                 for run in self.runs:
                     run.store.skip(self.counts.skipped)
 
-    def _shared(self, indices: Sequence[int], progress: tqdm[Any]) -> Iterator[int]:
-        """The share of this process, until every image is stored, whoever does it."""
+    def _shared(self, indices: Sequence[int], progress: tqdm[Any]) -> Iterator[Sequence[int]]:
+        """The share of this process, a few images at a time, until every image is stored, whoever does it."""
         open_indices = list(indices)
         began = time.monotonic()
         while open_indices:
             pace = (time.monotonic() - began) / progress.n if progress.n else CLAIM_SECONDS
-            claimed = self.lease.claim(open_indices, min(max(int(CLAIM_SECONDS / pace), 1), MOST_CLAIMED))
+            most = max(self.limit.rows, min(int(CLAIM_SECONDS / pace), MOST_CLAIMED))
+            claimed = self.lease.claim(open_indices, most)
             for run in self.runs:
                 run.look_for_stored()
             due = [index for index in claimed if self._is_due(index)]
             self.lease.release({*claimed} - {*due})
-            yield from due
+            yield due
             open_indices = [index for index in open_indices if index not in claimed and self._is_due(index)]
             progress.total = progress.n + len(open_indices)
             if open_indices and not claimed:
@@ -216,6 +220,30 @@ class _Loop:
         self.lease.release(self.in_hand)
         self.in_hand.clear()
 
+    def _batches(self, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Sample]]]:
+        """Places, and usable images together for which the same methods are due."""
+        places: list[int] = []
+        waiting: list[Sample] = []
+        for index in indices:
+            try:
+                sample = self._sample(index)
+            except UserError:
+                yield places, waiting
+                raise
+            if waiting and sample is not None and self._due(sample) != self._due(waiting[0]):
+                yield places, waiting
+                places, waiting = [], []
+            places.append(index)
+            if sample is not None:
+                waiting.append(sample)
+            if len(waiting) >= self.limit.rows:
+                yield places, waiting
+                places, waiting = [], []
+        yield places, waiting
+
+    def _due(self, sample: Sample) -> list[MethodRun]:
+        return [run for run in self.runs if sample.id in run.due]
+
     def _sample(self, index: int) -> Sample | None:
         """The sample, or None for an unusable one that is left out."""
         try:
@@ -228,26 +256,28 @@ class _Loop:
             self.counts.skipped[id] = error.problem
             return None
 
-    def _evaluate(self, sample: Sample) -> None:
-        due = [run for run in self.runs if sample.id in run.due]
+    def _evaluate(self, samples: Sequence[Sample]) -> None:
+        due = self._due(samples[0])
         self._note_conditions(due)
-        (scored,) = score(self.backbone, self.task, [run.method for run in due], [sample], self.noise)
-        self.counts.images += 1
-        self.counts.forwards += scored.forwards
-        for run, answer in zip(due, scored.by_method, strict=True):
-            if self.options.strict:
-                _refuse_not_finite(run.method, self.task, sample, answer)
-            run.add(self.task, sample, answer, scored.forwards, self.memory.read())
+        methods = [run.method for run in due]
+        for scored in score(self.backbone, self.task, methods, samples, self.noise, self.limit):
+            self.counts.images += 1
+            self.counts.forwards += scored.forwards
+            for run, answer in zip(due, scored.by_method, strict=True):
+                if self.options.strict:
+                    _refuse_not_finite(run.method, self.task, scored.sample, answer)
+                run.add(self.task, scored.sample, answer, scored.forwards, self.memory.read())
 
     def _note_conditions(self, together: Sequence[MethodRun]) -> None:
         """Remember what these methods are computed on and that they share it, before the first image of them all."""
         names = tuple(run.method.name + run.method.variant for run in together)
-        if names in self.noted:
+        if (names, self.limit.rows) in self.noted:
             return
-        conditions = Conditions(machine(), str(self.backbone.device), torch.get_num_threads(), names)
+        batch = self.limit.rows
+        conditions = Conditions(machine(), str(self.backbone.device), torch.get_num_threads(), names, batch)
         for run in together:
             note_conditions(run.store.folder, conditions)
-        self.noted.add(names)
+        self.noted.add((names, batch))
 
     def _title(self) -> str:
         rank, world = rank_and_world()

@@ -31,6 +31,8 @@ class RunOptions:
     """Instead of the config's."""
     seed: int = 0
     """Of the noise."""
+    batch: int = 1
+    """Images, or prompts of them, that share a forward at most."""
     untrained: bool = False
     """Whether the denoiser gets random weights."""
     results: Path = Path("results")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
-from segscale.backbones.backbone import Backbone
+from segscale.backbones.backbone import Backbone, PromptedImage
 from segscale.backbones.flux import Flux, pack, position_ids, unpack
 from segscale.backbones.latents.images import pixel_values
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
@@ -34,7 +34,8 @@ def observe_all(backbone: Backbone, noised: Tensor, settings: CaptureSettings, t
     names = frozenset(site.name for site in backbone.sites(settings.image_size))
     level = backbone.noise_level(settings)
     request = MapRequest(names, names)
-    return backbone.observe(noised, level, Prompt(text, ()), request, settings.image_size, torch.float32)
+    images = [PromptedImage(noised, level, Prompt(text, ()))]
+    return backbone.observe(images, request, settings.image_size, torch.float32)[0]
 
 
 def test_sd15(goca_parity: Path) -> None:
@@ -57,7 +58,7 @@ def test_sd15(goca_parity: Path) -> None:
 
     ids = backbone.pipeline.tokenizer(facts["prompt"], padding="max_length").input_ids
     assert ids == stored["input/token_ids"].flatten().tolist()
-    states = backbone.conditioning(facts["prompt"]).inputs["encoder_hidden_states"]
+    states = backbone.conditioning([facts["prompt"]]).inputs["encoder_hidden_states"]
     close(states, stored["input/prompt_embeds"], 1e-5)
 
     predictions: list[Tensor] = []
@@ -73,8 +74,8 @@ def test_a_sampled_latent_is_the_mean_plus_a_draw_from_the_generator(goca_parity
     backbone = StableDiffusion(name="tiny", weights=str(goca_parity / "tiny-sd15"))
     image = Image.open(goca_parity / "end2end-sd15.png")
     mean, sample = (
-        backbone.encode_image(
-            image, CaptureSettings(256, Timestep(t=100), posterior=kind), torch.Generator().manual_seed(5)
+        backbone.encode_images(
+            [image], CaptureSettings(256, Timestep(t=100), posterior=kind), [torch.Generator().manual_seed(5)]
         )
         for kind in ("mean", "sample")
     )
@@ -96,7 +97,7 @@ def check_latent(backbone: Backbone, settings: CaptureSettings, parity: Path, st
     """Checks everything before the denoiser; returns the noised latent."""
     image = Image.open(parity / "inputs" / "image_a.png")
     close(pixel_values(image, settings), stored["vae_input"], 0)
-    latent = backbone.encode_image(image, settings, torch.Generator())
+    latent = backbone.encode_images([image], settings, [torch.Generator()])
     close(latent, stored["latent"], 1e-5)
     level = backbone.noise_level(settings)
     assert level.timestep == pytest.approx(stored["timestep"].item(), abs=1e-3)
@@ -118,7 +119,7 @@ def test_sd3_at_every_layer(seg4diff_parity: Path) -> None:
     backbone = sd3(seg4diff_parity / "tiny-sd3")
     noised = check_latent(backbone, SEG4DIFF, seg4diff_parity, np.load(oracle / "sd3_common.npz"))
     text = prompt_of(meta, "sd3_voc20")
-    conditioning = backbone.conditioning(text)
+    conditioning = backbone.conditioning([text])
     close(conditioning.inputs["encoder_hidden_states"][0], stored["prompt_embeds"], 1e-5)
     close(conditioning.inputs["pooled_projections"][0], stored["pooled"], 1e-5)
     maps = observe_all(backbone, noised, SEG4DIFF, text)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
-from segscale.backbones.backbone import Backbone
+from segscale.backbones.backbone import Backbone, PromptedImage
 from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
@@ -50,14 +50,15 @@ def capture(backbone: Backbone, pixel_dtype: torch.dtype = torch.float32, image_
     settings = settings_of(backbone)
     names = frozenset(site.name for site in backbone.sites(settings.image_size))
     image = Image.fromarray(make_scene(0, "val", 0).image)
-    noised = backbone.noised(image, settings, image_generator(0, "test", image_id))
-    return backbone.observe(*noised, PROMPT, MapRequest(names, names), settings.image_size, pixel_dtype)
+    (noised,) = backbone.noised([image], settings, [image_generator(0, "test", image_id)])
+    images, request = [PromptedImage(*noised, PROMPT)], MapRequest(names, names)
+    return backbone.observe(images, request, settings.image_size, pixel_dtype)[0]
 
 
 def capture_blank(backbone: Backbone, prompt: Prompt, request: MapRequest) -> AttentionMaps:
     settings = settings_of(backbone)
-    noised = backbone.noised(Image.new("RGB", (64, 64)), settings, image_generator(0, "test", "1"))
-    return backbone.observe(*noised, prompt, request, settings.image_size)
+    (noised,) = backbone.noised([Image.new("RGB", (64, 64))], settings, [image_generator(0, "test", "1")])
+    return backbone.observe([PromptedImage(*noised, prompt)], request, settings.image_size)[0]
 
 
 @every_backbone
@@ -116,14 +117,14 @@ def test_the_probe_leaves_the_denoiser_alone(name: str) -> None:
     settings = settings_of(backbone)
     level = backbone.noise_level(settings)
     image = Image.fromarray(make_scene(0, "val", 1).image)
-    latent = backbone.encode_image(image, settings, image_generator(0, "test", "1"))
-    conditioning, timestep = backbone.conditioning(PROMPT.text), torch.tensor([level.timestep])
+    latent = backbone.encode_images([image], settings, [image_generator(0, "test", "1")])
+    conditioning, timestep = backbone.conditioning([PROMPT.text]), torch.tensor([level.timestep])
     outputs: list[torch.Tensor] = []
     handle = backbone.denoiser.register_forward_hook(lambda module, arguments, output: outputs.append(output[0]))
     with torch.no_grad():
         backbone.denoise(latent, timestep, conditioning)
         names = frozenset(site.name for site in backbone.sites(settings.image_size))
-        backbone.observe(latent, level, PROMPT, MapRequest(names, names), settings.image_size)
+        backbone.observe([PromptedImage(latent, level, PROMPT)], MapRequest(names, names), settings.image_size)
     handle.remove()
     plain, probed = outputs
     torch.testing.assert_close(probed, plain, atol=1e-5, rtol=1e-5)

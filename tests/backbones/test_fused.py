@@ -17,7 +17,7 @@ from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.ways import Way, Ways
 from segscale.backbones.attention.word_shares import show_word_shares
-from segscale.backbones.backbone import Backbone
+from segscale.backbones.backbone import Backbone, PromptedImage
 from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
@@ -208,9 +208,9 @@ def observed(backbone: Backbone, ways: Ways, request: MapRequest | None = None) 
     defaults = method_defaults(backbone.name)
     settings = CaptureSettings(defaults.image_size, Timestep(t=defaults.timestep))
     image = Image.fromarray(make_scene(0, "val", 0).image)
-    noised = backbone.noised(image, settings, image_generator(0, "test", "1"))
+    (noised,) = backbone.noised([image], settings, [image_generator(0, "test", "1")])
     request = request or everything(backbone, settings.image_size)
-    return backbone.observe(*noised, PROMPT, request, settings.image_size, torch.float32, ways)
+    return backbone.observe([PromptedImage(*noised, PROMPT)], request, settings.image_size, torch.float32, ways)[0]
 
 
 @devices

@@ -9,7 +9,7 @@ from PIL import Image
 
 import segscale
 from segscale.backbones.attention.requests import MapRequest
-from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone
+from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone, PromptedImage
 from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
@@ -118,8 +118,8 @@ def first_map(backbone: Backbone) -> torch.Tensor:
     image = Image.fromarray(make_scene(0, "val", 0).image)
     request = MapRequest(text=frozenset(["up-level1-repeat1-vit-block0"]))
     settings = CaptureSettings(64, Timestep(t=200))
-    noised = backbone.noised(image, settings, image_generator(0, "test", "1"))
-    maps = backbone.observe(*noised, class_prompt(["star"]), request, settings.image_size)
+    noised = backbone.noised([image], settings, [image_generator(0, "test", "1")])[0]
+    (maps,) = backbone.observe([PromptedImage(*noised, class_prompt(["star"]))], request, settings.image_size)
     return maps.text["up-level1-repeat1-vit-block0"]
 
 
@@ -144,10 +144,10 @@ def test_text_is_encoded_once_per_distinct_prompt(monkeypatch: pytest.MonkeyPatc
     encode = backbone.encode_text
     monkeypatch.setattr(backbone, "encode_text", lambda texts: encoded.extend(texts) or encode(texts))
     for text in ("a star", "a ring", "a star"):
-        backbone.conditioning(text)
+        backbone.conditioning([text])
     assert encoded == ["a star", "a ring"]
     for index in range(100):
-        backbone.conditioning(f"{index}")
+        backbone.conditioning([f"{index}"])
     assert len(backbone._conditioning) == REMEMBERED_PROMPTS
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from segscale.backbones.attention.modalities import Modalities, ModalityMeter, observe_modalities
 from segscale.backbones.attention.probe import AttentionProbe
 from segscale.backbones.attention.requests import MapRequest
+from segscale.backbones.backbone import PromptedImage
 from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
@@ -83,12 +84,12 @@ def test_rows_sum_to_one_and_the_forward_stays_as_it_is(name: str) -> None:
     size = defaults.image_size
     capture = CaptureSettings(size, Timestep(t=defaults.timestep))
     picture = Image.effect_noise((80, 60), 90).convert("RGB")
-    noised, level = backbone.noised(picture, capture, image_generator(0, "", ""))
+    ((noised, level),) = backbone.noised([picture], capture, [image_generator(0, "", "")])
     outputs: list[Tensor] = []
     backbone.denoiser.register_forward_hook(lambda module, arguments, output: outputs.append(output[0]))
     blocks = observe_modalities(backbone, noised, level, PROMPT, size)
     with torch.no_grad():
-        backbone.denoise(noised, torch.tensor([level.timestep]), backbone.conditioning(PROMPT.text))
+        backbone.denoise(noised, torch.tensor([level.timestep]), backbone.conditioning([PROMPT.text]))
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=1e-5)
     assert [*blocks] == [site.name for site in backbone.sites(size)]
     for block in blocks.values():
@@ -96,7 +97,7 @@ def test_rows_sum_to_one_and_the_forward_stays_as_it_is(name: str) -> None:
         assert block.t2i + block.t2t == pytest.approx(1, abs=1e-5)
         assert block.i2t_words + block.i2t_special == pytest.approx(block.i2t)
         assert 0 < block.i2t_words < block.i2t
-    maps = backbone.observe(noised, level, PROMPT, MapRequest(text=frozenset(blocks)), size)
+    (maps,) = backbone.observe([PromptedImage(noised, level, PROMPT)], MapRequest(text=frozenset(blocks)), size)
     for site, block in blocks.items():
         assert block.i2t == pytest.approx(maps.text[site].sum(-1).mean().item(), abs=1e-5)
 
@@ -122,7 +123,7 @@ def test_mass_on_text_equals_the_published_maps(seg4diff_parity: Path) -> None:
     level = backbone.noise_level(CaptureSettings(256, Timestep(index=-8, steps=28)))
     prompt = Prompt("bottle diningtable person pottedplant tvmonitor", ())
     blocks = observe_modalities(backbone, noised, level, prompt, 256)
-    own = backbone.observe(noised, level, prompt, MapRequest(text=frozenset(blocks)), 256)
+    (own,) = backbone.observe([PromptedImage(noised, level, prompt)], MapRequest(text=frozenset(blocks)), 256)
     words = slice(1, 1 + int(case["num_tokens"].sum()))
     for layer in range(12):
         published, block = maps[f"i2t_layer{layer}"].astype(np.float64), blocks[f"vit-block{layer}"]

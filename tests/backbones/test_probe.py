@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from segscale.backbones.attention.recorder import Target, map_probe
-from segscale.backbones.backbone import Conditioning
 from segscale.backbones.build import build_backbone
+from segscale.backbones.text.conditioning import Conditioning
 from segscale.errors import UserError
 
 HEADS, WIDTH = 3, 4
@@ -142,7 +142,7 @@ def test_an_eager_processor_raises_and_is_named() -> None:
     backbone = build_backbone("pocket-sd15")
     site = backbone.sites(64)[0]
     backbone.denoiser.get_submodule(site.text_module).set_processor(AttnProcessor())
-    conditioning: Conditioning = backbone.conditioning("a star")
+    conditioning: Conditioning = backbone.conditioning(["a star"])
 
     def forward() -> None:
         with torch.no_grad(), map_probe(backbone.denoiser, watch(site.text_module)):

@@ -8,6 +8,7 @@ from PIL import Image
 
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.sites import Site
+from segscale.backbones.backbone import PromptedImage
 from segscale.backbones.build import build_backbone, build_shape_only
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.loading.options import LoadOptions
@@ -49,9 +50,10 @@ def test_the_whole_path_has_the_right_shapes(name: str, monkeypatch: pytest.Monk
     defaults = method_defaults(name)
     assert {*defaults.affinity_sites, defaults.reference_site} <= names
     image = Image.new("RGB", (300, 200))
-    noised = backbone.noised(image, method.settings, image_generator(0, "test", "1"))
-    maps = backbone.observe(*noised, PROMPT, MapRequest(names, names), method.settings.image_size)
-    columns = TEXT_COLUMNS.get(name, backbone.conditioning(PROMPT.text).text_length)
+    noised = backbone.noised([image], method.settings, [image_generator(0, "test", "1")])[0]
+    request = MapRequest(names, names)
+    (maps,) = backbone.observe([PromptedImage(*noised, PROMPT)], request, method.settings.image_size)
+    columns = TEXT_COLUMNS.get(name, backbone.conditioning([PROMPT.text]).text_length)
     for site in sites:
         if site.text_module:
             assert maps.text[site.name].shape == (site.grid.pixels, columns)
@@ -98,6 +100,6 @@ def test_sd3_with_t5_has_two_text_streams_side_by_side(monkeypatch: pytest.Monke
     assert all(77 <= column < 77 + 256 for word in t5.classes for column in word)
     settings = build_method("vanilla", "sd3").settings
     request = MapRequest(text=frozenset(["vit-block9"]))
-    noised = backbone.noised(Image.new("RGB", (64, 64)), settings, image_generator(0, "test", "1"))
-    maps = backbone.observe(*noised, PROMPT, request, settings.image_size)
+    noised = backbone.noised([Image.new("RGB", (64, 64))], settings, [image_generator(0, "test", "1")])[0]
+    (maps,) = backbone.observe([PromptedImage(*noised, PROMPT)], request, settings.image_size)
     assert maps.text["vit-block9"].shape == (64 * 64, 77 + 256)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segscale.bench.inference.score import merge_groups
+from segscale.bench.inference.answers import merge_groups
 from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.report.markdown import leaderboard, scaling_table
 from segscale.bench.report.tables import long_table

@@ -9,7 +9,7 @@ import torch
 
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.sites import Grid, Site
-from segscale.backbones.backbone import Backbone
+from segscale.backbones.backbone import Backbone, PromptedImage
 from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
@@ -22,7 +22,6 @@ from segscale.datasets.prompts.described import class_prompt
 from segscale.errors import UserError
 from segscale.methods.build import build_method, method_defaults
 from segscale.methods.head_weights import OneHead
-from segscale.prompt import Prompt
 from segscale.registry import build
 
 from .cells import evaluated, run_cell
@@ -44,9 +43,9 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     prompts: list[str] = []
     observe = Backbone.observe
 
-    def counted(self: Backbone, noised: object, level: object, prompt: Prompt, *rest: object) -> object:
-        prompts.append(prompt.text)
-        return observe(self, noised, level, prompt, *rest)
+    def counted(self: Backbone, images: list[PromptedImage], *rest: object) -> object:
+        prompts.extend(image.prompt.text for image in images)
+        return observe(self, images, *rest)
 
     monkeypatch.setattr(Backbone, "observe", counted)
     return prompts
@@ -117,8 +116,8 @@ def test_heads_average_to_the_block(backbone: str) -> None:
     request = MapRequest(text=text, weighted=frozenset((part.site, OneHead(part.head or 0)) for part in parts))
     sample = data[0]
     prompt = class_prompt(["star", "ring"], [])
-    noised = model.noised(sample.image, settings, image_generator(0, "pocket", sample.id))
-    maps = model.observe(*noised, prompt, request, size)
+    noised = model.noised([sample.image], settings, [image_generator(0, "pocket", sample.id)])[0]
+    (maps,) = model.observe([PromptedImage(*noised, prompt)], request, size)
     for site in sites:
         heads = torch.stack([maps.weighted[site.name, OneHead(head)] for head in range(site.heads)])
         torch.testing.assert_close(heads.mean(0), maps.text[site.name], atol=1e-6, rtol=1e-5)

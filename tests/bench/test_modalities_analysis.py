@@ -97,7 +97,7 @@ def test_the_command_averages_what_single_images_give(model: Backbone, task: Tas
         (group,) = task.present_prompts(PromptRule(), sample).groups
         assert sample.caption is not None
         assert group.prompt.text == caption_prompt(sample.caption, []).text
-        noised, level = model.noised(sample.image, SETTINGS, image_generator(5, "pocket", sample.id))
+        ((noised, level),) = model.noised([sample.image], SETTINGS, [image_generator(5, "pocket", sample.id)])
         for site, block in observe_modalities(model, noised, level, group.prompt, 64).items():
             for field, number in asdict(block).items():
                 assert rows.loc[(sample.id, site), field] == number

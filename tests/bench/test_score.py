@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segscale.backbones.backbone import Backbone
-from segscale.bench.inference.score import merge_groups
+from segscale.bench.inference.answers import merge_groups
 from segscale.bench.runs.options import RunOptions
 from segscale.methods.build import build_method, method_defaults
 from segscale.methods.method import ClassScores, Method

@@ -14,7 +14,7 @@ from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
 from segscale.bench import segmenter as segmenter_module
 from segscale.bench.evaluation.labelling import decide_pixels
-from segscale.bench.inference.score import MethodScores, ScoredImage
+from segscale.bench.inference.answers import MethodScores, ScoredImage
 from segscale.bench.runs import loop
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.segmenter import Segmenter

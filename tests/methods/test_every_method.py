@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from segscale.backbones.backbone import Backbone
+from segscale.backbones.backbone import Backbone, PromptedImage
 from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.loading.pretrained import PACKAGED
@@ -38,8 +38,8 @@ def test_scores_have_one_map_per_class_and_repeat(method_name: str, backbone: Ba
     image = Image.fromarray(make_scene(0, "val", 12).image)
 
     def scores() -> torch.Tensor:
-        noised = backbone.noised(image, method.settings, image_generator(0, "test", "1"))
-        scores = method(backbone.observe(*noised, prompt, request, size))
+        (noised,) = backbone.noised([image], method.settings, [image_generator(0, "test", "1")])
+        scores = method(backbone.observe([PromptedImage(*noised, prompt)], request, size)[0])
         assert len(scores.classes) == len(scores.evidence) >= 1
         assert len(scores.classes) == 2 or method.unnamed_masks
         assert scores.classes.shape[1:] == scores.background.shape

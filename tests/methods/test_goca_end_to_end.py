@@ -15,6 +15,7 @@ from torch import Tensor
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.rules import HeadWeighting, HeadWeights
+from segscale.backbones.backbone import PromptedImage
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.stable_diffusion import StableDiffusion
 from segscale.methods.affinity import spatial_affinity
@@ -59,7 +60,8 @@ def observe(case: Case, request: MapRequest, dtype: torch.dtype = torch.float32)
     backbone, facts, stored = case
     size = facts["image_size"]
     level = backbone.noise_level(CaptureSettings(size, Timestep(t=facts["requested_t"])))
-    maps = backbone.observe(stored["input/latent_noised"], level, Prompt(facts["prompt"], ()), request, size, dtype)
+    images = [PromptedImage(stored["input/latent_noised"], level, Prompt(facts["prompt"], ()))]
+    (maps,) = backbone.observe(images, request, size, dtype)
     return replace(maps, tokens=stream(77, facts))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.sites import Grid, Site
-from segscale.backbones.backbone import Backbone
+from segscale.backbones.backbone import Backbone, PromptedImage
 from segscale.backbones.flux import Flux
 from segscale.backbones.latents.images import pixel_values
 from segscale.backbones.sd3 import StableDiffusion3
@@ -52,11 +52,11 @@ def capture(backbone: Backbone, method: Seg4Diff, oracle: Path, facts: dict[str,
     prompt = names_prompt(facts["classnames"], method.prompt_rule.location)
     assert prompt.text == facts["prompt"]
     image = Image.open(oracle.parent / "inputs" / facts["image"])
-    latent = backbone.encode_image(image, method.settings, torch.Generator())
+    latent = backbone.encode_images([image], method.settings, [torch.Generator()])
     level = backbone.noise_level(method.settings)
     noised = level.mix(latent, torch.from_numpy(np.load(oracle.parent / "inputs" / "noise.npy")))
     request = method.request(backbone.sites(256))
-    return backbone.observe(noised, level, prompt, request, 256)
+    return backbone.observe([PromptedImage(noised, level, prompt)], request, 256)[0]
 
 
 def close(actual: Tensor, expected: Any) -> None:
@@ -152,10 +152,10 @@ def test_unsupervised_masks_from_the_image(case: str, sd3: Backbone, oracle: Pat
     torch.testing.assert_close(
         pixel_values(image, method.settings), torch.from_numpy(stored["vae_input"]), atol=0, rtol=0
     )
-    latent = sd3.encode_image(image, method.settings, torch.Generator())
+    latent = sd3.encode_images([image], method.settings, [torch.Generator()])
     level = sd3.noise_level(method.settings)
     noised = level.mix(latent, torch.from_numpy(np.load(oracle.parent / "inputs" / "noise.npy")))
-    maps = sd3.observe(noised, level, Prompt("", ()), method.request(sd3.sites(256)), 256)
+    (maps,) = sd3.observe([PromptedImage(noised, level, Prompt("", ()))], method.request(sd3.sites(256)), 256)
     close(maps.text["vit-block9"][:, :77], stored["i2t"])
     found = method(maps).classes
     assert len(found) == len(stored["merged_0p1"])

@@ -1,0 +1,48 @@
+"""How much goes through a model together, and what happens when memory runs out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from segscale.errors import UserError
+
+log = logging.getLogger(__name__)
+Row = TypeVar("Row")
+
+
+class BatchLimit:
+    """The largest number of rows of one forward; when memory runs out it is halved, and stays so."""
+
+    def __init__(self, rows: int = 1) -> None:
+        self.rows = rows
+
+    def over(self, rows: Sequence[Row], work: Callable[[Sequence[Row]], None]) -> None:
+        """Do work on all rows, some at a time. It is repeated where it was too much, so it keeps nothing until it ends.
+
+        Raises:
+            UserError: Where memory runs out for a single row.
+        """
+        done = 0
+        while done < len(rows):
+            batch = rows[done : done + self.rows]
+            if self._fits(batch, work):
+                done += len(batch)
+
+    def _fits(self, batch: Sequence[Row], work: Callable[[Sequence[Row]], None]) -> bool:
+        try:
+            work(batch)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                hint = "halve memory with --dtype float16, or see --offload and --quantize in: segscale run --help"
+                raise UserError("one image does not fit into the device's memory", hint) from error
+        else:
+            return True
+        self.rows = len(batch) // 2
+        log.warning("%d images do not fit into the device's memory; %d share a forward now", len(batch), self.rows)
+        # What the failed attempt held is free only now that its frames are gone.
+        torch.cuda.empty_cache()
+        return False

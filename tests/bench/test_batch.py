@@ -1,0 +1,155 @@
+"""Batches: how many rows share a forward, and what a run makes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from functools import partialmethod
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segscale.backbones.backbone import Backbone, PromptedImage
+from segscale.backbones.build import build_backbone
+from segscale.bench.inference.batch import BatchLimit
+from segscale.bench.inference.score import image_noise, score
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_methods, build_task
+from segscale.bench.runs.store import RunStore
+from segscale.errors import UserError
+from segscale.registry import build
+
+from .cells import run_named
+
+BACKBONE = "pocket-sd3"
+METHODS = ("goca", "vanilla")
+
+
+class Work:
+    """Remembers the batches that it could do; memory runs out above ``room`` rows."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.done: list[list[int]] = []
+
+    def __call__(self, rows: Sequence[int]) -> None:
+        if len(rows) > self.room:
+            raise torch.OutOfMemoryError
+        self.done.append([*rows])
+
+
+def test_rows_go_in_order_and_the_last_batch_is_smaller() -> None:
+    work = Work(room=3)
+    BatchLimit(3).over(range(7), work)
+    assert work.done == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_a_batch_that_does_not_fit_is_halved_for_good_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    work, limit = Work(room=2), BatchLimit(8)
+    with caplog.at_level(logging.WARNING):
+        limit.over(range(9), work)
+        limit.over(range(3), work)
+    assert work.done == [[0, 1], [2, 3], [4, 5], [6, 7], [8], [0, 1], [2]]
+    assert limit.rows == 2
+    assert [record.getMessage().split(";")[0] for record in caplog.records] == [
+        f"{rows} images do not fit into the device's memory" for rows in (8, 4)
+    ]
+
+
+def test_one_row_that_does_not_fit_is_one_line() -> None:
+    with pytest.raises(UserError, match="one image does not fit"):
+        BatchLimit(4).over(range(4), Work(room=0))
+
+
+def run(path: Path, batch: int, limit: int = 5, protocol: str = "standard") -> list[RunStore]:
+    return run_named(BACKBONE, METHODS, "pocket", protocol, RunOptions(limit=limit, results=path, batch=batch))
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of every forward."""
+    rows: list[int] = []
+    observe = Backbone.observe
+
+    def counted(self: Backbone, images: list[PromptedImage], *rest: object) -> object:
+        rows.append(len(images))
+        return observe(self, images, *rest)
+
+    monkeypatch.setattr(Backbone, "observe", counted)
+    return rows
+
+
+def assert_equal_counts(first: RunStore, second: RunStore) -> None:
+    """Rounding may give a pixel to another class at one of the thresholds."""
+    alone, together = (store.load(store.read()) for store in (first, second))
+    assert alone.images == together.images
+    assert np.array_equal(alone.label_area, together.label_area)
+    moved = np.abs(alone.predicted_area - together.predicted_area).sum()
+    assert moved <= 1e-5 * alone.predicted_area.sum()
+
+
+@pytest.mark.parametrize("protocol_name", ["standard", "standard-full"])
+def test_scores_in_batches_are_as_one_by_one(protocol_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Rounding maps to half precision makes a last bit of float32 a thousand times as large.
+    monkeypatch.setattr(Backbone, "observe", partialmethod(Backbone.observe, pixel_dtype=torch.float32))
+    backbone = build_backbone(BACKBONE)
+    protocol = build("protocol", protocol_name)
+    task = build_task("pocket", protocol, RunOptions())
+    methods = build_methods(METHODS, BACKBONE, protocol)
+    samples, noise = [task.dataset[index] for index in range(4)], image_noise(backbone, task, 0)
+    alone, together = (score(backbone, task, methods, samples, noise, BatchLimit(rows)) for rows in (1, 3))
+    assert [image.forwards for image in together] == [image.forwards for image in alone]
+    for first, second in zip(alone, together, strict=True):
+        assert first.sample is second.sample
+        assert first.ways == second.ways
+        for one_by_one, batched in zip(first.by_method, second.by_method, strict=True):
+            assert batched.prompts == one_by_one.prompts
+            assert batched.cut == one_by_one.cut
+            for part in ("classes", "background", "evidence"):
+                values = (getattr(answer.scores, part) for answer in (batched, one_by_one))
+                torch.testing.assert_close(*values, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("protocol", ["standard", "standard-full"])
+def test_a_run_in_batches_is_as_one_by_one(protocol: str, tmp_path: Path, batches: list[int]) -> None:
+    alone = run(tmp_path / "1", 1, protocol=protocol)
+    single = [*batches]
+    batches.clear()
+    together = run(tmp_path / "3", 3, protocol=protocol)
+    assert set(single) == {1}
+    assert max(batches) == 3
+    assert sum(batches) == len(single)
+    for first, second in zip(alone, together, strict=True):
+        assert_equal_counts(first, second)
+        stored, other = first.read().forwards, second.read().forwards
+        assert (stored.batch, other.batch) == (1, 3)
+        assert dataclasses.replace(other, batch=1) == stored
+
+
+def test_a_resumed_run_batches_what_is_due(tmp_path: Path, batches: list[int]) -> None:
+    run_named(BACKBONE, METHODS[:1], "pocket", "standard", RunOptions(limit=3, results=tmp_path))
+    batches.clear()
+    stores = run(tmp_path, 4, limit=6)
+    assert max(batches) == 3, "three images lack one method, three lack both"
+    for first, second in zip(run(tmp_path / "1", 1, limit=6), stores, strict=True):
+        assert_equal_counts(first, second)
+
+
+def test_a_run_that_is_out_of_memory_goes_on_with_smaller_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observe = Backbone.observe
+
+    def small(self: Backbone, images: list[PromptedImage], *rest: object) -> object:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError
+        return observe(self, images, *rest)
+
+    monkeypatch.setattr(Backbone, "observe", small)
+    stores = run(tmp_path / "4", 4)
+    assert [store.read().forwards.batch for store in stores] == [2, 2]
+    for first, second in zip(run(tmp_path / "1", 1), stores, strict=True):
+        assert_equal_counts(first, second)
