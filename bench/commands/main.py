@@ -23,7 +23,7 @@ from .command import Group, help_hint, unknown
 from .data import caption, data
 from .overview import doctor, list_names, sites
 from .predict import predict
-from .report import compare, leaderboard, table
+from .report import compare, leaderboard, report, table
 from .run import bench, perf, run
 from .termination import Terminated, terminable
 from .verify import verify
@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 FAILURE = 2
 LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
-MEASURING = (bench, run, table, compare, leaderboard, verify, calibrate, quirks, layers, modalities, values, perf)
+TABLES = (table, compare, leaderboard, report, verify)
+MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, modalities, values, perf)
 COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
 
 program = Group(

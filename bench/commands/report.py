@@ -64,6 +64,19 @@ def leaderboard(results: Path) -> None:
     exit_where(evaluation.unreadable > 0)
 
 
+@command(examples=["segscale report", "segscale report --results results/pocket --output pocket.html"])
+@click.option("--output", type=options.FILE, metavar="FILE", help="instead of report.html in the results folder")
+@options.results
+def report(output: Path | None, results: Path) -> None:
+    """Write all stored runs as one HTML page that needs no network."""
+    from ..report.evaluated import evaluate_all
+    from ..report.page.render import write_page
+
+    evaluation = evaluate_all(results)
+    print_written(write_page(evaluation, results, output or results / "report.html"))
+    exit_where(evaluation.unreadable > 0)
+
+
 def tabulate_runs(results: Path) -> tuple[pd.DataFrame, bool]:
     """Prints methods x backbones, writes the tables and the figure.
 

@@ -22,6 +22,7 @@ from .tables import (
 )
 
 MARKS = {"best": BEST_MARK, "default": DEFAULT_MARK}
+MIOU_TITLE = "mIoU [95 %]"
 
 
 def markdown_table(table: pd.DataFrame, titles: Sequence[str] | None = None) -> str:
@@ -123,19 +124,22 @@ def leaderboard(table: pd.DataFrame) -> str:
     """One table per dataset and protocol, best first, with everything a row must carry."""
     parts = ["# Leaderboard", ""]
     for (dataset, split, protocol), group in grouped(table, TASK_COLUMNS):
-        shown = _ranking(group.sort_values("miou", ascending=False))
+        ranked = group.sort_values("miou", ascending=False)
+        shown = ranking(ranked)
+        shown[MIOU_TITLE] = [*map(_bold, shown[MIOU_TITLE], ranked["best_of_task"])]
         parts += [f"## {dataset} {split}, protocol {protocol}", "", markdown_table(shown), ""]
     for note in notes(table):
         parts += [note, ""]
     return "\n".join(parts)
 
 
-def _ranking(ranked: pd.DataFrame) -> pd.DataFrame:
+def ranking(ranked: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the leaderboard, nothing in bold."""
     return pd.DataFrame(
         {
             "method": ranked["method"],
             "backbone": ranked["backbone"],
-            "mIoU [95 %]": [_bold(format_miou(row), row["best_of_task"]) for row in table_rows(ranked)],
+            MIOU_TITLE: [format_miou(row) for row in table_rows(ranked)],
             "threshold": ranked["threshold"].map("{:g}".format),
             "aAcc": ranked["accuracy"].map("{:.1f}".format),
             "images": [f"{i} of {n}" for i, n in zip(ranked["images"], ranked["split_images"], strict=True)],

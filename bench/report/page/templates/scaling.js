@@ -1,0 +1,62 @@
+// The mIoU against the size of the denoiser.
+const LABEL_HEIGHT = 17;
+
+function setUpScaling() {
+  const select = byId("scaling-task");
+  fillSelect(select, page.tasks.map((task) => task.name));
+  select.addEventListener("change", drawScaling);
+  drawScaling();
+}
+
+function drawScaling() {
+  const task = Number(byId("scaling-task").value);
+  const runs = page.runs.filter((run) => run.task === task && run.parameters !== null && run.miou !== null);
+  const methods = [...new Set(runs.map((run) => run.method))];
+  byId("scaling-legend").replaceChildren(...methods.map((method, place) => legendItem(place, method)));
+  const svg = byId("scaling-figure");
+  svg.replaceChildren();
+  if (!runs.length) return;
+  const millions = runs.map((run) => run.parameters / 1e6);
+  const bounds = [Math.min(...millions) / 1.15, Math.max(...millions) * 1.15];
+  const highest = Math.max(...runs.map((run) => run.high ?? run.miou));
+  const width = Math.max(280, svg.parentElement.clientWidth);
+  const backbones = [...new Map(runs.map((run) => [run.backbone, run.parameters / 1e6]))].sort((a, b) => a[1] - b[1]);
+  const place = logarithmic(bounds, [46, width - 16]);
+  const labels = stagger(backbones.map(([text, size]) => ({ text, x: place(size) })), width);
+  const top = 8 + LABEL_HEIGHT * (1 + Math.max(...labels.map((label) => label.row)));
+  const plot = emptyPlot(svg, {
+    top,
+    xLabel: "denoiser parameters (M)",
+    yBounds: [0, Math.min(100, highest * 1.05)],
+    makeX: (range) => logarithmic(bounds, range),
+    xTicks: logTicks(...bounds),
+  });
+  drawLabels(svg, labels, plot);
+  methods.forEach((method, style) => drawMethod(svg, runs.filter((run) => run.method === method), style, methods.length, plot));
+}
+
+function drawLabels(svg, labels, { box }) {
+  for (const { x, middle, row } of labels) {
+    svg.append(shape("path", { class: "lead", d: `M${middle} ${box.top - 6 - LABEL_HEIGHT * row}L${x} ${box.top}V${box.bottom}` }));
+  }
+  for (const { text, middle, row } of labels) {
+    svg.append(shape("text", { class: "label", x: middle, y: box.top - 8 - LABEL_HEIGHT * row, "text-anchor": "middle" }, text));
+  }
+}
+
+function drawMethod(svg, runs, style, methods, { x, y }) {
+  const step = Math.min(5, 30 / methods);
+  const aside = (style - (methods - 1) / 2) * step;
+  const sorted = [...runs].sort((first, second) => first.parameters - second.parameters);
+  const points = sorted.map((run) => [x(run.parameters / 1e6) + aside, y(run.miou)]);
+  svg.append(shape("path", { d: polyline(points), ...lineStyle(style), opacity: 0.55 }));
+  sorted.forEach((run, place) => {
+    const [right, down] = points[place];
+    const group = shape("g", {}, shape("title", {}, `${run.method} on ${run.backbone}: ${run.text}`));
+    if (run.low !== null) {
+      group.append(shape("path", { class: `line colour-${style % STYLES}`, d: `M${right} ${y(run.low)}V${y(run.high)}` }));
+    }
+    group.append(mark(style, right, down));
+    svg.append(group);
+  });
+}
