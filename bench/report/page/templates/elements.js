@@ -2,6 +2,8 @@
 const page = JSON.parse(document.getElementById("page-data").textContent);
 const SVG = document.querySelector("svg").namespaceURI;
 
+const METHODS = [...new Set(page.runs.map((run) => run.method))];
+
 function byId(id) {
   return document.getElementById(id);
 }

@@ -17,6 +17,7 @@ function setUpProvenance() {
 function openLinked() {
   const linked = byId(location.hash.slice(1));
   if (linked?.tagName !== "DETAILS") return;
+  byId("provenance").open = true;
   linked.open = true;
   linked.querySelector("summary").focus();
 }

@@ -11,8 +11,8 @@ function setUpScaling() {
 function drawScaling() {
   const task = Number(byId("scaling-task").value);
   const runs = page.runs.filter((run) => run.task === task && run.parameters !== null && run.miou !== null);
-  const methods = [...new Set(runs.map((run) => run.method))];
-  byId("scaling-legend").replaceChildren(...methods.map((method, place) => legendItem(place, method)));
+  const methods = METHODS.filter((method) => runs.some((run) => run.method === method));
+  byId("scaling-legend").replaceChildren(...methods.map((method) => legendItem(METHODS.indexOf(method), method)));
   const svg = byId("scaling-figure");
   svg.replaceChildren();
   if (!runs.length) return;
@@ -32,7 +32,10 @@ function drawScaling() {
     xTicks: logTicks(...bounds),
   });
   drawLabels(svg, labels, plot);
-  methods.forEach((method, style) => drawMethod(svg, runs.filter((run) => run.method === method), style, methods.length, plot));
+  methods.forEach((method, place) => {
+    const aside = (place - (methods.length - 1) / 2) * Math.min(5, 30 / methods.length);
+    drawMethod(svg, runs.filter((run) => run.method === method), aside, plot);
+  });
 }
 
 function drawLabels(svg, labels, { box }) {
@@ -44,9 +47,8 @@ function drawLabels(svg, labels, { box }) {
   }
 }
 
-function drawMethod(svg, runs, style, methods, { x, y }) {
-  const step = Math.min(5, 30 / methods);
-  const aside = (style - (methods - 1) / 2) * step;
+function drawMethod(svg, runs, aside, { x, y }) {
+  const style = METHODS.indexOf(runs[0].method);
   const sorted = [...runs].sort((first, second) => first.parameters - second.parameters);
   const points = sorted.map((run) => [x(run.parameters / 1e6) + aside, y(run.miou)]);
   svg.append(shape("path", { d: polyline(points), ...lineStyle(style), opacity: 0.55 }));

@@ -7,6 +7,14 @@ function thresholdPlace() {
   return Number(byId("threshold").value);
 }
 
+// A method looks alike in all figures; backbones are numbered.
+function styleOf(group, member) {
+  const runs = group.runs.map((place) => page.runs[place]);
+  const method = METHODS.indexOf(runs[member].method);
+  const differ = new Set(runs.map((run) => run.method)).size === runs.length;
+  return differ ? method : member;
+}
+
 function resetSlider(group) {
   const thresholds = thresholdsOf(group);
   const slider = byId("threshold");
@@ -20,7 +28,7 @@ function showThresholds(group, chosen) {
   byId("no-thresholds").hidden = isSwept;
   if (!isSwept) return;
   drawCurves(group, chosen);
-  byId("threshold-legend").replaceChildren(...chosen.map((member) => legendItem(member, group.names[member])));
+  byId("threshold-legend").replaceChildren(...chosen.map((member) => legendItem(styleOf(group, member), group.names[member])));
   showAtThreshold(group, chosen);
 }
 
@@ -39,9 +47,9 @@ function drawCurves(group, chosen) {
   chosen.forEach((member, place) => {
     const run = page.runs[group.runs[member]];
     const points = curves[place].map((value, step) => [plot.x(thresholds[step]), value === null ? null : plot.y(value)]);
-    svg.append(shape("path", { d: polyline(points), ...lineStyle(member) }));
+    svg.append(shape("path", { d: polyline(points), ...lineStyle(styleOf(group, member)) }));
     const own = points[thresholds.indexOf(run.threshold)];
-    if (own && own[1] !== null) svg.append(mark(member, ...own));
+    if (own && own[1] !== null) svg.append(mark(styleOf(group, member), ...own));
   });
   svg.append(shape("path", { id: "threshold-line", class: "cursor" }));
   svg.drawnPlot = plot;
