@@ -8,7 +8,7 @@ OPTIONS = $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(METHOD),--method $(MET
 	$(if $(DATASET),--dataset $(DATASET)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
 	$(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
-.PHONY: bench results test soak lint docs-cli setup clean
+.PHONY: bench results test test-browser soak lint docs-cli setup clean
 
 bench: $(VENV)/ready
 	@$(VENV)/bin/segscale bench $(OPTIONS)
@@ -26,6 +26,11 @@ results: $(VENV)/ready
 
 test: $(VENV)/ready-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 $(ARGS)
+
+# The report page in headless Chromium; apt-get install chromium chromium-driver brings it on Debian.
+test-browser: $(VENV)/ready-test
+	$(PIP) --editable '.[test,browser]'
+	$(VENV)/bin/python -m pytest tests/browser.py $(ARGS)
 
 # A hundred kills at random moments.
 soak: $(VENV)/ready-test

@@ -20,6 +20,7 @@ COMMANDS = (
     "table --results {empty}",
     "leaderboard --results {empty}",
     "compare a b --results {empty}",
+    "report --results {empty}",
 )
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 CODE = """

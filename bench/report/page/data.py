@@ -20,8 +20,8 @@ from ..tables import TableRow, table_rows
 
 CLASS_CURVE_NUMBERS = 250_000
 """More IoU of single classes at every threshold than these make the page too large; they are left out then."""
-DECIMALS = 2
-"""Of percent."""
+DECIMALS = 1
+"""Of percent, as tables print it; a script that rounds once more would show other numbers than they do."""
 PROVENANCE = ("run_id", "plan", "table_rules", "split_images", "parameters", "captions", "machine")
 """Fields of ``run.json``; the class names are those of the task, and folders on this machine are nobody's business."""
 Percent = float | None
@@ -56,6 +56,8 @@ class PageRun:
     """The one that tables read."""
     curve: tuple[Percent, ...]
     """The mIoU at every threshold of the task."""
+    best: int
+    """Place of the best threshold."""
     class_iou: tuple[Percent, ...]
     """At the table's threshold."""
     class_curves: tuple[tuple[Percent, ...], ...] | None
@@ -115,6 +117,7 @@ def _page_run(run: EvaluatedRun, row: TableRow, task: int, with_class_curves: bo
         text=format_miou(row),
         threshold=run.threshold,
         curve=tuple(percent(score.miou) for score in sweep),
+        best=run.counts.thresholds.index(run.counts.best_threshold(run.run.table_rules.averaging)),
         class_iou=_class_iou(run, run.score),
         class_curves=tuple(zip(*(_class_iou(run, score) for score in sweep), strict=True))
         if with_class_curves
@@ -134,6 +137,6 @@ def _class_curves(run: EvaluatedRun, sweep: Sequence[Score]) -> tuple[tuple[Perc
 def _class_iou(run: EvaluatedRun, score: Score) -> tuple[Percent, ...]:
     """Of every class; a background that is not scored has none."""
     ious: Floats = score.class_iou.copy()
-    if run.run.background_id is not None and not run.plan.task.protocol.rules.get("background_scored"):
+    if run.run.background_id is not None and not run.plan.task.protocol.rules.get("background_scored", True):
         ious[run.run.background_id] = np.nan
     return tuple(percent(iou) for iou in ious)

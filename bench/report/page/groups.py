@@ -12,7 +12,6 @@ from ..evaluated import EvaluatedRun
 from .data import PageRun, PageRuns, Percent, percent
 
 Shared = Literal["backbone", "method"]
-P_DECIMALS = 4
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class Difference:
     high: Percent
     p: float | None
     """Corrected by Holm's method over the differences of the group."""
+    is_significant: bool
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _differences(members: Sequence[int], ordered: Sequence[EvaluatedRun]) -> Ite
 
 
 def _difference(run: int, reference: int, comparison: Comparison) -> Difference:
-    low, high = comparison.difference.bounds
-    p = comparison.corrected_p
-    rounded = None if p is None else round(p, P_DECIMALS)
-    return Difference(run, reference, percent(comparison.difference.value), percent(low), percent(high), rounded)
+    value, p = percent(comparison.difference.value), comparison.corrected_p
+    low, high = map(percent, comparison.difference.bounds)
+    shown = None if p is None else float(f"{p:.2g}")
+    return Difference(run, reference, value, low, high, shown, comparison.is_significant)

@@ -70,10 +70,11 @@ function showComparison() {
   const [group, chosen] = [chosenGroup(), chosenRuns()];
   const names = chosen.map((member) => group.names[member]);
   const differences = new Map();
-  for (const { run, reference, value, low, high, p } of group.differences) {
-    differences.set(`${run} ${reference}`, { value, low, high, p });
-    const mirrored = low === null ? { low, high } : { low: -high, high: -low };
-    differences.set(`${reference} ${run}`, { value: -value, ...mirrored, p });
+  for (const difference of group.differences) {
+    const { run, reference, value, low, high } = difference;
+    differences.set(`${run} ${reference}`, difference);
+    const mirrored = low === null ? {} : { low: -high, high: -low };
+    differences.set(`${reference} ${run}`, { ...difference, value: -value, ...mirrored });
   }
   const table = byId("comparison-table");
   table.tHead.replaceChildren(element("tr", {}, ...headings(["row less column", ...names])));
@@ -89,12 +90,13 @@ function showComparison() {
 
 function differenceCell(difference) {
   if (!difference) return numberCell("–");
-  const { value, low, high, p } = difference;
+  const { value, low, high, p, is_significant: isSignificant } = difference;
   if (low === null) return numberCell(`${signed(value)}‡`);
-  const isTold = p < 0.05;
-  const side = isTold ? (value > 0 ? "better" : "worse") : "";
-  const interval = element("span", { class: "small" }, `[${signed(low)}, ${signed(high)}]`);
-  const chance = element("span", { class: "small" }, p < 0.0001 ? "p < 0.0001" : `p = ${Number(p.toPrecision(2))}`);
-  return numberCell("", { class: `number ${side}` }).appendChild(element(isTold ? "strong" : "span", {}, signed(value)))
-    .parentElement.appendChild(interval).parentElement.appendChild(chance).parentElement;
+  const side = isSignificant ? (value > 0 ? "better" : "worse") : "";
+  return element(
+    "td", { class: `number ${side}` },
+    element(isSignificant ? "strong" : "span", {}, signed(value)),
+    element("span", { class: "small" }, `[${signed(low)}, ${signed(high)}]`),
+    element("span", { class: "small" }, p < 0.0001 ? "p < 0.0001" : `p = ${p}`),
+  );
 }

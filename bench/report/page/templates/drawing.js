@@ -1,6 +1,7 @@
 // Axes, lines and marks of the figures.
 const FONT = 12;
 const STYLES = 8;
+const PLOT = { left: 46, right: 16 };
 const DASHES = ["", "6 3", "2 3"];
 const measure = document.createElement("canvas").getContext("2d");
 measure.font = `${FONT}px system-ui, sans-serif`;
@@ -79,11 +80,15 @@ function logarithmic(from, to) {
   return (value) => scale(Math.log(value));
 }
 
+function plotWidth(svg) {
+  return Math.max(280, svg.parentElement.clientWidth);
+}
+
 // An empty figure as wide as its place, with axes; `top` is kept free above the plot.
 function emptyPlot(svg, { top = 12, xLabel, yBounds, makeX, xTicks, xText = String }) {
-  const width = Math.max(280, svg.parentElement.clientWidth);
+  const width = plotWidth(svg);
   const height = Math.min(380, Math.max(260, width * 0.5)) + top;
-  const box = { left: 46, right: width - 16, top, bottom: height - 44 };
+  const box = { left: PLOT.left, right: width - PLOT.right, top, bottom: height - 44 };
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("height", height);
   svg.replaceChildren();

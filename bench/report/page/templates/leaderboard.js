@@ -32,7 +32,9 @@ function setUpLeaderboard() {
   for (const heading of table.tHead.rows[0].cells) {
     heading.querySelector("button").addEventListener("click", () => sort(heading));
   }
+  // Of a choice some browsers tell only when it changed.
   form.addEventListener("input", filter);
+  form.addEventListener("change", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(filter));
   // Browsers keep what was chosen before a reload.

@@ -14,14 +14,15 @@ function drawScaling() {
   const methods = METHODS.filter((method) => runs.some((run) => run.method === method));
   byId("scaling-legend").replaceChildren(...methods.map((method) => legendItem(METHODS.indexOf(method), method)));
   const svg = byId("scaling-figure");
-  svg.replaceChildren();
+  svg.classList.toggle("absent", !runs.length);
+  byId("no-sizes").hidden = runs.length > 0;
   if (!runs.length) return;
   const millions = runs.map((run) => run.parameters / 1e6);
-  const bounds = [Math.min(...millions) / 1.15, Math.max(...millions) * 1.15];
+  const width = plotWidth(svg);
+  const bounds = padded(Math.min(...millions), Math.max(...millions), width);
   const highest = Math.max(...runs.map((run) => run.high ?? run.miou));
-  const width = Math.max(280, svg.parentElement.clientWidth);
   const backbones = [...new Map(runs.map((run) => [run.backbone, run.parameters / 1e6]))].sort((a, b) => a[1] - b[1]);
-  const place = logarithmic(bounds, [46, width - 16]);
+  const place = logarithmic(bounds, [PLOT.left, width - PLOT.right]);
   const labels = stagger(backbones.map(([text, size]) => ({ text, x: place(size) })), width);
   const top = 8 + LABEL_HEIGHT * (1 + Math.max(...labels.map((label) => label.row)));
   const plot = emptyPlot(svg, {
@@ -36,6 +37,12 @@ function drawScaling() {
     const aside = (place - (methods.length - 1) / 2) * Math.min(5, 30 / methods.length);
     drawMethod(svg, runs.filter((run) => run.method === method), aside, plot);
   });
+}
+
+// Room for the methods that stand beside the first and the last backbone.
+function padded(least, most, width) {
+  const pad = Math.max(0.1, (25 * Math.log(most / least)) / (width - 120));
+  return [least * Math.exp(-pad), most * Math.exp(pad)];
 }
 
 function drawLabels(svg, labels, { box }) {

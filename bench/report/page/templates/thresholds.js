@@ -69,14 +69,13 @@ function showAtThreshold(group, chosen) {
 }
 
 function thresholdRow(name, run, thresholds, place) {
-  const best = Math.max(...run.curve.map((value) => value ?? -1));
   return element(
     "tr", {},
     element("th", { scope: "row" }, name),
     numberCell(number(run.curve[place])),
     numberCell(run.text),
     numberCell(String(run.threshold)),
-    numberCell(number(best)),
-    numberCell(String(thresholds[run.curve.indexOf(best)] ?? "–")),
+    numberCell(number(run.curve[run.best])),
+    numberCell(String(thresholds[run.best])),
   );
 }
