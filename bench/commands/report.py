@@ -64,7 +64,7 @@ def leaderboard(results: Path) -> None:
     exit_where(evaluation.unreadable > 0)
 
 
-@command(examples=["segscale report", "segscale report --results results/pocket --output pocket.html"])
+@command(examples=["segscale report", "segscale report --output pocket.html"])
 @click.option("--output", type=options.FILE, metavar="FILE", help="instead of report.html in the results folder")
 @options.results
 def report(output: Path | None, results: Path) -> None:
