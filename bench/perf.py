@@ -48,8 +48,8 @@ class Cost:
 class Comparison:
     """plain and observed: denoiser forward alone, without and with observation and methods.
 
-    text, image: encoding of the prompt and of the image, the same for both. ways: attention modules by the way they
-    were observed. text_maps, pixel_maps: sites observed.
+    text, image: encoding of the prompt and of the image, the same for both. ways: attention modules by how they were
+    observed. text_maps, pixel_maps: sites observed.
     """
 
     text: Cost

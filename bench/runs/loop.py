@@ -27,8 +27,8 @@ from .conditions import Conditions, note_conditions
 from .identity import RunPlan
 from .launcher import rank_and_world
 from .leases import HeldLease
+from .method_run import MethodRun
 from .options import RunOptions
-from .parts import ImageRecord
 from .plan import make_plan, plan_backbone, run_folder
 from .record import Machine, Sources, StoredRun
 from .store import RunStore
@@ -45,46 +45,6 @@ WAIT_SECONDS = 0.5
 NAMED_METHODS = 6
 """More methods than these make a title too long to read."""
 PACKAGES = ("torch", "diffusers", "transformers", "mmsegmentation", "numpy")
-
-
-@dataclass
-class MethodRun:
-    """One method's share of the loop."""
-
-    method: Method
-    store: RunStore
-    due: frozenset[str]
-    """Ids of images that are not known to be stored."""
-    pending: list[ImageRecord] = field(default_factory=list)
-    """Computed and not known to be written."""
-    writing: bool = False
-    """Whether they are being written, or were when something interrupted it."""
-
-    def add(self, task: Task, sample: Sample, answer: MethodScores, forwards_together: int, peak_bytes: int) -> None:
-        """Count the pixels of one image."""
-        start = time.perf_counter()
-        counts = task.count(answer.scores, answer.prompts.class_ids, sample)
-        seconds = answer.seconds + time.perf_counter() - start
-        measured = (seconds, peak_bytes, task.evaluated_pixels(sample))
-        undefined = (answer.not_finite, answer.cut_classes)
-        asked = (len(answer.prompts.texts), forwards_together, answer.prompts.captioned)
-        self.pending.append(ImageRecord(sample.id, *measured, counts, sample.digests, *undefined, *asked))
-
-    def flush(self) -> None:
-        """Write what is pending, once, also where an interrupt fell into an earlier attempt."""
-        if self.writing:
-            self.look_for_stored()
-            self.pending = [record for record in self.pending if record.image in self.due]
-        if self.pending:
-            self.writing = True
-            self.store.append(self.pending)
-            self.due -= {record.image for record in self.pending}
-            self.pending.clear()
-        self.writing = False
-
-    def look_for_stored(self) -> None:
-        """Images that are stored by now, whoever did it, are not due."""
-        self.due -= self.store.done()
 
 
 @dataclass
@@ -164,7 +124,8 @@ class _Loop:
         """Places of ids that stand at an earlier place, too."""
         self.in_hand: list[int] = []
         """Places of images that were evaluated and may not be written yet."""
-        self.noted: set[tuple[tuple[str, ...], int]] = set()
+        self.machine = machine()
+        self.noted: list[Conditions] = []
 
     def over(self, indices: Sequence[int]) -> None:
         """Evaluate the images at ``indices``; what is done is stored, whatever ends the loop."""
@@ -172,30 +133,53 @@ class _Loop:
         flushed = time.monotonic()
         with tqdm(total=len(indices), desc=self._title(), unit="image") as progress:
             try:
-                for claimed in self._shared(indices, progress):
-                    for places, samples in self._batches(claimed):
-                        if samples:
-                            self._evaluate(samples)
-                            per_image = self.counts.forwards / self.counts.images
-                            progress.set_postfix_str(f"{per_image:.3g} forwards per image", refresh=False)
-                        self.in_hand += places
-                        progress.update(len(places))
-                        if time.monotonic() - flushed > FLUSH_SECONDS:
-                            self._flush()
-                            flushed = time.monotonic()
+                for places, samples in self._batches(indices, progress):
+                    if samples:
+                        self._evaluate(samples)
+                        per_image = self.counts.forwards / self.counts.images
+                        progress.set_postfix_str(f"{per_image:.3g} forwards per image", refresh=False)
+                    self.in_hand += places
+                    progress.update(len(places))
+                    if time.monotonic() - flushed > FLUSH_SECONDS:
+                        self._flush()
+                        flushed = time.monotonic()
                 self._flush()
             finally:
                 self._flush()
                 for run in self.runs:
                     run.store.skip(self.counts.skipped)
 
-    def _shared(self, indices: Sequence[int], progress: tqdm[Any]) -> Iterator[Sequence[int]]:
-        """The share of this process, a few images at a time, until every image is stored, whoever does it."""
+    def _batches(self, indices: Sequence[int], progress: tqdm[Any]) -> Iterator[tuple[list[int], list[Sample]]]:
+        """Places of images, and those images among them that are usable; the same methods are due for these."""
+        for claimed in self._shared(indices, progress):
+            places, samples = list[int](), list[Sample]()
+            for index in claimed:
+                try:
+                    sample = self._sample(index)
+                except UserError:
+                    yield places, samples
+                    raise
+                if sample is not None and samples and self._due(sample) != self._due(samples[0]):
+                    yield places, samples
+                    places, samples = [], []
+                places.append(index)
+                samples += [] if sample is None else [sample]
+                if len(samples) >= self.limit.rows:
+                    yield places, samples
+                    places, samples = [], []
+            yield places, samples
+
+    def _due(self, sample: Sample) -> list[MethodRun]:
+        return [run for run in self.runs if sample.id in run.due]
+
+    def _shared(self, indices: Sequence[int], progress: tqdm[Any]) -> Iterator[list[int]]:
+        """The share of this process, some images at a time, until every one is stored, whoever does it."""
         open_indices = list(indices)
         began = time.monotonic()
         while open_indices:
             pace = (time.monotonic() - began) / progress.n if progress.n else CLAIM_SECONDS
-            most = max(self.limit.rows, min(int(CLAIM_SECONDS / pace), MOST_CLAIMED))
+            rows = self.limit.rows
+            most = max(min(int(CLAIM_SECONDS / pace), MOST_CLAIMED) // rows, 1) * rows
             claimed = self.lease.claim(open_indices, most)
             for run in self.runs:
                 run.look_for_stored()
@@ -220,30 +204,6 @@ class _Loop:
         self.lease.release(self.in_hand)
         self.in_hand.clear()
 
-    def _batches(self, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Sample]]]:
-        """Places, and usable images together for which the same methods are due."""
-        places: list[int] = []
-        waiting: list[Sample] = []
-        for index in indices:
-            try:
-                sample = self._sample(index)
-            except UserError:
-                yield places, waiting
-                raise
-            if waiting and sample is not None and self._due(sample) != self._due(waiting[0]):
-                yield places, waiting
-                places, waiting = [], []
-            places.append(index)
-            if sample is not None:
-                waiting.append(sample)
-            if len(waiting) >= self.limit.rows:
-                yield places, waiting
-                places, waiting = [], []
-        yield places, waiting
-
-    def _due(self, sample: Sample) -> list[MethodRun]:
-        return [run for run in self.runs if sample.id in run.due]
-
     def _sample(self, index: int) -> Sample | None:
         """The sample, or None for an unusable one that is left out."""
         try:
@@ -267,17 +227,17 @@ class _Loop:
                 if self.options.strict:
                     _refuse_not_finite(run.method, self.task, scored.sample, answer)
                 run.add(self.task, scored.sample, answer, scored.forwards, self.memory.read())
+        self._note_conditions(due)  # memory may have run out for as many rows
 
     def _note_conditions(self, together: Sequence[MethodRun]) -> None:
         """Remember what these methods are computed on and that they share it, before the first image of them all."""
         names = tuple(run.method.name + run.method.variant for run in together)
-        if (names, self.limit.rows) in self.noted:
-            return
-        batch = self.limit.rows
-        conditions = Conditions(machine(), str(self.backbone.device), torch.get_num_threads(), names, batch)
-        for run in together:
-            note_conditions(run.store.folder, conditions)
-        self.noted.add((names, batch))
+        device, threads = str(self.backbone.device), torch.get_num_threads()
+        conditions = Conditions(self.machine, device, threads, names, self.limit.rows)
+        if conditions not in self.noted:
+            for run in together:
+                note_conditions(run.store.folder, conditions)
+            self.noted.append(conditions)
 
     def _title(self) -> str:
         rank, world = rank_and_world()

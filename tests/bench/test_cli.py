@@ -356,6 +356,7 @@ def test_perf_prints_ratios_against_the_plain_forward(capsys: pytest.CaptureFixt
     main(["perf", "pocket-sd3", "--repeats", "1"])
     printed = capsys.readouterr().out
     assert "pocket-sd3, 64 px, vanilla: 6 text and 2 pixel maps" in printed
+    assert "attention        2 modules chunked, 4 modules fused" in printed
     ratios = [float(line.split()[-3]) for line in printed.splitlines() if line.endswith("x plain")]
     assert len(ratios) == 2
     assert min(ratios) > 0
