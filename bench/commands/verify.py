@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from ..runs.store import RunStore
     from ..runs.verify import Verification, Verifier
 
-_examples = ["segscale verify", "segscale verify results/runs/pocket-sd15", "segscale verify 1a2b3c --data-root /data"]
 
-
-@command(examples=_examples)
+@command(examples=["segscale verify", "segscale verify results/runs/pocket-sd15"])
 @click.argument("names", metavar="[RUN]...", nargs=-1)
 @options.results
 @options.data_root
