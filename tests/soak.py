@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from segscale.bench.commands.main import main
 from segscale.bench.runs import loop
-from segscale.bench.runs.loop import MethodRun
+from segscale.bench.runs.method_run import MethodRun
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.parts import COUNTS
 from segscale.bench.runs.plan import plan_backbone
