@@ -16,8 +16,8 @@ bench: $(VENV)/ready
 # The tables that are shipped. Calibration comes first, because tables read it.
 results: POCKET = --results results/pocket
 results: $(VENV)/ready
-	$(VENV)/bin/segscale calibrate $(POCKET) --overwrite
-	$(VENV)/bin/segscale calibrate --protocol standard-full --method vanilla,goca-described $(POCKET) --overwrite
+	$(VENV)/bin/segscale calibrate --limit 100 $(POCKET) --overwrite
+	$(VENV)/bin/segscale calibrate --limit 100 --protocol standard-full --method vanilla,goca-described $(POCKET) --overwrite
 	$(VENV)/bin/segscale bench $(POCKET)
 	$(VENV)/bin/segscale bench --protocol standard-full --method vanilla,goca-described $(POCKET)
 	$(VENV)/bin/segscale layers pocket-sd3 --with vanilla,goca $(POCKET) --overwrite

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -20,6 +21,7 @@ from selenium.webdriver.support.ui import Select
 
 from segscale.bench.report.evaluated import EvaluatedRun, Evaluation
 from segscale.bench.report.page.render import write_page
+from segscale.bench.runs.masks import label_path, mask_path, picture_path, write_label_map
 
 from .bench.test_comparison import IMAGES, stored
 
@@ -41,7 +43,17 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sized(stored(results, shares, "best", seed), f"backbone-of-a-long-name-{seed}", size)
         for seed, size in enumerate((10, 11, 25, 30), 1)
     ]
+    keep_masks(results / "runs/b/best/d" / runs[NAMES.index("best")].run.run_id)
     return write_page(Evaluation(runs, 0), results, results / "report.html")
+
+
+def keep_masks(folder: Path) -> None:
+    """Of two images, as a run keeps them."""
+    for image in ("first", "second/part"):
+        for path in (mask_path(folder, image), label_path(folder, image)):
+            path.parent.mkdir(exist_ok=True)
+            write_label_map(path, np.eye(8, dtype=np.uint8), ((0, 0, 0), (200, 0, 0), (0, 200, 0)))
+        Image.new("RGB", (8, 8), "white").save(picture_path(folder, image))
 
 
 def sized(run: EvaluatedRun, name: str, size: int) -> EvaluatedRun:
@@ -167,6 +179,27 @@ def test_runs_are_compared_as_they_are_chosen(browser: webdriver.Chrome) -> None
     assert len(cells(browser, "class-table")[0]) == 5
     Select(by_id(browser, "detail-group")).select_by_visible_text("backbones with worst")
     assert cells(browser, "comparison-table") == [["b", "\N{EN DASH}"]]
+
+
+def test_the_gallery_steps_through_images_and_fades_masks(browser: webdriver.Chrome) -> None:
+    chosen = Select(by_id(browser, "gallery-image"))
+    assert [option.text for option in chosen.options] == ["first", "second/part"]
+    captions = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#gallery-tiles figcaption")]
+    assert captions == ["image", "label", "best"]
+    by_id(browser, "gallery-next").click()
+    assert chosen.first_selected_option.text == "second/part"
+    by_id(browser, "gallery-opacity").send_keys(Keys.HOME)
+    masks = browser.find_elements(By.CSS_SELECTOR, "#gallery-tiles .mask")
+    assert [mask.value_of_css_property("opacity") for mask in masks] == ["0", "0"]
+    assert browser.execute_script("return [...document.images].every((each) => each.naturalWidth === 8)")
+    assert (
+        by_id(browser, "gallery-legend")
+        .find_elements(By.CLASS_NAME, "swatch")[1]
+        .value_of_css_property("background-color")
+        .startswith("rgba(200, 0, 0")
+    )
+    Select(by_id(browser, "detail-group")).select_by_visible_text("backbones with worst")
+    assert not by_id(browser, "gallery").is_displayed()
 
 
 def test_a_run_leads_to_its_provenance(browser: webdriver.Chrome) -> None:

@@ -16,7 +16,7 @@ from ...backbones.loading.options import Dtype, LoadOptions, Offload, Quantize
 from ..runs.launcher import local_device
 from ..runs.options import RunOptions
 from .command import Option
-from .parameters import NATURAL, POSITIVE, Name, Names
+from .parameters import AMOUNT, NATURAL, POSITIVE, Name, Names
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 FILE = click.Path(path_type=Path)
@@ -121,4 +121,14 @@ calibration = chained(
 )
 batch = click.option("--batch", type=POSITIVE, default=1, help="images that share a forward")
 strict = click.option("--strict", is_flag=True, help="stop at the first score that is not finite, instead of counting")
-run = chained(split, strict, calibration)
+save_masks = _image(
+    "--save-masks",
+    type=AMOUNT,
+    metavar="[N]",
+    is_flag=False,
+    flag_value="all",
+    default=0,
+    show_default=False,
+    help="keep predicted label maps of the first N images, or of all",
+)
+run = chained(split, strict, save_masks, calibration)

@@ -29,6 +29,10 @@ def _whole(text: str, lowest: int, highest: int | None = None) -> int:
     return int(text)
 
 
+def _amount(text: str) -> int | None:
+    return None if text == "all" else _whole(text, lowest=0)
+
+
 def _temperature(text: str) -> float | None:
     if text == "none":
         return None
@@ -39,6 +43,7 @@ def _temperature(text: str) -> float | None:
 
 NATURAL = _number(partial(_whole, lowest=0), "not a number from 0")
 POSITIVE = _number(partial(_whole, lowest=1), "not a positive number")
+AMOUNT = _number(_amount, "neither all nor a number")
 TIMESTEP = _number(partial(_whole, lowest=1, highest=1000), "not a timestep in 1..1000")
 TEMPERATURE = _number(_temperature, "neither none nor a number from 0 to 2")
 

@@ -27,6 +27,7 @@ from .conditions import Conditions, note_conditions
 from .identity import RunPlan
 from .launcher import rank_and_world
 from .leases import HeldLease
+from .masks import MaskKeeper
 from .method_run import MethodRun
 from .options import RunOptions
 from .plan import make_plan, plan_backbone, run_folder
@@ -68,6 +69,7 @@ def run_methods(backbone_name: str, methods: Sequence[Method], task: Task, optio
     indices = range(len(ids))[: options.limit]
     rank_indices = indices[rank::world]
     rank_ids = frozenset(ids[index] for index in rank_indices)
+    masks = MaskKeeper(task, options.save_masks)
     planned = plan_backbone(backbone_name, options)
     disk = DataOnDisk(task.dataset)
     runs: list[MethodRun] = []
@@ -76,6 +78,7 @@ def run_methods(backbone_name: str, methods: Sequence[Method], task: Task, optio
         store = RunStore(run_folder(options.results, plan), rank)
         store.start(_new_run(plan, task, options, len(indices)), ids)
         refuse_changed(store, disk)
+        masks.warn_of_stored(store.folder, store.done())
         runs.append(MethodRun(method, store, rank_ids - store.done()))
     pending_indices = [index for index in rank_indices if any(ids[index] in run.due for run in runs)]
     # A run.json that was written anew lacks what only the backbone knows.
@@ -87,7 +90,7 @@ def run_methods(backbone_name: str, methods: Sequence[Method], task: Task, optio
                 backbone = planned.load()
                 for run in runs:
                     _note_parameters(run.store, backbone)
-                _Loop(backbone, task, runs, options, lease).over(pending_indices)
+                _Loop(backbone, task, runs, options, lease, masks).over(pending_indices)
             if lease.claim([COMPACTION], most=1):
                 _compact_finished(runs, len(indices))
     _refuse_nothing_left(runs[0].store, task, len(indices))
@@ -112,9 +115,16 @@ class _Loop:
     """One pass of a backbone over images."""
 
     def __init__(
-        self, backbone: Backbone, task: Task, runs: list[MethodRun], options: RunOptions, lease: HeldLease
+        self,
+        backbone: Backbone,
+        task: Task,
+        runs: list[MethodRun],
+        options: RunOptions,
+        lease: HeldLease,
+        masks: MaskKeeper,
     ) -> None:
         self.backbone, self.task, self.runs, self.options, self.lease = backbone, task, runs, options, lease
+        self.masks = masks
         self.noise = image_noise(backbone, task, options.seed)
         self.limit = BatchLimit(options.batch)
         self.memory = PeakMemory(backbone.device)
@@ -226,6 +236,7 @@ class _Loop:
             for run, answer in zip(due, scored.by_method, strict=True):
                 if self.options.strict:
                     _refuse_not_finite(run.method, self.task, scored.sample, answer)
+                self.masks.keep(run.store.folder, scored.sample, answer)
                 run.add(self.task, scored.sample, answer, scored.forwards, self.memory.read())
         self._note_conditions(due)  # memory may have run out for as many rows
 

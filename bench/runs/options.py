@@ -23,6 +23,8 @@ class RunOptions:
     """A caption file, instead of the dataset's own captions."""
     limit: int | None = None
     """Only the first images."""
+    save_masks: int | None = 0
+    """Of how many of the first images predicted label maps are kept; None: of all."""
     skip_bad: bool = False
     """Whether unusable images are left out and listed."""
     strict: bool = False

@@ -123,6 +123,11 @@ def test_a_comparison_is_corrected_for_the_runs_that_share_a_backbone(runs: list
         assert shown["is_significant"] == comparison.is_significant
 
 
+def test_without_masks_there_is_no_gallery(page: str) -> None:
+    assert 'id="gallery"' not in page
+    assert embedded(page)["gallery"]["images"] == []
+
+
 def test_one_backbone_of_a_method_is_compared_with_nothing(page: str) -> None:
     groups = [group for group in embedded(page)["groups"] if group["name"].startswith("backbones with")]
     assert [(len(group["runs"]), group["differences"]) for group in groups] == [(1, []), (1, []), (1, [])]

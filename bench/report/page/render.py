@@ -20,12 +20,25 @@ from ...runs.store import find_runs
 from ..evaluated import Evaluation
 from ..tables import long_table, notes
 from .data import PageRuns, page_runs, provenance
+from .gallery import Gallery, page_gallery
 from .groups import RunGroup, run_groups
 from .leaderboard import Leaderboard, page_leaderboard
 
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPTS = ("elements.js", "leaderboard.js", "drawing.js", "scaling.js", "thresholds.js", "details.js", "page.js")
+SCRIPTS = (
+    "elements.js",
+    "leaderboard.js",
+    "drawing.js",
+    "scaling.js",
+    "thresholds.js",
+    "gallery.js",
+    "details.js",
+    "page.js",
+)
 """In the order in which they stand on the page, all in one function."""
+
+EMBEDDED = ("groups", "gallery", "provenance")
+"""Parts of the page that the script reads beside tasks and runs."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,7 @@ class Page:
     notes: tuple[str, ...]
     runs: PageRuns
     groups: tuple[RunGroup, ...]
+    gallery: Gallery
     provenance: Mapping[str, Mapping[str, Any]]
     """By run id."""
 
@@ -61,6 +75,7 @@ def collect(evaluation: Evaluation, results: Path) -> Page:
         notes=tuple(notes(table)),
         runs=runs,
         groups=tuple(run_groups(runs, evaluation.runs)),
+        gallery=page_gallery(runs, folders),
         provenance={run.id: provenance(stored[run.id], folders[run.id]) for run in runs.runs},
     )
 
@@ -83,7 +98,9 @@ def render(page: Page) -> str:
         style_hash=_hash(style),
         script=Markup(script),
         script_hash=_hash(script),
-        data=_embedded({**asdict(page.runs), "groups": page.groups, "provenance": page.provenance}),
+        data=_embedded(
+            {**asdict(page.runs), "groups": page.groups, "gallery": page.gallery, "provenance": page.provenance}
+        ),
     )
 
 

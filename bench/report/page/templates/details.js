@@ -5,6 +5,7 @@ function setUpDetails() {
   byId("detail-group").addEventListener("change", offerRuns);
   byId("detail-runs").addEventListener("change", showDetails);
   byId("threshold").addEventListener("input", moveThreshold);
+  setUpGallery();
   byId("follow-slider")?.addEventListener("change", showClasses);
   for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
   offerGroups();
@@ -45,6 +46,7 @@ function showDetails() {
   showThresholds(chosenGroup(), chosenRuns());
   showClasses();
   showComparison();
+  showGallery();
 }
 
 function moveThreshold() {
