@@ -92,17 +92,33 @@ def parse_run(text: bytes, path: str) -> StoredRun:
     try:
         run = _ADAPTER.validate_json(text)
     except ValidationError as error:
+        _refuse_other_format(_format_of(text), path)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "contents"
         raise StoreError(f"{path} is not of format {FORMAT} ({place}: {first['msg']})", _REMEDY) from error
-    if run.format != FORMAT:
-        raise StoreError(f"{path} is of format {run.format}, this version reads {FORMAT}", _REMEDY)
+    _refuse_other_format(run.format, path)
     if run.run_id != run.plan.run_id:
         raise StoreError(f"{path} does not match its run id {run.run_id}", _REMEDY)
     content = json.loads(text)
     if content.pop(CHECKSUM, None) != _checksum(content):
         raise StoreError(f"{path} is not as it was written", _REMEDY)
     return run
+
+
+def _format_of(text: bytes) -> int:
+    """What a file says that is no valid run; the format of today where it says nothing."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return FORMAT
+    stated = content.get("format", FORMAT) if isinstance(content, dict) else FORMAT
+    return stated if isinstance(stated, int) else FORMAT
+
+
+def _refuse_other_format(stated: int, path: str) -> None:
+    if stated != FORMAT:
+        hint = "choose another --results; runs of another format are read by the version that made them"
+        raise StoreError(f"{path} is of format {stated}, this version reads {FORMAT}", hint)
 
 
 def run_text(run: StoredRun) -> str:
