@@ -249,6 +249,9 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     began = time.monotonic()
-    tally = soak(Path(tempfile.mkdtemp(prefix="soak-")), chosen.seed, chosen.kills, chosen.terms)
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    tally = soak(folder, chosen.seed, chosen.kills, chosen.terms)
+    if not tally.problems:
+        shutil.rmtree(folder)
     sys.stdout.write("\n".join([*tally.problems, f"{tally}; {time.monotonic() - began:.0f} s"]) + "\n")
     sys.exit(bool(tally.problems))
