@@ -32,6 +32,10 @@ class StoreError(UserError):
     """A stored run that cannot be read; others may still be."""
 
 
+class OtherFormatError(StoreError):
+    """A stored run that another version made."""
+
+
 class EmptyRunError(StoreError):
     """A stored run that holds no image yet."""
 

@@ -58,7 +58,9 @@ def calibration_task(dataset_name: str, protocol: Protocol, options: RunOptions)
     if len(task.protocol.thresholds) == 1:
         what = f"protocol {protocol.name} has no threshold to choose on {dataset_name}"
         raise UserError(what, "nothing needs calibration")
-    _refuse_shared(task.dataset, build_task(dataset_name, protocol, replace(options, split=None)).dataset)
+    _refuse_shared(
+        task.dataset, build_task(dataset_name, protocol, replace(options, split=None, captions=None)).dataset
+    )
     return task
 
 
@@ -155,7 +157,7 @@ def choose(runs: Sequence[MeasuredRun]) -> Calibration:
 def _measured(store: RunStore, due: Sequence[str]) -> MeasuredRun:
     run = store.read()
     counts = store.load(run).only(due)
-    missing = len(due) - len(counts) - len(store.skipped().keys() & set(due))
+    missing = len({*due}) - len(counts) - len(store.skipped().keys() & set(due))
     if missing or not len(counts):
         what = f"{store.folder} lacks {missing or 'all'} of {len(due)} images"
         raise UserError(what, "run the same command again when all processes are done")

@@ -53,6 +53,6 @@ def _agrees(store: RunStore, verifier: Verifier) -> bool:
 
 
 def _summary(verification: Verification) -> str:
-    agreeing = verification.images - len(verification.changes)
+    agreeing = verification.compared - len(verification.changes)
     without = "".join(f", not compared: {what}" for what in verification.not_compared)
     return f"{agreeing} of {verification.images} images agree{without}"

@@ -80,15 +80,18 @@ def compare(pairs: Sequence[tuple[EvaluatedRun, EvaluatedRun]]) -> list[Comparis
 def not_worse_than_best(evaluated: Sequence[EvaluatedRun]) -> list[bool]:
     """For each run of one column of a table whether it is the best or not significantly worse than that.
 
-    Where a difference carries no interval, only the best is.
+    The best is sought among the runs of the most images. Where a difference carries no interval, only the best is bold.
     """
-    best = max(range(len(evaluated)), key=lambda index: np.nan_to_num(evaluated[index].score.miou, nan=-1.0))
+    most = max(len(run.counts) for run in evaluated)
+    whole = [index for index, run in enumerate(evaluated) if len(run.counts) == most]
+    best = max(whole, key=lambda index: np.nan_to_num(evaluated[index].score.miou, nan=-1.0))
     others = [index for index in range(len(evaluated)) if index != best]
     outcomes = dict.fromkeys(range(len(evaluated)), False) | {best: True}
     shared = [index for index in others if _common(evaluated[index], evaluated[best])]
     comparisons = compare([(evaluated[index], evaluated[best]) for index in shared])
     for index, comparison in zip(shared, comparisons, strict=True):
-        outcomes[index] = comparison.corrected_p is not None and not comparison.is_significant
+        is_worse = comparison.is_significant and comparison.difference.value < 0
+        outcomes[index] = comparison.corrected_p is not None and not is_worse
     return [outcomes[index] for index in range(len(evaluated))]
 
 
@@ -139,8 +142,7 @@ def seed_groups(comparisons: Sequence[Comparison]) -> Iterator[list[Comparison]]
 
     def key(comparison: Comparison) -> tuple[str, ...]:
         plans = comparison.run.plan, comparison.reference.plan
-        labels = [(plan.backbone.label, plan.method.label, plan.task.protocol.label) for plan in plans]
-        return (comparison.run.plan.task.dataset.name, *labels[0], *labels[1])
+        return tuple(str(replace(plan, seed=0)) for plan in plans)
 
     for _, group in groupby(sorted(comparisons, key=key), key):
         same = [*group]

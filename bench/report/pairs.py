@@ -12,7 +12,7 @@ from .evaluated import EvaluatedRun
 
 NAMED = ("backbone", "method", "dataset", "protocol")
 """What a selection may name, in the order in which a name that fits several is read."""
-SHARED = ("dataset", "split", "seed")
+SHARED = ("dataset", "split", "seed", "dtype", "quantize")
 """What both runs of a pair have in common whatever is named."""
 
 
@@ -36,6 +36,8 @@ def facts(run: EvaluatedRun) -> Mapping[str, str]:
         "split": task.dataset.split,
         "protocol": task.protocol.label,
         "seed": str(run.plan.seed),
+        "dtype": run.plan.backbone.dtype,
+        "quantize": str(run.plan.backbone.quantize),
     }
 
 
@@ -47,6 +49,8 @@ def select(evaluated: Sequence[EvaluatedRun], text: str) -> Selection:
         if not fields:
             known = {facts(run)[field] for run in evaluated for field in NAMED}
             raise UserError(f"no stored run has {name!r}", did_you_mean(name, known))
+        if fields[0] in wanted:
+            raise UserError(f"{text} names two of {fields[0]}s", "name one of each kind, as in pocket-sd3/goca")
         wanted[fields[0]] = name
     runs = tuple(run for run in evaluated if all(facts(run)[field] == name for field, name in wanted.items()))
     if not runs:

@@ -19,7 +19,7 @@ TableRow = Mapping[str, Any]
 TASK_COLUMNS = ["dataset", "split", "protocol"]
 """What numbers of one table must share."""
 
-BEST_OF = {"best_of_backbone": [*TASK_COLUMNS, "backbone"], "best_of_task": TASK_COLUMNS}
+BEST_OF = {"best_of_backbone": [*TASK_COLUMNS, "label"], "best_of_task": TASK_COLUMNS}
 """Columns that say whether a run is the best of those that share some columns, or not significantly worse than that."""
 
 BEST_MARK = "*"
@@ -49,11 +49,11 @@ DEFAULT_NOTE = f"{DEFAULT_MARK} The protocol's default threshold, not calibrated
 def long_table(evaluated: Iterable[EvaluatedRun]) -> pd.DataFrame:
     """One row per run; docs/results.md says what each column holds."""
     runs = [*evaluated]
-    table = pd.DataFrame([_row(run) for run in runs])
+    table = _with_labels(pd.DataFrame([_row(run) for run in runs]))
     for name, columns in BEST_OF.items():
         table[name] = _best_of(runs, table, columns)
     order = [*TASK_COLUMNS, "method", "parameters", "backbone", "identity"]
-    return _with_labels(table.sort_values(order, ignore_index=True))
+    return table.sort_values(order, ignore_index=True)
 
 
 def _row(evaluated: EvaluatedRun) -> dict[str, object]:

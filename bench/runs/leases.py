@@ -163,7 +163,9 @@ class HeldLease:
         return self._names() if dead else names
 
     def _names(self) -> set[str]:
-        return {path.name for path in self.folder.iterdir()}
+        with suppress(FileNotFoundError):  # others ended, and the last one removed the folder
+            return {path.name for path in self.folder.iterdir()}
+        return set()
 
     def _is_live(self, name: str, now: float) -> bool:
         """Whether the process is at work, or whoever removes its claims; this one removes them now."""

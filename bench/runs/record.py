@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from segscale.errors import StoreError
+from segscale.errors import OtherFormatError, StoreError
 
 from ...datasets.prompts.caption_file import CaptionGaps
 from ..tasks.identity import TableRules
@@ -118,7 +118,7 @@ def _format_of(text: bytes) -> int:
 def _refuse_other_format(stated: int, path: str) -> None:
     if stated != FORMAT:
         hint = "choose another --results; runs of another format are read by the version that made them"
-        raise StoreError(f"{path} is of format {stated}, this version reads {FORMAT}", hint)
+        raise OtherFormatError(f"{path} is of format {stated}, this version reads {FORMAT}", hint)
 
 
 def run_text(run: StoredRun) -> str:

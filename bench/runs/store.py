@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
-from segscale.errors import StoreError, UserError
+from segscale.errors import OtherFormatError, StoreError, UserError
 from segscale.files import explained_writes, replaced
 
 from ...datasets.dataset import Digests
@@ -99,6 +99,8 @@ class RunStore:
         if path.exists():
             try:
                 return self.read()
+            except OtherFormatError:
+                raise
             except StoreError as error:
                 aside = path.with_name("run.json.damaged")
                 shutil.copyfile(path, aside)
@@ -168,7 +170,7 @@ class RunStore:
         path = self.folder / f"skipped-{self.rank}.json"
         if images or path.exists():
             done = self.done()
-            kept = {image: why for image, why in {**self.skipped(self.rank), **images}.items() if image not in done}
+            kept = self.skipped(self.rank) | {image: why for image, why in images.items() if image not in done}
             with explained_writes(self.folder), replaced(path) as file:
                 json.dump(kept, file, indent=2)
 
@@ -180,7 +182,9 @@ class RunStore:
                 reasons |= _SKIPPED.validate_json(path.read_bytes())
             except (ValidationError, OSError):
                 log.warning("%s is damaged; the images that it left out will be tried again", path)
-        return reasons
+        # Another rank may have left out what was repaired and stored since.
+        done = self.done() if reasons else frozenset[str]()
+        return {image: why for image, why in reasons.items() if image not in done}
 
     def _part_files(self) -> list[Path]:
         return sorted(self.parts.glob("[!.]*.parquet"))

@@ -76,7 +76,9 @@ class Verification:
     """What verifying one run showed."""
 
     images: int
-    """Stored ones, all of which were compared."""
+    """Stored ones."""
+    compared: int
+    """Of these, how many were compared: none where the data is not to be found."""
     changes: Mapping[str, str]
     """By image."""
     problems: tuple[str, ...]
@@ -106,17 +108,19 @@ class Verifier:
         if missing > 0:
             problems.append(f"{missing} of {run.wanted} images are not stored")
         changes: Mapping[str, str] = {}
+        compared = 0
         try:
             disk = self._disk(run)
             problems.extend(_dataset_problems(run.plan.task.dataset, dataset_identity(disk.dataset)))
             changes = disk.changes(stored)
+            compared = len(stored)
         except UserError as error:
             problems.append(str(error))
         try:
             problems.extend(_weights_problems(run.plan.backbone, _weights_now(run)))
         except UserError as error:
             not_compared.append(f"weights ({error.problem})")
-        return Verification(len(stored), changes, tuple(problems), tuple(not_compared))
+        return Verification(len(stored), compared, changes, tuple(problems), tuple(not_compared))
 
     def _disk(self, run: StoredRun) -> DataOnDisk:
         task = run.plan.task

@@ -19,7 +19,7 @@ from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task, run_folder
 from segscale.bench.runs.record import FORMAT, parse_run, run_text
 from segscale.bench.runs.store import RunStore
-from segscale.errors import StoreError, UserError
+from segscale.errors import OtherFormatError, StoreError, UserError
 from segscale.registry import build
 
 from .cells import run_named
@@ -57,6 +57,8 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     ),
 }
 OTHER_FORMAT = "choose another --results; runs of another format are read by the version that made them"
+DAMAGED = {name: case for name, case in FOREIGN.items() if "is of format" not in case[1]}
+every_damaged = pytest.mark.parametrize(("content", "line"), DAMAGED.values(), ids=DAMAGED)
 every_foreign = pytest.mark.parametrize(("content", "line"), FOREIGN.values(), ids=FOREIGN)
 
 
@@ -94,7 +96,16 @@ def test_a_run_that_cannot_be_read_is_named_in_one_line(content: bytes, line: st
     assert len(str(error.value).splitlines()) == 1
 
 
-@every_foreign
+def test_a_run_of_another_version_stays_as_it_is(tmp_path: Path) -> None:
+    folder = stored_run(tmp_path, 0).folder
+    (folder / "run.json").write_bytes(changed(format=FORMAT - 1).encode())
+    with pytest.raises(OtherFormatError, match="choose another --results"):
+        RunStore(folder).start(new_run(PLAN), ["a"])
+    assert (folder / "run.json").read_bytes() == changed(format=FORMAT - 1).encode()
+    assert [path.suffix for path in (folder / "parts").iterdir()] == [".parquet"]
+
+
+@every_damaged
 def test_the_same_run_writes_it_anew_and_keeps_the_images(
     content: bytes, line: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

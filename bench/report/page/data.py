@@ -119,9 +119,7 @@ def _page_run(run: EvaluatedRun, row: TableRow, task: int, with_class_curves: bo
         curve=tuple(percent(score.miou) for score in sweep),
         best=run.counts.thresholds.index(run.counts.best_threshold(run.run.table_rules.averaging)),
         class_iou=_class_iou(run, run.score),
-        class_curves=tuple(zip(*(_class_iou(run, score) for score in sweep), strict=True))
-        if with_class_curves
-        else None,
+        class_curves=_class_curves(run, sweep) if with_class_curves else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +58,14 @@ def page_gallery(page: PageRuns, folders: Mapping[str, Path]) -> Gallery:
             places = [run for run in members if name in names[run]]
             images.append(_image(name, place, {run: folders[page.runs[run].id] for run in places}))
         if members:
-            colours[place] = _colours(label_path(folders[page.runs[members[0]].id], stored[0]), len(task.classes))
+            colours[place] = _colours(
+                _first_label(folders[page.runs[members[0]].id], names[members[0]]), len(task.classes)
+            )
     return Gallery(tuple(images), colours, kept)
+
+
+def _first_label(folder: Path, names: Iterable[str]) -> Path:
+    return label_path(folder, min(names))
 
 
 def _image(name: str, task: int, folders: Mapping[int, Path]) -> GalleryImage:

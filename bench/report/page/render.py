@@ -37,9 +37,6 @@ SCRIPTS = (
 )
 """In the order in which they stand on the page, all in one function."""
 
-EMBEDDED = ("groups", "gallery", "provenance")
-"""Parts of the page that the script reads beside tasks and runs."""
-
 
 @dataclass(frozen=True)
 class Page:

@@ -91,7 +91,7 @@ function showComparison() {
 }
 
 function differenceCell(difference) {
-  if (!difference) return numberCell("–");
+  if (!difference || difference.value === null) return numberCell("–");
   const { value, low, high, p, is_significant: isSignificant } = difference;
   if (low === null) return numberCell(`${signed(value)}‡`);
   const side = isSignificant ? (value > 0 ? "better" : "worse") : "";
