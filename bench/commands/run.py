@@ -140,7 +140,7 @@ def perf(
     result = compare(backbone, methods, repeats)
     kept = f"{result.text_maps} text and {result.pixel_maps} pixel maps"
     print(f"{backbone_name}, {methods[0].settings.image_size} px, {', '.join(method_names)}: {kept}")
-    print("  attention       " + ", ".join(f" {count} modules {way}" for way, count in sorted(result.ways.items())))
+    print("  attention        " + ", ".join(f"{count} modules {way}" for way, count in sorted(result.ways.items())))
     print(f"  whole image      {result.ratio:5.2f} x plain")
     print(f"  denoiser alone   {result.denoiser_ratio:5.2f} x plain")
     print(f"  extra memory     {result.extra_bytes / 2**30:5.2f} GiB")

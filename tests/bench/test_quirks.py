@@ -83,6 +83,6 @@ def test_effects_have_a_row_per_quirk_and_backbone(tmp_path: Path) -> None:
 
 def test_the_command_writes_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["quirks", "--backbone", "pocket-sd15", "--limit", "1", "--results", str(tmp_path)])
-    written = tmp_path / "analysis" / "quirks.csv"
+    written = tmp_path / "analysis" / "pocket-quirks-first1.csv"
     assert f"wrote {written}" in capsys.readouterr().out
     assert {"goca", "seg4diff", "seg4diff-masks"} <= set(pd.read_csv(written)["name"])
