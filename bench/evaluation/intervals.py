@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,24 @@ CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
+class LeaveOneOut:
+    """A number, and the same without each image, ``(images,)``."""
+
+    value: float
+    without: Floats
+    without_but_same_classes: Floats
+    """Classes that only this image shows keep their IoU here instead of dropping out of the mean."""
+
+    def less(self, other: LeaveOneOut) -> LeaveOneOut:
+        """The difference of two numbers of the same images."""
+        return LeaveOneOut(
+            self.value - other.value,
+            self.without - other.without,
+            self.without_but_same_classes - other.without_but_same_classes,
+        )
+
+
+@dataclass(frozen=True)
 class SampledCounts:
     """Pixel counts of a sample of images, and how their mean is taken."""
 
@@ -37,6 +56,11 @@ class SampledCounts:
     averaging: Averaging
     occurs: NDArray[np.bool_] | None = None
     """``(classes,)``: the classes that the whole split labels somewhere, where that is known."""
+
+    @cached_property
+    def numbers(self) -> LeaveOneOut:
+        """The mIoU, with all images and without each; of a sweep, the best threshold is chosen anew every time."""
+        return _leave_one_out(self)
 
 
 @dataclass(frozen=True)
@@ -78,7 +102,7 @@ class Estimate:
 
 def estimate_miou(sample: SampledCounts) -> Estimate:
     """MIoU of all images together; of a sweep, at its best threshold."""
-    return _estimate(_leave_one_out(sample), _too_rare(sample), bounds=(0.0, 1.0))
+    return _estimate(sample.numbers, _too_rare(sample), bounds=(0.0, 1.0))
 
 
 def estimate_difference(sample: SampledCounts, reference: SampledCounts) -> Estimate:
@@ -90,7 +114,7 @@ def estimate_difference(sample: SampledCounts, reference: SampledCounts) -> Esti
     images, others = len(sample.counts.label_area), len(reference.counts.label_area)
     if images != others:
         raise ValueError(f"{images} and {others} images cannot be paired")
-    difference = _leave_one_out(sample).less(_leave_one_out(reference))
+    difference = sample.numbers.less(reference.numbers)
     return _estimate(difference, _too_rare(sample) or _too_rare(reference), bounds=(-1.0, 1.0))
 
 
@@ -110,26 +134,7 @@ def estimate_mean(values: Floats, bounds: tuple[float, float] = (-np.inf, np.inf
     return _student(value, error, (0.0, 0.0), len(values), bounds)
 
 
-@dataclass(frozen=True)
-class _LeaveOneOut:
-    """A number, and the same without each image, ``(images,)``."""
-
-    value: float
-    without: Floats
-    without_but_same_classes: Floats
-    """Classes that only this image shows keep their IoU here instead of dropping out of the mean."""
-
-    def less(self, other: _LeaveOneOut) -> _LeaveOneOut:
-        """The difference of two numbers of the same images."""
-        return _LeaveOneOut(
-            self.value - other.value,
-            self.without - other.without,
-            self.without_but_same_classes - other.without_but_same_classes,
-        )
-
-
-def _leave_one_out(sample: SampledCounts) -> _LeaveOneOut:
-    """The best threshold of a sweep is chosen anew without each image."""
+def _leave_one_out(sample: SampledCounts) -> LeaveOneOut:
     counts, averaging = _by_threshold(sample.counts), sample.averaging
     totals = _Counts(*(part.sum(0) for part in counts))
     iou = np.nan_to_num(class_iou(*totals.floats()))
@@ -143,7 +148,7 @@ def _leave_one_out(sample: SampledCounts) -> _LeaveOneOut:
         with np.errstate(invalid="ignore"):
             same_classes.append(_best((value * left.sum(-1) + gone) / enters.sum(-1)))
     value = _best(mean_iou(*totals.floats(), averaging))
-    return _LeaveOneOut(float(value), np.concatenate(without), np.concatenate(same_classes))
+    return LeaveOneOut(float(value), np.concatenate(without), np.concatenate(same_classes))
 
 
 class _Counts(NamedTuple):
@@ -185,7 +190,7 @@ def _best(miou: Floats) -> Floats:
     return np.fmax.reduce(miou, -1)
 
 
-def _estimate(numbers: _LeaveOneOut, too_rare: str | None, bounds: tuple[float, float]) -> Estimate:
+def _estimate(numbers: LeaveOneOut, too_rare: str | None, bounds: tuple[float, float]) -> Estimate:
     """Student's interval of the jackknife, widened to either side by the larger of two estimates of bias."""
     # Sorting makes the sums, to the last bit, free of the order of images.
     without, same_classes = np.sort(numbers.without), np.sort(numbers.without_but_same_classes)

@@ -87,7 +87,7 @@ def not_worse_than_best(evaluated: Sequence[EvaluatedRun]) -> list[bool]:
     best = max(whole, key=lambda index: np.nan_to_num(evaluated[index].score.miou, nan=-1.0))
     others = [index for index in range(len(evaluated)) if index != best]
     outcomes = dict.fromkeys(range(len(evaluated)), False) | {best: True}
-    shared = [index for index in others if _common(evaluated[index], evaluated[best])]
+    shared = [index for index in others if common_images(evaluated[index], evaluated[best])]
     comparisons = compare([(evaluated[index], evaluated[best]) for index in shared])
     for index, comparison in zip(shared, comparisons, strict=True):
         is_worse = comparison.is_significant and comparison.difference.value < 0
@@ -151,20 +151,20 @@ def seed_groups(comparisons: Sequence[Comparison]) -> Iterator[list[Comparison]]
 
 
 def _compare(run: EvaluatedRun, reference: EvaluatedRun) -> Comparison:
-    images = _common(run, reference)
-    run, reference = (replace(each, counts=each.counts.only(images)) for each in (run, reference))
-    difference = estimate_difference(_sample(run), _sample(reference))
+    images = common_images(run, reference)
+    run, reference = (_only(each, images) for each in (run, reference))
+    difference = estimate_difference(run.sample, reference.sample)
     return Comparison(run, reference, len(images), difference, corrected_p=None)
 
 
-def _common(run: EvaluatedRun, reference: EvaluatedRun) -> frozenset[str]:
+def common_images(run: EvaluatedRun, reference: EvaluatedRun) -> frozenset[str]:
+    """Images that both runs evaluated."""
     return frozenset(run.counts.images).intersection(reference.counts.images)
 
 
-def _sample(run: EvaluatedRun) -> SampledCounts:
-    """At the threshold that tables read, which is chosen anew where it is the best one."""
-    threshold = "best" if run.threshold_from == "best" else run.threshold
-    return run.counts.sample(threshold, run.run.table_rules.averaging, run.run.split_images)
+def _only(run: EvaluatedRun, images: frozenset[str]) -> EvaluatedRun:
+    """The run on ``images``; itself where these are all, so that its numbers are computed once for all comparisons."""
+    return run if len(images) == len(run.counts) else replace(run, counts=run.counts.only(images))
 
 
 def _both(comparison: Comparison) -> tuple[PixelCounts, PixelCounts]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from segscale.errors import EmptyRunError, StoreError, UserError
 
 from ...datasets.folder import CALIBRATION
-from ..evaluation.intervals import Estimate, estimate_miou
+from ..evaluation.intervals import Estimate, SampledCounts, estimate_miou
 from ..evaluation.metrics import Score, score_counts
 from ..runs.counts import StoredCounts
 from ..runs.identity import RunPlan
@@ -32,8 +33,6 @@ class EvaluatedRun:
     run: StoredRun
     counts: StoredCounts
     score: Score
-    miou: Estimate
-    """The score's mIoU with its interval."""
     threshold: float
     threshold_from: ThresholdSource
     """``best`` on the images evaluated, ``calibrated`` on others, calibrated and ``packaged``, the protocol's
@@ -47,6 +46,17 @@ class EvaluatedRun:
     def plan(self) -> RunPlan:
         """Every setting of the run."""
         return self.run.plan
+
+    @cached_property
+    def sample(self) -> SampledCounts:
+        """What its mIoU is estimated from: at the threshold, which is chosen anew where it is the best one."""
+        threshold = "best" if self.threshold_from == "best" else self.threshold
+        return self.counts.sample(threshold, self.run.table_rules.averaging, self.run.split_images)
+
+    @cached_property
+    def miou(self) -> Estimate:
+        """The score's mIoU with its interval."""
+        return estimate_miou(self.sample)
 
 
 def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str] | None = None) -> EvaluatedRun:
@@ -67,10 +77,8 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
     threshold, source = _threshold(run, counts, thresholds)
     if threshold not in counts.thresholds:
         raise StoreError(f"{store.folder} has no counts at threshold {threshold}", "run it again")
-    averaging = run.table_rules.averaging
-    score = score_counts(counts.at_threshold(threshold), averaging)
-    sample = counts.sample("best" if source == "best" else threshold, averaging, run.split_images)
-    return EvaluatedRun(run, counts, score, estimate_miou(sample), threshold, source, missing, at_work)
+    score = score_counts(counts.at_threshold(threshold), run.table_rules.averaging)
+    return EvaluatedRun(run, counts, score, threshold, source, missing, at_work)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from itertools import product
 
 from segscale.errors import UserError, did_you_mean
 
+from .comparison import common_images
 from .evaluated import EvaluatedRun
 
 NAMED = ("backbone", "method", "dataset", "protocol")
@@ -70,7 +71,7 @@ def paired(first: Selection, second: Selection) -> list[tuple[EvaluatedRun, Eval
         for run, other in product(first.runs, second.runs)
         if run.run.run_id != other.run.run_id
         and all(facts(run)[field] == facts(other)[field] for field in left_open)
-        and not {*run.counts.images}.isdisjoint(other.counts.images)
+        and common_images(run, other)
     ]
     if not pairs:
         what = f"no run of {first.text} can be set against one of {second.text} on the same images"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from ..comparison import Comparison, compare
+from ..comparison import Comparison, common_images, compare
 from ..evaluated import EvaluatedRun
 from .data import PageRun, PageRuns, Percent, percent
 
@@ -72,8 +72,7 @@ def _names(runs: Sequence[PageRun], shared: Shared) -> tuple[str, ...]:
 
 
 def _differences(members: Sequence[int], ordered: Sequence[EvaluatedRun]) -> Iterator[Difference]:
-    images = {place: frozenset(ordered[place].counts.images) for place in members}
-    pairs = [pair for pair in combinations(members, 2) if not images[pair[0]].isdisjoint(images[pair[1]])]
+    pairs = [pair for pair in combinations(members, 2) if common_images(ordered[pair[0]], ordered[pair[1]])]
     comparisons = compare([(ordered[run], ordered[reference]) for run, reference in pairs])
     for (run, reference), comparison in zip(pairs, comparisons, strict=True):
         yield _difference(run, reference, comparison)
