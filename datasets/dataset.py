@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -158,6 +158,19 @@ def _repeated(items: Iterable[str]) -> Iterator[str]:
         if item in seen:
             yield item
         seen.add(item)
+
+
+def first_places(ids: Iterable[str]) -> dict[str, int]:
+    """The place of every id, of a repeated one the first."""
+    places: dict[str, int] = {}
+    for place, id in enumerate(ids):
+        places.setdefault(id, place)
+    return places
+
+
+def repeated_places(ids: Sequence[str]) -> frozenset[int]:
+    """Places of ids that stand at an earlier place, too."""
+    return frozenset(range(len(ids))).difference(first_places(ids).values())
 
 
 def captions_digest(captions: Mapping[str, str]) -> str | None:

@@ -11,7 +11,7 @@ from typing import ClassVar
 from segscale.catalogue import documentation
 from segscale.errors import UserError
 
-from .dataset import CALIBRATION, Dataset, Sample, captions_digest
+from .dataset import CALIBRATION, Dataset, Sample, captions_digest, repeated_places
 from .files import FileError, read_image, read_list, read_mask
 from .labels import Colour, LabelTable
 from .mmseg_import import import_mmseg
@@ -119,7 +119,7 @@ class FolderDataset(Dataset):
         self._prepare = layout.prepare
         if not self.entries:
             raise UserError(f"{name} {split} has no image", DOCUMENTATION)
-        self._duplicates = _duplicate_indices(self.ids)
+        self._duplicates = repeated_places(self.ids)
         named = None if captions is None else captions_of(self.ids, captions)
         self._captions = {} if named is None else named.by_id
         self._caption_gaps = None if named is None else named.gaps
@@ -183,12 +183,6 @@ class FolderDataset(Dataset):
     def present_of(self, entry: Entry) -> tuple[int, ...] | None:
         """The classes that annotations beside the mask name; None where there are none."""
         return None
-
-
-def _duplicate_indices(ids: Sequence[str]) -> frozenset[int]:
-    """Indices at which an id comes for the second time or later."""
-    first: dict[str, int] = {}
-    return frozenset(index for index, id in enumerate(ids) if first.setdefault(id, index) != index)
 
 
 def evenly_spaced(entries: Sequence[Entry], count: int) -> tuple[Entry, ...]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO, TextIO
 
 from segscale.errors import UserError
 
+LEFTOVER_SECONDS = 3600
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -26,6 +28,14 @@ def explained_writes(folder: Path, option: str = "--results") -> Iterator[None]:
             hint = "free some and run the same command again: it resumes"
             raise UserError(f"no space left for {folder}", hint) from error
         raise UserError(f"{folder} cannot be written ({error.strerror})", f"choose another {option}") from error
+
+
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Remove files that ended processes left behind, whoever they were; young ones may belong to a running one."""
+    for path in paths:
+        with suppress(FileNotFoundError):  # its process, or another one that starts, was faster
+            if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                path.unlink()
 
 
 @contextmanager

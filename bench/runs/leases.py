@@ -23,7 +23,7 @@ from types import TracebackType
 
 from pydantic import TypeAdapter, ValidationError
 
-from segscale.files import explained_writes, replaced
+from segscale.files import explained_writes, remove_leftovers, replaced
 
 from .identity import IDENTITY_LENGTH
 from .launcher import rank_and_world
@@ -33,7 +33,6 @@ FOLDER = ".leases"
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 """A lease whose heart has not beaten for so long is that of a dead process; others take its images."""
-LEFTOVER_SECONDS = 3600.0
 LEASE, CLAIM = ".json", ".claim"
 HEIR = "@"
 """In the name of a dead lease, before the name of the lease that removes its claims."""
@@ -238,10 +237,7 @@ def _has_ended(pid: int) -> bool:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what ended processes left behind, whoever they were."""
-    for path in folder.glob("*/*"):
-        if _age(path, time.time()) > LEFTOVER_SECONDS:
-            path.unlink(missing_ok=True)
+    remove_leftovers(folder.glob("*/*"))
     for path in folder.glob("*"):
         with suppress(OSError):  # in use
             path.rmdir()

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from segscale.errors import UserError
 
 from ...backbones.backbone import Backbone
-from ...datasets.dataset import Sample
+from ...datasets.dataset import Sample, repeated_places
 from ...methods.method import Method
 from ..inference.answers import MethodScores
 from ..inference.batch import BatchLimit
@@ -99,7 +99,7 @@ def run_methods(backbone_name: str, methods: Sequence[Method], task: Task, optio
 
 def _compact_finished(runs: Sequence[MethodRun], wanted: int) -> None:
     for run in runs:
-        if len(run.store.done()) + len(run.store.skipped()) >= wanted:
+        if not run.store.missing(wanted):
             run.store.compact()
 
 
@@ -129,9 +129,9 @@ class _Loop:
         self.limit = BatchLimit(options.batch)
         self.memory = PeakMemory(backbone.device)
         self.counts = LoopCounts()
-        first = {id: index for index, id in reversed([*enumerate(task.dataset.ids)])}
-        self.repeats = frozenset(range(len(task.dataset.ids))).difference(first.values())
-        """Places of ids that stand at an earlier place, too."""
+        self.ids = task.dataset.ids
+        """A dataset may make them anew at every look."""
+        self.repeats = repeated_places(self.ids)
         self.in_hand: list[int] = []
         """Places of images that were evaluated and may not be written yet."""
         self.machine = machine()
@@ -205,7 +205,7 @@ class _Loop:
 
     def _is_due(self, index: int) -> bool:
         """Whether the image is not known to be stored. A repeated id is due until it was looked at and named."""
-        return index in self.repeats or any(self.task.dataset.ids[index] in run.due for run in self.runs)
+        return index in self.repeats or any(self.ids[index] in run.due for run in self.runs)
 
     def _flush(self) -> None:
         """Write what is computed, and let other processes see that it is."""
@@ -221,8 +221,7 @@ class _Loop:
         except UserError as error:
             if not self.options.skip_bad:
                 raise
-            ids = self.task.dataset.ids
-            id = f"{ids[index]} (again)" if index in self.repeats else ids[index]
+            id = f"{self.ids[index]} (again)" if index in self.repeats else self.ids[index]
             self.counts.skipped[id] = error.problem
             return None
 

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -25,7 +24,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from segscale.errors import OtherFormatError, StoreError, UserError
-from segscale.files import explained_writes, replaced
+from segscale.files import explained_writes, remove_leftovers, replaced
 
 from ...datasets.dataset import Digests
 from .counts import StoredCounts
@@ -45,7 +44,6 @@ from .record import StoredRun, parse_run, run_text
 
 log = logging.getLogger(__name__)
 
-LEFTOVER_SECONDS = 3600
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.ENOSYS, errno.EMLINK)
 """What file systems without hard links answer."""
 PART_IMAGES = 500
@@ -84,7 +82,7 @@ class RunStore:
         """
         with explained_writes(self.folder):
             self.parts.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
+            remove_leftovers([*self.folder.glob(".*.tmp"), *self.parts.glob(".*.tmp")])
             stored = self._stored(run)
             if stored.run_id != run.run_id:
                 raise UserError(f"{self.folder} holds another run", "choose another --results")
@@ -186,6 +184,10 @@ class RunStore:
         done = self.done() if reasons else frozenset[str]()
         return {image: why for image, why in reasons.items() if image not in done}
 
+    def missing(self, wanted: int) -> int:
+        """How many of so many images are neither stored nor left out."""
+        return max(wanted - len(self.done()) - len(self.skipped()), 0)
+
     def _part_files(self) -> list[Path]:
         return sorted(self.parts.glob("[!.]*.parquet"))
 
@@ -230,13 +232,6 @@ class RunStore:
             log.warning("%s %s; it stays there (%s) and is not counted", path, error, refusal.strerror)
             return
         log.warning("%s %s; set aside as %s, its images will be computed again", path, error, aside.name)
-
-    def _remove_leftovers(self) -> None:
-        """Remove temporary files of killed processes, whoever they were; young ones may belong to a running one."""
-        for path in (*self.folder.glob(".*.tmp"), *self.parts.glob(".*.tmp")):
-            with suppress(FileNotFoundError):  # its process, or another that starts, was faster
-                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
-                    path.unlink()
 
     def _write_part(self, table: pa.Table) -> None:
         temporary = self.parts / f".{self.rank}-{token_hex(8)}.tmp"

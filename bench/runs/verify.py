@@ -11,7 +11,7 @@ from segscale.errors import UserError
 from segscale.registry import build
 
 from ...backbones.loading.options import LoadOptions
-from ...datasets.dataset import Dataset, Digests
+from ...datasets.dataset import Dataset, Digests, first_places
 from ..tasks.identity import DatasetIdentity
 from ..tasks.task import dataset_identity
 from .identity import BackboneIdentity
@@ -29,7 +29,7 @@ class DataOnDisk:
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self._indices = {id: index for index, id in reversed([*enumerate(dataset.ids)])}
+        self._indices = first_places(dataset.ids)
         self._read: dict[str, Digests | str] = {}
 
     def changes(self, stored: Mapping[str, Digests]) -> dict[str, str]:
@@ -104,8 +104,7 @@ class Verifier:
         """Compare all stored images of a run, and its weights. Raises StoreError for one that cannot be read."""
         run, stored = store.read(), store.made_of()
         problems, not_compared = list[str](), list[str]()
-        missing = run.wanted - len(stored) - len(store.skipped())
-        if missing > 0:
+        if missing := store.missing(run.wanted):
             problems.append(f"{missing} of {run.wanted} images are not stored")
         changes: Mapping[str, str] = {}
         compared = 0

@@ -15,6 +15,7 @@ import pytest
 
 from segscale.bench.runs import leases
 from segscale.bench.runs.leases import HeldLease, read_leases
+from segscale.files import LEFTOVER_SECONDS
 
 RUNS = ("run-a", "run-b")
 
@@ -151,7 +152,7 @@ def test_leftovers_go_after_an_hour_whoever_left_them(tmp_path: Path, lease: Hel
     elsewhere.parent.mkdir()
     for path in (young, old, elsewhere):
         path.write_text("gone")
-    hours_ago = time.time() - 2 * leases.LEFTOVER_SECONDS
+    hours_ago = time.time() - 2 * LEFTOVER_SECONDS
     for path in (old, elsewhere):
         os.utime(path, (hours_ago, hours_ago))
     with HeldLease(tmp_path, ["run-c"]):
