@@ -30,7 +30,6 @@ from ..datasets.folder import mmseg_metainfo
 from ..datasets.labels import IGNORE_LABEL
 from ..datasets.mmseg_import import import_mmseg
 from ..datasets.prompts.caption_file import read_captions
-from .evaluation.labelling import decide_pixels
 from .inference.score import image_noise, score
 from .runs.plan import build_methods
 from .tasks.protocol import BEST, Protocol
@@ -146,8 +145,7 @@ class SegscaleSegmentor(BaseModel):
         (scored,) = score(self.backbone, self.task, [self.method], [sample], self.noise)
         (answer,) = scored.by_method
         size = (sample.image.height, sample.image.width)
-        won = decide_pixels(answer.scores, answer.prompts.class_ids, self.task.decision, size)
-        return won.label_maps(self.task.decision)[0]
+        return self.task.label_map(answer.scores, answer.prompts.class_ids, size)
 
     def _label(self, data_sample: Any, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         if "gt_sem_seg" not in data_sample:

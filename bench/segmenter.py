@@ -25,7 +25,7 @@ from ..datasets.dataset import Sample
 from ..datasets.labels import colour_map
 from ..methods.build import build_method
 from ..methods.method import Method
-from .evaluation.labelling import decide_pixels, resize_scores
+from .evaluation.labelling import resize_scores
 from .inference.score import image_noise, score
 from .tasks.pictures import check_needs_no_label, picture_sample, task_of_classes
 from .tasks.protocol import Protocol
@@ -128,13 +128,12 @@ class Segmenter:
         (scored,) = score(self.backbone, task, [self.method], [sample], image_noise(self.backbone, task, seed))
         (answer,) = scored.by_method
         size = (image.height, image.width)
-        won = decide_pixels(answer.scores, answer.prompts.class_ids, task.decision, size)
-        dtype = np.uint8 if len(classes) < PALETTE_COLOURS else np.uint16
         scores = answer.scores.classes
         # A class that a caption leaves out, where the protocol does not add it, has no score.
         maps = scores.new_zeros(len(classes), *scores.shape[1:])
         maps[[id - 1 for id in answer.prompts.class_ids]] = _visible(scores, self.method.normalised)
-        labels = won.label_maps(task.decision)[0].astype(dtype)
+        ids = task.label_map(answer.scores, answer.prompts.class_ids, size)
+        labels = ids.astype(np.uint8) if len(classes) < PALETTE_COLOURS else ids.astype(np.uint16)
         return Segmentation(image, tuple(classes), labels, resize_scores(maps, size).numpy())
 
     def _check_words(self, task: Task, sample: Sample) -> None:

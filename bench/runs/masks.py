@@ -91,7 +91,8 @@ class MaskKeeper:
         """Write what is kept of an image, if anything is."""
         if sample.id not in self.images:
             return
-        ids = self.task.label_map(answer.scores, answer.prompts.class_ids, sample)
+        height, width = sample.label.shape
+        ids = self.task.label_map(answer.scores, answer.prompts.class_ids, (height, width)).astype(np.uint8)
         with explained_writes(folder):
             self._write(mask_path(folder, sample.id), ids)
             if sample.id in self.pictured:

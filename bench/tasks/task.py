@@ -158,16 +158,20 @@ class Task:
         won = decide_pixels(scores, class_ids, self.decision, (target.shape[0], target.shape[1]))
         return count_pixels(won, self.decision, target, self.ignored_ids)
 
-    def label_map(self, scores: ClassScores, class_ids: tuple[int, ...], sample: Sample) -> NDArray[np.uint8]:
+    def label_map(self, scores: ClassScores, class_ids: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.int16]:
         """Predicted class id of every pixel at the protocol's threshold, 255 where no class competes.
+
+        Args:
+            scores: One map per class of ``class_ids``.
+            class_ids: Of the maps.
+            size: Height and width of the label map.
 
         Raises:
             ValueError: The threshold is the best one, or scores are of clusters.
         """
         place = self.protocol.thresholds.index(float(self.protocol.threshold))
-        won = decide_pixels(scores, class_ids, self.decision, (sample.label.shape[0], sample.label.shape[1]))
-        maps = won.label_maps(self.decision)
-        return maps[min(place, len(maps) - 1)].astype(np.uint8)
+        maps = decide_pixels(scores, class_ids, self.decision, size).label_maps(self.decision)
+        return maps[min(place, len(maps) - 1)]
 
     def evaluated_pixels(self, sample: Sample) -> int:
         """Pixels of the label map that is compared, those that do not count included."""
