@@ -44,7 +44,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for seed, size in enumerate((10, 11, 25, 30), 1)
     ]
     keep_masks(results / "runs/b/best/d" / runs[NAMES.index("best")].run.run_id)
-    return write_page(Evaluation(runs, 0), results, results / "report.html")
+    return write_page(Evaluation(runs, 0), results / "report.html")
 
 
 def keep_masks(folder: Path) -> None:

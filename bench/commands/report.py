@@ -73,7 +73,7 @@ def report(output: Path | None, results: Path) -> None:
     from ..report.page.render import write_page
 
     evaluation = evaluate_all(results)
-    print_written(write_page(evaluation, results, output or results / "report.html"))
+    print_written(write_page(evaluation, output or results / "report.html"))
     exit_where(evaluation.unreadable > 0)
 
 

@@ -79,7 +79,7 @@ def _print_classes(store: RunStore, results: Path) -> None:
     import numpy as np
 
     from ..report.evaluated import evaluate_run
-    from ..report.markdown import format_estimate
+    from ..report.markdown import format_share
     from ..report.tables import NO_INTERVAL_MARK, missing_text
     from ..report.thresholds import Thresholds
 
@@ -87,14 +87,11 @@ def _print_classes(store: RunStore, results: Path) -> None:
     plan, score, counts = evaluated.plan, evaluated.score, evaluated.counts
     task = f"{plan.task.dataset.name} ({plan.task.protocol.label})"
     print(f"\n{plan.backbone.label} x {plan.method.name}{plan.method.variant} on {task}")
-    unscored = None if plan.task.protocol.rules["background_scored"] else evaluated.run.background_id
     for id, (name, iou) in enumerate(zip(evaluated.run.classes, score.class_iou, strict=True)):
-        if id == unscored:
+        if id == evaluated.unscored_id:
             continue
         print(f"  {name:22} {'-' if np.isnan(iou) else f'{100 * iou:.1f}'}")
-    low, high = evaluated.miou.bounds
-    miou = format_estimate(100 * score.miou, 100 * low, 100 * high)
-    print(f"  mIoU {miou}, aAcc {100 * score.accuracy:.1f}, {len(counts)} images")
+    print(f"  mIoU {format_share(evaluated.miou)}, aAcc {100 * score.accuracy:.1f}, {len(counts)} images")
     if evaluated.miou.no_interval:
         print(f"  {NO_INTERVAL_MARK} no interval: {evaluated.miou.no_interval}")
     for name, counted in (

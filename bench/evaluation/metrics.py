@@ -54,7 +54,7 @@ def mean_iou(intersection: Floats, predicted: Floats, label: Floats, averaging: 
 
 def total_miou(counts: PixelCounts, averaging: Averaging) -> float:
     """Mean IoU over all images together."""
-    intersection, predicted, label = _totals(counts)
+    intersection, predicted, label = counts.total().floats()
     return float(mean_iou(intersection, predicted, label, averaging))
 
 
@@ -66,15 +66,9 @@ def best_index(sweep: Sequence[PixelCounts], averaging: Averaging) -> int:
 
 def score_counts(counts: PixelCounts, averaging: Averaging) -> Score:
     """Metrics over all images of ``counts``."""
-    intersection, predicted, label = _totals(counts)
+    intersection, predicted, label = counts.total().floats()
     return Score(
         miou=float(mean_iou(intersection, predicted, label, averaging)),
         accuracy=float(intersection.sum() / label.sum()) if label.any() else float("nan"),
         class_iou=class_iou(intersection, predicted, label),
     )
-
-
-def _totals(counts: PixelCounts) -> tuple[Floats, Floats, Floats]:
-    total = counts.total()
-    intersection, predicted, label = total.intersection, total.predicted_area, total.label_area
-    return intersection.astype(np.float64), predicted.astype(np.float64), label.astype(np.float64)

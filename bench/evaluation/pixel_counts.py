@@ -26,6 +26,12 @@ class PixelCounts:
     label_area: Counts
     """``(classes,)`` for the thresholds of one image, ``(images, classes)`` for images."""
 
+    def floats(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Intersection, predicted and label area, as metrics take them."""
+        parts = (self.intersection, self.predicted_area, self.label_area)
+        intersection, predicted, label = (part.astype(np.float64) for part in parts)
+        return intersection, predicted, label
+
     def total(self) -> PixelCounts:
         """All images together, ``(classes,)`` each."""
         return PixelCounts(self.intersection.sum(0), self.predicted_area.sum(0), self.label_area.sum(0))

@@ -173,9 +173,7 @@ def _both(comparison: Comparison) -> tuple[PixelCounts, PixelCounts]:
 
 
 def _image_miou(counts: PixelCounts) -> Floats:
-    parts = (counts.intersection, counts.predicted_area, counts.label_area)
-    intersection, predicted, label = (part.astype(np.float64) for part in parts)
-    return mean_iou(intersection, predicted, label, "in-ground-truth")
+    return mean_iou(*counts.floats(), "in-ground-truth")
 
 
 def _objects(comparison: Comparison, counts: PixelCounts) -> Mask:

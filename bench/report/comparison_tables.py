@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..evaluation.intervals import Estimate
 from .comparison import (
     SIZES,
     Comparison,
@@ -19,7 +18,7 @@ from .comparison import (
     size_differences,
 )
 from .evaluated import EvaluatedRun
-from .markdown import format_estimate, markdown_table
+from .markdown import format_share, markdown_table
 from .pairs import facts
 from .tables import NO_INTERVAL_MARK
 
@@ -73,7 +72,7 @@ def _row(comparison: Comparison) -> dict[str, str]:
         "reference": _name(reference, run),
         "on": f"{facts(run)['dataset']} {facts(run)['split']}",
         "images": str(comparison.images),
-        "difference": _difference(comparison.difference),
+        "difference": format_share(comparison.difference, "+.1f"),
         "p": "-" if comparison.corrected_p is None else f"{comparison.corrected_p:.2g}",
         "wins / ties / losses": f"{outcomes.wins} / {outcomes.ties} / {outcomes.losses}",
     }
@@ -86,17 +85,12 @@ def _name(run: EvaluatedRun, other: EvaluatedRun) -> str:
     return " / ".join(named)
 
 
-def _difference(estimate: Estimate) -> str:
-    low, high = estimate.bounds
-    return format_estimate(100 * estimate.value, 100 * low, 100 * high, "+.1f")
-
-
 def _percent(share: float, spec: str = ".1f") -> str:
     return "-" if np.isnan(share) else f"{100 * share:{spec}}"
 
 
 def _parts(parts: Sequence[PartDifference], title: str, amounts: str) -> str:
-    rows = [{title: p.name, amounts: str(p.amount), "difference": _difference(p.difference)} for p in parts]
+    rows = [{title: p.name, amounts: str(p.amount), "difference": format_share(p.difference, "+.1f")} for p in parts]
     return markdown_table(pd.DataFrame(rows, columns=[title, amounts, "difference"]))
 
 

@@ -30,6 +30,8 @@ ThresholdSource = CalibrationSource | Literal["best", "default", "none"]
 class EvaluatedRun:
     """A stored run with its images and its score at ``threshold``."""
 
+    folder: Path
+    """Of the run."""
     run: StoredRun
     counts: StoredCounts
     score: Score
@@ -46,6 +48,11 @@ class EvaluatedRun:
     def plan(self) -> RunPlan:
         """Every setting of the run."""
         return self.run.plan
+
+    @property
+    def unscored_id(self) -> int | None:
+        """The background, where it can be predicted and does not count."""
+        return None if self.plan.task.protocol.rules.get("background_scored", True) else self.run.background_id
 
     @cached_property
     def sample(self) -> SampledCounts:
@@ -67,7 +74,7 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
     """
     run = store.read()
     counts = store.load(run)
-    missing = max(run.wanted - len(counts) - len(store.skipped()), 0)
+    missing = store.missing(run.wanted)
     at_work = tuple(lease.rank_text for lease in leases_on(store.folder)) if missing else ()
     if images is not None:
         counts = counts.only(images)
@@ -78,7 +85,7 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
     if threshold not in counts.thresholds:
         raise StoreError(f"{store.folder} has no counts at threshold {threshold}", "run it again")
     score = score_counts(counts.at_threshold(threshold), run.table_rules.averaging)
-    return EvaluatedRun(run, counts, score, threshold, source, missing, at_work)
+    return EvaluatedRun(store.folder, run, counts, score, threshold, source, missing, at_work)
 
 
 @dataclass(frozen=True)

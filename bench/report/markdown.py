@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 from tabulate import tabulate
 
+from ..evaluation.intervals import Estimate
 from .tables import (
     BEST_MARK,
     CUT_MARK,
@@ -42,6 +43,12 @@ def format_estimate(value: float, low: float, high: float, spec: str = ".1f", ma
     """A number with its interval, or the mark of none where the ends are NaN."""
     interval = NO_INTERVAL_MARK if math.isnan(low) else f" [{low:{spec}}, {high:{spec}}]"
     return f"{value:{spec}}{mark}{interval}"
+
+
+def format_share(estimate: Estimate, spec: str = ".1f") -> str:
+    """An estimated share, or a difference of shares, in percent."""
+    low, high = estimate.bounds
+    return format_estimate(100 * estimate.value, 100 * low, 100 * high, spec)
 
 
 def format_cell(row: TableRow) -> str:

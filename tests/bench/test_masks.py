@@ -36,7 +36,7 @@ def stores(results: Path) -> list[RunStore]:
 
 
 def page(results: Path) -> Page:
-    return collect(evaluate_all(results), results)
+    return collect(evaluate_all(results))
 
 
 def pixels(uri: str) -> np.ndarray:

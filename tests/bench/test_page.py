@@ -71,7 +71,7 @@ def runs(tmp_path: Path) -> list[EvaluatedRun]:
 
 @pytest.fixture
 def page(tmp_path: Path, runs: list[EvaluatedRun]) -> str:
-    return render(collect(Evaluation(runs, 0), tmp_path))
+    return render(collect(Evaluation(runs, 0)))
 
 
 def embedded(page: str) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def test_provenance_is_whole(tmp_path: Path, runs: list[EvaluatedRun]) -> None:
     run = runs[0].run
     folder = tmp_path / "runs/b/worst/d" / run.run_id
     note_conditions(folder, Conditions(run.machine, "cuda:1", 2, ("worst", "best")))
-    stored = embedded(render(collect(Evaluation(runs, 0), tmp_path)))["provenance"][run.run_id]
+    stored = embedded(render(collect(Evaluation(runs, 0))))["provenance"][run.run_id]
     assert stored["plan"]["method"]["parameters"] == {"order": 1, "sites": ["a", "b"]}
     assert stored["machine"]["platform"] == "Linux"
     assert [conditions["device"] for conditions in stored["conditions"]] == ["cuda:1"]
@@ -178,7 +178,7 @@ def test_names_are_texts_whatever_they_hold(tmp_path: Path, runs: list[Evaluated
         replace(run, run=replace(run.run, classes=(HOSTILE, "y", "z"), plan=_named(run, f"{HOSTILE}{place}")))
         for place, run in enumerate(runs)
     ]
-    outline = Outline(render(collect(Evaluation(hostile, 0), tmp_path)))
+    outline = Outline(render(collect(Evaluation(hostile, 0))))
     assert outline.named("b") == []
     assert outline.texts["th"].count(f"{HOSTILE}0") == 1
     content = json.loads(outline.texts["script"][0])
@@ -191,7 +191,7 @@ def _named(run: EvaluatedRun, name: str) -> Any:
 
 
 def test_the_same_runs_give_the_same_page(tmp_path: Path, runs: list[EvaluatedRun], page: str) -> None:
-    assert render(collect(Evaluation(runs[::-1], 0), tmp_path)) == page
+    assert render(collect(Evaluation(runs[::-1], 0))) == page
 
 
 def test_a_large_page_leaves_the_curves_of_classes_out_and_says_so(
@@ -200,19 +200,19 @@ def test_a_large_page_leaves_the_curves_of_classes_out_and_says_so(
     statement = "at other thresholds it was left out"
     assert statement not in page
     monkeypatch.setattr(data, "CLASS_CURVE_NUMBERS", 3 * 2 * 3 - 1)
-    large = render(collect(Evaluation(runs, 0), tmp_path))
+    large = render(collect(Evaluation(runs, 0)))
     assert statement in large
     assert 'id="follow-slider"' not in large
     assert all(run["class_curves"] is None and run["class_iou"] for run in embedded(large)["runs"])
 
 
 def test_a_background_that_is_not_scored_has_no_iou(tmp_path: Path, runs: list[EvaluatedRun]) -> None:
-    assert embedded(render(collect(Evaluation(runs[:1], 0), tmp_path)))["runs"][0]["class_iou"][0] is not None
+    assert embedded(render(collect(Evaluation(runs[:1], 0))))["runs"][0]["class_iou"][0] is not None
     protocol = runs[0].plan.task.protocol
     rules = replace(protocol, rules={**protocol.rules, "background_scored": False})
     plan = replace(runs[0].plan, task=replace(runs[0].plan.task, protocol=rules))
     unscored = replace(runs[0], run=replace(runs[0].run, plan=plan))
-    (run,) = embedded(render(collect(Evaluation([unscored], 0), tmp_path)))["runs"]
+    (run,) = embedded(render(collect(Evaluation([unscored], 0))))["runs"]
     assert run["class_iou"][0] is None
     assert run["class_iou"][1] is not None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 
 from ...evaluation.metrics import Floats, Score, score_counts
 from ...runs.conditions import read_conditions
-from ...runs.record import StoredRun, run_text
+from ...runs.record import run_text
 from ..evaluated import EvaluatedRun
 from ..markdown import format_miou
 from ..tables import TableRow, table_rows
@@ -85,10 +84,10 @@ def page_runs(evaluated: Sequence[EvaluatedRun], table: pd.DataFrame) -> PageRun
     return PageRuns(tuple(places), tuple(runs), small)
 
 
-def provenance(run: StoredRun, folder: Path) -> dict[str, Any]:
+def provenance(run: EvaluatedRun) -> dict[str, Any]:
     """What a run is and what computed it."""
-    stored = json.loads(run_text(run))
-    conditions = [asdict(each) for each in read_conditions(folder)]
+    stored = json.loads(run_text(run.run))
+    conditions = [asdict(each) for each in read_conditions(run.folder)]
     return {name: stored[name] for name in PROVENANCE} | {"conditions": conditions}
 
 
@@ -135,6 +134,6 @@ def _class_curves(run: EvaluatedRun, sweep: Sequence[Score]) -> tuple[tuple[Perc
 def _class_iou(run: EvaluatedRun, score: Score) -> tuple[Percent, ...]:
     """Of every class; a background that is not scored has none."""
     ious: Floats = score.class_iou.copy()
-    if run.run.background_id is not None and not run.plan.task.protocol.rules.get("background_scored", True):
-        ious[run.run.background_id] = np.nan
+    if run.unscored_id is not None:
+        ious[run.unscored_id] = np.nan
     return tuple(percent(iou) for iou in ious)

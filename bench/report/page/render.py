@@ -16,7 +16,6 @@ from markupsafe import Markup
 import segscale
 from segscale.files import explained_writes, replaced
 
-from ...runs.store import find_runs
 from ..evaluated import Evaluation
 from ..tables import long_table, notes
 from .data import PageRuns, page_runs, provenance
@@ -51,9 +50,9 @@ class Page:
     """By run id."""
 
 
-def write_page(evaluation: Evaluation, results: Path, path: Path) -> Path:
-    """Write the page of the runs stored below ``results``; returns its path."""
-    text = render(collect(evaluation, results))
+def write_page(evaluation: Evaluation, path: Path) -> Path:
+    """Write the page of evaluated runs; returns its path."""
+    text = render(collect(evaluation))
     with explained_writes(path.parent, "--output"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as file:
@@ -61,19 +60,18 @@ def write_page(evaluation: Evaluation, results: Path, path: Path) -> Path:
     return path
 
 
-def collect(evaluation: Evaluation, results: Path) -> Page:
+def collect(evaluation: Evaluation) -> Page:
     """What the page shows of evaluated runs."""
     table = long_table(evaluation.runs)
     runs = page_runs(evaluation.runs, table)
-    folders = {store.folder.name: store.folder for store in find_runs(results)}
-    stored = {run.run.run_id: run.run for run in evaluation.runs}
+    by_id = {run.run.run_id: run for run in evaluation.runs}
     return Page(
         leaderboard=page_leaderboard(table),
         notes=tuple(notes(table)),
         runs=runs,
         groups=tuple(run_groups(runs, evaluation.runs)),
-        gallery=page_gallery(runs, folders),
-        provenance={run.id: provenance(stored[run.id], folders[run.id]) for run in runs.runs},
+        gallery=page_gallery(runs, {id: run.folder for id, run in by_id.items()}),
+        provenance={run.id: provenance(by_id[run.id]) for run in runs.runs},
     )
 
 
