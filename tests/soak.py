@@ -24,15 +24,17 @@ from segscale.bench.commands.main import main
 from segscale.bench.runs import loop
 from segscale.bench.runs.method_run import MethodRun
 from segscale.bench.runs.options import RunOptions
-from segscale.bench.runs.parts import COUNTS
+from segscale.bench.runs.parts import COUNTS, ImageRecord
 from segscale.bench.runs.plan import plan_backbone
 from segscale.bench.runs.store import RunStore
 
 IMAGES = 40
 METHODS = ("vanilla", "goca")
 COMMAND = ["run", "--backbone", "pocket-sd15", "--method", ",".join(METHODS), "--limit", str(IMAGES)]
+WAYS = (("--workers", "0"), ("--workers", "0"), ("--workers", "1"), ("--workers", "2"))
+"""Whether images are read ahead and counted behind; every process goes one way."""
 FLUSHES = (0.0, 0.1, 0.5, 5.0)
-"""Seconds between two flushes; every process takes one."""
+"""Seconds between two flushes."""
 MOST_PROCESSES = 8
 COMPACTED = 0.25
 """Share of the runs whose parts are merged in the end."""
@@ -85,21 +87,31 @@ class Process:
         return [(run, image) for run, image in (line.split() for line in lines)]
 
 
-def start(results: Path, flush: float, compacts: bool, rank: int | None, world: int) -> Process:
+@dataclass(frozen=True)
+class Way:
+    """How a process runs the command."""
+
+    flush: float
+    """Seconds between two flushes."""
+    options: tuple[str, ...] = ()
+    compacts: bool = True
+
+
+def start(results: Path, way: Way, rank: int | None, world: int) -> Process:
     """Fork a process that runs the command; ``rank`` is that of a launcher, None without one."""
     computed = results / f"computed-{time.monotonic_ns()}"
     pid = os.fork()
     if pid:
         return Process(pid, computed)
     try:
-        if not compacts:
+        if not way.compacts:
             RunStore.compact = lambda self: None
-        _child(results, flush, computed, {} if rank is None else {"RANK": str(rank), "WORLD_SIZE": str(world)})
+        _child(results, way, computed, {} if rank is None else {"RANK": str(rank), "WORLD_SIZE": str(world)})
     finally:
         os._exit(70)  # a forked child never goes on with what its parent does
 
 
-def _child(results: Path, flush: float, computed: Path, environment: dict[str, str]) -> None:
+def _child(results: Path, way: Way, computed: Path, environment: dict[str, str]) -> None:
     os.environ |= environment
     silent = os.open(os.devnull, os.O_WRONLY)
     errors = os.open(results / f"errors-{os.getpid()}", os.O_CREAT | os.O_WRONLY)
@@ -107,18 +119,18 @@ def _child(results: Path, flush: float, computed: Path, environment: dict[str, s
     os.dup2(errors, 2)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    loop.FLUSH_SECONDS = flush
+    loop.FLUSH_SECONDS = way.flush
     log = os.open(computed, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-    add = MethodRun.add
+    keep = MethodRun.keep
 
-    def logged(run: MethodRun, *arguments: object) -> None:
-        add(run, *arguments)  # pyright: ignore[reportArgumentType]
-        os.write(log, f"{run.store.folder.name} {run.pending[-1].image}\n".encode())
+    def logged(run: MethodRun, record: ImageRecord) -> None:
+        keep(run, record)
+        os.write(log, f"{run.store.folder.name} {record.image}\n".encode())
 
-    MethodRun.add = logged  # pyright: ignore[reportAttributeAccessIssue]
+    MethodRun.keep = logged
     status = 0
     try:
-        main([*COMMAND, "--results", str(results)])
+        main([*COMMAND, *way.options, "--results", str(results)])
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     os._exit(status)
@@ -163,7 +175,7 @@ class Soak:
     def __call__(self) -> Tally:
         plan_backbone("pocket-sd15", RunOptions()).load()  # so that every child has its libraries at once
         began = time.monotonic()
-        process = start(self._new_results("uninterrupted"), 5.0, True, None, 1)
+        process = start(self._new_results("uninterrupted"), Way(5.0), None, 1)
         if process.wait() != 0:
             raise SystemExit("the uninterrupted run failed")
         self.seconds = time.monotonic() - began
@@ -198,7 +210,7 @@ class Soak:
         """Processes that share the run by ranks or by leases; some are killed, the others end by themselves."""
         launched = self.generator.random() < 0.5
         ranks = list(range(number)) if launched else [None] * number
-        processes = [start(results, self.generator.choice(FLUSHES), self.compacts, rank, number) for rank in ranks]
+        processes = [start(results, self._way(), rank, number) for rank in ranks]
         self.tally.processes += number
         self.tally.most_processes = max(self.tally.most_processes, number)
         spared = self.generator.choice([0, 0, 1, number - 1])
@@ -212,6 +224,9 @@ class Soak:
         for process in processes:
             if (status := process.wait()) != 0:
                 self.tally.problems.append(f"{results}: a process ended with {status}")
+
+    def _way(self) -> Way:
+        return Way(self.generator.choice(FLUSHES), self.generator.choice(WAYS), self.compacts)
 
     def _end(self, results: Path, process: Process, number: signal.Signals) -> None:
         status = process.end(number)

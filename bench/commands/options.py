@@ -119,7 +119,17 @@ calibration = chained(
     loading,
     packed("run_options", RunOptions),
 )
-batch = click.option("--batch", type=POSITIVE, default=1, help="images that share a forward")
+batch = chained(
+    click.option(
+        "--batch", type=POSITIVE, show_default="1 on a CPU, what fits on a GPU", help="images that share a forward"
+    ),
+    click.option(
+        "--workers",
+        type=NATURAL,
+        show_default="0 on a CPU, up to 4 beside a GPU",
+        help="processes that read images ahead, and threads that count behind",
+    ),
+)
 strict = click.option("--strict", is_flag=True, help="stop at the first score that is not finite, instead of counting")
 save_masks = _image(
     "--save-masks",

@@ -11,7 +11,16 @@ import torch
 from segscale.errors import UserError
 
 log = logging.getLogger(__name__)
+USED_SHARE = 0.8
+"""Of free memory that a batch may take: longer prompts take more than the first one did."""
+MOST_ROWS = 16
+"""A device is busy by then; more only make every step of a run longer."""
 Row = TypeVar("Row")
+
+
+def rows_that_fit(free_bytes: int, row_bytes: int) -> int:
+    """How many rows a forward may have whose first row took ``row_bytes``, with some memory to spare."""
+    return max(1, min(int(USED_SHARE * free_bytes / max(row_bytes, 1)), MOST_ROWS))
 
 
 class BatchLimit:

@@ -22,11 +22,18 @@ class PeakMemory:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self._held = 0
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the device has memory of its own, whose free part is known."""
+        return self.device.type == "cuda"
 
     def reset(self) -> None:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
+            self._held = torch.cuda.memory_allocated(self.device)
         elif sys.platform == "linux":
             CLEAR_REFERENCES.write_text(RESET_PEAK)
 
@@ -38,3 +45,12 @@ class PeakMemory:
             line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
             return int(line.split()[1]) * 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def growth(self) -> int:
+        """Bytes of the peak that were not held at ``reset``."""
+        return self.read() - self._held
+
+    def free(self) -> int:
+        """Bytes that torch can have of the GPU, those that it keeps and does not use included."""
+        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return torch.cuda.mem_get_info(self.device)[0] + kept

@@ -7,7 +7,10 @@ the number of processes, and none replaces another's.
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +20,8 @@ from segscale.files import explained_writes, replaced
 
 from .identity import IDENTITY_LENGTH
 from .record import Machine
+
+PACKAGES = ("torch", "diffusers", "transformers", "mmsegmentation", "numpy")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,12 @@ class Conditions:
 
 
 _ADAPTER = TypeAdapter(Conditions)
+
+
+def machine() -> Machine:
+    """This machine and what is installed on it."""
+    packages = {name: version(name) for name in PACKAGES}
+    return Machine(platform.platform(), platform.machine(), os.cpu_count() or 1, packages)
 
 
 def note_conditions(folder: Path, conditions: Conditions) -> None:

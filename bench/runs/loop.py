@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,36 +15,34 @@ from tqdm import tqdm
 from segscale.errors import UserError
 
 from ...backbones.backbone import Backbone
-from ...datasets.dataset import Sample, repeated_places
+from ...datasets.dataset import Sample
 from ...methods.method import Method
-from ..inference.answers import MethodScores
-from ..inference.batch import BatchLimit
+from ..inference.answers import ScoredImage
+from ..inference.batch import BatchLimit, rows_that_fit
 from ..inference.memory import PeakMemory
 from ..inference.score import image_noise, score
 from ..tasks.task import Task
-from .conditions import Conditions, note_conditions
+from .conditions import Conditions, machine, note_conditions
+from .counting import CountingThreads
 from .identity import RunPlan
 from .launcher import rank_and_world
 from .leases import HeldLease
 from .masks import MaskKeeper
 from .method_run import MethodRun
 from .options import RunOptions
+from .parts import ImageRecord
 from .plan import make_plan, plan_backbone, run_folder
-from .record import Machine, Sources, StoredRun
+from .reader import ImageReader, workers_beside
+from .record import Sources, StoredRun
+from .share import ImageShare
 from .store import RunStore
 from .verify import DataOnDisk, refuse_changed
 
 FLUSH_SECONDS = 5.0
-CLAIM_SECONDS = 1.0
-"""Images are claimed for about so long at once."""
-MOST_CLAIMED = 16
 COMPACTION = -1
 """Claimed as if it were an image: one process merges the parts of finished runs."""
-WAIT_SECONDS = 0.5
-"""Between two looks at the images that other processes hold, when no others are left."""
 NAMED_METHODS = 6
 """More methods than these make a title too long to read."""
-PACKAGES = ("torch", "diffusers", "transformers", "mmsegmentation", "numpy")
 
 
 @dataclass
@@ -111,6 +108,15 @@ def _refuse_nothing_left(store: RunStore, task: Task, images: int) -> None:
         raise UserError(problem, f"see all that is wrong: segscale data check {task.dataset.name}")
 
 
+@dataclass(frozen=True)
+class _CountedImage:
+    """One image, ready to be stored."""
+
+    place: int
+    """In the dataset."""
+    records: tuple[tuple[MethodRun, ImageRecord], ...]
+
+
 class _Loop:
     """One pass of a backbone over images."""
 
@@ -123,17 +129,18 @@ class _Loop:
         lease: HeldLease,
         masks: MaskKeeper,
     ) -> None:
-        self.backbone, self.task, self.runs, self.options, self.lease = backbone, task, runs, options, lease
+        self.backbone, self.task, self.runs, self.options = backbone, task, runs, options
         self.masks = masks
         self.noise = image_noise(backbone, task, options.seed)
-        self.limit = BatchLimit(options.batch)
+        self.limit = BatchLimit(options.batch or 1)
         self.memory = PeakMemory(backbone.device)
+        self.grows = options.batch is None and self.memory.is_limited
+        workers = workers_beside(backbone.device) if options.workers is None else options.workers
+        self.share = ImageShare(task.dataset, runs, lease, self.limit, ImageReader(task.dataset, workers))
+        self.counting: CountingThreads[_CountedImage] = CountingThreads(workers)
         self.counts = LoopCounts()
-        self.ids = task.dataset.ids
-        """A dataset may make them anew at every look."""
-        self.repeats = repeated_places(self.ids)
-        self.in_hand: list[int] = []
-        """Places of images that were evaluated and may not be written yet."""
+        self.in_hand: set[int] = set()
+        """Places of images that need nothing but to be written."""
         self.machine = machine()
         self.noted: list[Conditions] = []
 
@@ -141,103 +148,97 @@ class _Loop:
         """Evaluate the images at ``indices``; what is done is stored, whatever ends the loop."""
         self.memory.reset()
         flushed = time.monotonic()
-        with tqdm(total=len(indices), desc=self._title(), unit="image") as progress:
+        with tqdm(total=len(indices), desc=self._title(), unit="image") as progress, self.counting:
             try:
-                for places, samples in self._batches(indices, progress):
-                    if samples:
-                        self._evaluate(samples)
+                with closing(self._batches(indices, progress)) as batches:
+                    for batch in batches:
+                        self._evaluate(batch)
                         per_image = self.counts.forwards / self.counts.images
                         progress.set_postfix_str(f"{per_image:.3g} forwards per image", refresh=False)
-                    self.in_hand += places
-                    progress.update(len(places))
-                    if time.monotonic() - flushed > FLUSH_SECONDS:
-                        self._flush()
-                        flushed = time.monotonic()
-                self._flush()
+                        progress.update(len(batch))
+                        self._collect(self.counting.each_done())
+                        if time.monotonic() - flushed > FLUSH_SECONDS:
+                            self._flush()
+                            flushed = time.monotonic()
+                self._store_all()
             finally:
+                self._collect(self.counting.each_whole())
                 self._flush()
                 for run in self.runs:
                     run.store.skip(self.counts.skipped)
 
-    def _batches(self, indices: Sequence[int], progress: tqdm[Any]) -> Iterator[tuple[list[int], list[Sample]]]:
-        """Places of images, and those images among them that are usable; the same methods are due for these."""
-        for claimed in self._shared(indices, progress):
-            places, samples = list[int](), list[Sample]()
-            for index in claimed:
-                try:
-                    sample = self._sample(index)
-                except UserError:
-                    yield places, samples
-                    raise
-                if sample is not None and samples and self._due(sample) != self._due(samples[0]):
-                    yield places, samples
-                    places, samples = [], []
-                places.append(index)
-                samples += [] if sample is None else [sample]
-                if len(samples) >= self.limit.rows:
-                    yield places, samples
-                    places, samples = [], []
-            yield places, samples
+    def _batches(self, indices: Sequence[int], progress: tqdm[Any]) -> Generator[list[tuple[int, Sample]]]:
+        """Usable images with their places; of one batch, the same methods are due for all."""
+        for images in self.share.passes(indices, progress, self._store_all):
+            batch: list[tuple[int, Sample]] = []
+            for place, read in images:
+                if isinstance(read, UserError):
+                    if not self.options.skip_bad:
+                        if batch:
+                            yield batch
+                        raise read
+                    self._leave_out(place, read)
+                elif due := self._due(read):
+                    if batch and due != self._due(batch[0][1]):
+                        yield batch
+                        batch = []
+                    batch.append((place, read))
+                    if len(batch) >= self.limit.rows:
+                        yield batch
+                        batch = []
+                    continue
+                self.in_hand.add(place)
+                progress.update()
+            if batch:
+                yield batch
 
     def _due(self, sample: Sample) -> list[MethodRun]:
         return [run for run in self.runs if sample.id in run.due]
 
-    def _shared(self, indices: Sequence[int], progress: tqdm[Any]) -> Iterator[list[int]]:
-        """The share of this process, some images at a time, until every one is stored, whoever does it."""
-        open_indices = list(indices)
-        began = time.monotonic()
-        while open_indices:
-            pace = (time.monotonic() - began) / progress.n if progress.n else CLAIM_SECONDS
-            rows = self.limit.rows
-            most = max(min(int(CLAIM_SECONDS / pace), MOST_CLAIMED) // rows, 1) * rows
-            claimed = self.lease.claim(open_indices, most)
-            for run in self.runs:
-                run.look_for_stored()
-            due = [index for index in claimed if self._is_due(index)]
-            self.lease.release({*claimed} - {*due})
-            yield due
-            open_indices = [index for index in open_indices if index not in claimed and self._is_due(index)]
-            progress.total = progress.n + len(open_indices)
-            if open_indices and not claimed:
-                self._flush()  # others may wait for these
-                progress.set_postfix_str(f"waiting for {len(open_indices)} images of other processes")
-                time.sleep(WAIT_SECONDS)
+    def _collect(self, images: Iterable[_CountedImage]) -> None:
+        for image in images:
+            for run, record in image.records:
+                run.keep(record)
+            self.in_hand.add(image.place)
 
-    def _is_due(self, index: int) -> bool:
-        """Whether the image is not known to be stored. A repeated id is due until it was looked at and named."""
-        return index in self.repeats or any(self.ids[index] in run.due for run in self.runs)
+    def _store_all(self) -> None:
+        self._collect(self.counting.each_done(wait=True))
+        self._flush()
 
     def _flush(self) -> None:
         """Write what is computed, and let other processes see that it is."""
         for run in self.runs:
             run.flush()
-        self.lease.release(self.in_hand)
+        self.share.release(self.in_hand)
         self.in_hand.clear()
 
-    def _sample(self, index: int) -> Sample | None:
-        """The sample, or None for an unusable one that is left out."""
-        try:
-            return self.task.dataset[index]
-        except UserError as error:
-            if not self.options.skip_bad:
-                raise
-            id = f"{self.ids[index]} (again)" if index in self.repeats else self.ids[index]
-            self.counts.skipped[id] = error.problem
-            return None
+    def _leave_out(self, index: int, error: UserError) -> None:
+        self.counts.skipped[self.share.name(index)] = error.problem
 
-    def _evaluate(self, samples: Sequence[Sample]) -> None:
-        due = self._due(samples[0])
+    def _evaluate(self, batch: Sequence[tuple[int, Sample]]) -> None:
+        due = self._due(batch[0][1])
         self._note_conditions(due)
         methods = [run.method for run in due]
-        for scored in score(self.backbone, self.task, methods, samples, self.noise, self.limit):
+        samples = [sample for _, sample in batch]
+        scored = score(self.backbone, self.task, methods, samples, self.noise, self.limit)
+        peak_bytes = self.memory.read()
+        for (place, _), image in zip(batch, scored, strict=True):
             self.counts.images += 1
-            self.counts.forwards += scored.forwards
-            for run, answer in zip(due, scored.by_method, strict=True):
-                if self.options.strict:
-                    _refuse_not_finite(run.method, self.task, scored.sample, answer)
-                self.masks.keep(run.store.folder, scored.sample, answer)
-                run.add(self.task, scored.sample, answer, scored.forwards, self.memory.read())
+            self.counts.forwards += image.forwards
+            if self.options.strict:
+                _refuse_not_finite(methods, self.task, image)
+            self.counting.give(partial(self._count, place, due, image, peak_bytes))
+        if self.grows:
+            self.limit.rows, self.grows = rows_that_fit(self.memory.free(), self.memory.growth()), False
         self._note_conditions(due)  # memory may have run out for as many rows
+
+    def _count(self, place: int, due: Sequence[MethodRun], image: ScoredImage, peak_bytes: int) -> _CountedImage:
+        """Runs in a thread."""
+        records: list[tuple[MethodRun, ImageRecord]] = []
+        for run, answer in zip(due, image.by_method, strict=True):
+            self.masks.keep(run.store.folder, image.sample, answer)
+            records.append((run, run.record(self.task, image, answer, peak_bytes)))
+        return _CountedImage(place, tuple(records))
 
     def _note_conditions(self, together: Sequence[MethodRun]) -> None:
         """Remember what these methods are computed on and that they share it, before the first image of them all."""
@@ -258,16 +259,12 @@ class _Loop:
         return f"{self.backbone.name} x {methods} on {self.task.dataset.name}{share}"
 
 
-def _refuse_not_finite(method: Method, task: Task, sample: Sample, answer: MethodScores) -> None:
-    if answer.not_finite:
-        problem = f"{method.name} on {task.dataset.name} image {sample.id}: {answer.not_finite} scores are not finite"
-        raise UserError(problem, "check the weights and --dtype, or leave --strict out to count such scores")
-
-
-def machine() -> Machine:
-    """This machine and what is installed on it."""
-    packages = {name: version(name) for name in PACKAGES}
-    return Machine(platform.platform(), platform.machine(), os.cpu_count() or 1, packages)
+def _refuse_not_finite(methods: Sequence[Method], task: Task, image: ScoredImage) -> None:
+    for method, answer in zip(methods, image.by_method, strict=True):
+        if answer.not_finite:
+            place = f"{method.name} on {task.dataset.name} image {image.sample.id}"
+            hint = "check the weights and --dtype, or leave --strict out to count such scores"
+            raise UserError(f"{place}: {answer.not_finite} scores are not finite", hint)
 
 
 def _new_run(plan: RunPlan, task: Task, options: RunOptions, wanted: int) -> StoredRun:

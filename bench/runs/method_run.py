@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from ...datasets.dataset import Sample
 from ...methods.method import Method
-from ..inference.answers import MethodScores
+from ..inference.answers import MethodScores, ScoredImage
 from ..tasks.task import Task
 from .parts import ImageRecord
 from .store import RunStore
@@ -21,30 +20,35 @@ class MethodRun:
     store: RunStore
     due: frozenset[str]
     """Ids of images that are not known to be stored."""
-    pending: list[ImageRecord] = field(default_factory=list)
-    """Computed and not known to be written."""
+    pending: dict[str, ImageRecord] = field(default_factory=dict)
+    """Computed and not known to be written, by image."""
     writing: bool = False
     """Whether they are being written, or were when something interrupted it."""
 
-    def add(self, task: Task, sample: Sample, answer: MethodScores, forwards_together: int, peak_bytes: int) -> None:
+    def record(self, task: Task, image: ScoredImage, answer: MethodScores, peak_bytes: int) -> ImageRecord:
         """Count the pixels of one image."""
         start = time.perf_counter()
+        sample = image.sample
         counts = task.count(answer.scores, answer.prompts.class_ids, sample)
         seconds = answer.seconds + time.perf_counter() - start
         measured = (seconds, peak_bytes, task.evaluated_pixels(sample))
         undefined = (answer.not_finite, answer.cut_classes)
-        asked = (len(answer.prompts.texts), forwards_together, answer.prompts.captioned)
-        self.pending.append(ImageRecord(sample.id, *measured, counts, sample.digests, *undefined, *asked))
+        asked = (len(answer.prompts.texts), image.forwards, answer.prompts.captioned)
+        return ImageRecord(sample.id, *measured, counts, sample.digests, *undefined, *asked)
+
+    def keep(self, record: ImageRecord) -> None:
+        """Have a record written with the next part; the same one again changes nothing."""
+        self.pending[record.image] = record
 
     def flush(self) -> None:
         """Write what is pending, once, also where an interrupt fell into an earlier attempt."""
         if self.writing:
             self.look_for_stored()
-            self.pending = [record for record in self.pending if record.image in self.due]
+            self.pending = {image: record for image, record in self.pending.items() if image in self.due}
         if self.pending:
             self.writing = True
-            self.store.append(self.pending)
-            self.due -= {record.image for record in self.pending}
+            self.store.append([*self.pending.values()])
+            self.due -= self.pending.keys()
             self.pending.clear()
         self.writing = False
 

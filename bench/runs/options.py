@@ -33,8 +33,10 @@ class RunOptions:
     """Instead of the config's."""
     seed: int = 0
     """Of the noise."""
-    batch: int = 1
-    """Images, or prompts of them, that share a forward at most."""
+    batch: int | None = None
+    """Images, or prompts of them, that share a forward at most; None: 1 on a CPU, what fits on a GPU."""
+    workers: int | None = None
+    """Processes that read images ahead, and threads that count behind; None: none on a CPU, some beside a GPU."""
     untrained: bool = False
     """Whether the denoiser gets random weights."""
     results: Path = Path("results")

@@ -1,0 +1,84 @@
+"""The images of a run that this process computes, beside other processes that compute it too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+from tqdm import tqdm
+
+from ...datasets.dataset import Dataset, repeated_places
+from ..inference.batch import BatchLimit
+from .leases import HeldLease
+from .method_run import MethodRun
+from .reader import ImageReader, ReadImage
+
+CLAIM_SECONDS = 1.0
+"""Images are claimed for about so long at once."""
+MOST_CLAIMED = 16
+WAIT_SECONDS = 0.5
+"""Between two looks at the images that other processes hold, when no others are left."""
+
+
+class ImageShare:
+    """Takes images that no other process holds, and has them read."""
+
+    def __init__(
+        self, dataset: Dataset, runs: Sequence[MethodRun], lease: HeldLease, limit: BatchLimit, reader: ImageReader
+    ) -> None:
+        self._ids = dataset.ids
+        """A dataset may make them anew at every look."""
+        self._repeats = repeated_places(self._ids)
+        self._runs, self._lease, self._limit, self._reader = runs, lease, limit, reader
+
+    def name(self, index: int) -> str:
+        """An image's id; of a place whose id came before, that too."""
+        return f"{self._ids[index]} (again)" if index in self._repeats else self._ids[index]
+
+    def release(self, indices: Iterable[int]) -> None:
+        """Let other processes see that images are stored."""
+        self._lease.release(indices)
+
+    def passes(
+        self, indices: Sequence[int], progress: tqdm[Any], before_waiting: Callable[[], None]
+    ) -> Iterator[Iterator[ReadImage]]:
+        """Read images, pass by pass, until every one is stored, whoever does it.
+
+        Args:
+            indices: Of the images.
+            progress: Its total becomes what this process took and what nobody did yet.
+            before_waiting: Stores what is computed, which others may wait for.
+        """
+        open_indices = list(indices)
+        while open_indices:
+            with closing(self._reader.read(self._claimed(open_indices, progress))) as images:
+                yield images
+            if open_indices:
+                before_waiting()
+                progress.set_postfix_str(f"waiting for {len(open_indices)} images of other processes")
+                time.sleep(WAIT_SECONDS)
+
+    def _claimed(self, open_indices: list[int], progress: tqdm[Any]) -> Iterator[int]:
+        """Take images from ``open_indices``, until other processes hold all that are left."""
+        began, taken = time.monotonic(), progress.n
+        while open_indices:
+            pace = (time.monotonic() - began) / progress.n if progress.n else CLAIM_SECONDS
+            rows = self._limit.rows
+            most = max(min(int(CLAIM_SECONDS / pace), MOST_CLAIMED) // rows, 1) * rows
+            claimed = self._lease.claim(open_indices, most)
+            for run in self._runs:
+                run.look_for_stored()
+            due = [index for index in claimed if self._is_due(index)]
+            self._lease.release({*claimed} - {*due})
+            open_indices[:] = [index for index in open_indices if index not in claimed and self._is_due(index)]
+            taken += len(due)
+            progress.total = taken + len(open_indices)
+            if not claimed:
+                return
+            yield from due
+
+    def _is_due(self, index: int) -> bool:
+        """Whether the image is not known to be stored. A repeated id is due until it was looked at and named."""
+        return index in self._repeats or any(self._ids[index] in run.due for run in self._runs)

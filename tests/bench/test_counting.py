@@ -1,0 +1,75 @@
+"""Work that is done in threads behind the model comes back whole and in order."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import pytest
+
+from segscale.bench.runs.counting import WAITING, CountingThreads
+
+
+def raised(number: int) -> int:
+    raise ValueError(number)
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_results_come_in_the_order_of_the_work(threads: int) -> None:
+    with CountingThreads[int](threads) as counting:
+        for number in range(20):
+            counting.give(partial(int, number))
+        assert list(counting.each_done(wait=True)) == list(range(20))
+        assert list(counting.each_done(wait=True)) == []
+
+
+def test_what_is_done_waits_for_earlier_work() -> None:
+    held, later_done = threading.Event(), threading.Event()
+
+    def later() -> int:
+        later_done.set()
+        return 1
+
+    with CountingThreads[int](2) as counting:
+        counting.give(lambda: int(held.wait(30)) - 1)
+        counting.give(later)
+        assert later_done.wait(30)
+        assert list(counting.each_done()) == []
+        held.set()
+        assert list(counting.each_done(wait=True)) == [0, 1]
+
+
+def test_the_model_waits_when_too_much_is_not_counted() -> None:
+    held = threading.Event()
+    with CountingThreads[bool](1) as counting:
+        for _ in range(1 + WAITING):
+            counting.give(partial(held.wait, 30))
+        more = threading.Thread(target=counting.give, args=(partial(bool, True),))
+        more.start()
+        more.join(0.2)
+        assert more.is_alive()
+        held.set()
+        more.join(30)
+        assert not more.is_alive()
+        assert len(list(counting.each_done(wait=True))) == 2 + WAITING
+
+
+def test_an_error_loses_no_other_result() -> None:
+    with CountingThreads[int](2) as counting:
+        for work in (partial(int, 1), partial(raised, 2), partial(int, 3)):
+            counting.give(work)
+        seen: list[int] = []
+        with pytest.raises(ValueError, match="2"):
+            seen.extend(counting.each_done(wait=True))
+        assert list(counting.each_whole()) == [3]
+    # The first result was handed on before the error came.
+    assert 1 not in seen or seen == [1]
+
+
+def test_an_interrupt_while_a_result_is_kept_hands_it_on_again() -> None:
+    with CountingThreads[int](1) as counting:
+        counting.give(partial(int, 7))
+        for result in counting.each_done(wait=True):
+            assert result == 7
+            break  # as an interrupt would end it
+        assert list(counting.each_whole()) == [7]

@@ -1,0 +1,118 @@
+"""Reading ahead and counting behind change nothing but the time that a run takes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from segscale.bench.inference.batch import MOST_ROWS, rows_that_fit
+from segscale.bench.runs import loop
+from segscale.bench.runs.loop import run_methods
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_task
+from segscale.bench.runs.store import RunStore, find_runs
+from segscale.bench.tasks.task import Task
+from segscale.datasets.dataset import Sample
+from segscale.errors import UserError
+from segscale.methods.build import build_method
+from segscale.registry import build
+
+from .cells import run_named
+from .test_run import stored
+
+METHODS = ("vanilla", "goca")
+
+
+def run(results: Path, **choices: object) -> list[RunStore]:
+    return run_named("pocket-sd15", METHODS, "pocket", "standard", RunOptions(results=results, **choices))
+
+
+def test_workers_and_a_batch_that_does_not_divide_change_no_area(tmp_path: Path) -> None:
+    plain = run(tmp_path / "plain", limit=7, batch=3)
+    ahead = run(tmp_path / "ahead", limit=7, workers=2, batch=3, save_masks=2)
+    for one, other in zip(plain, ahead, strict=True):
+        pd.testing.assert_frame_equal(stored(one), stored(other))
+        assert one.made_of() == other.made_of()
+    assert not multiprocessing.active_children()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("counting")]
+
+
+def test_a_run_that_stopped_goes_on_with_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = run(tmp_path / "complete", limit=6)
+    run(tmp_path / "resumed", limit=2)
+    resumed = run(tmp_path / "resumed", limit=6, workers=1)
+    for one, other in zip(complete, resumed, strict=True):
+        pd.testing.assert_frame_equal(stored(one), stored(other))
+
+
+def test_an_image_that_cannot_be_counted_stops_the_run_and_loses_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = Task.count
+
+    def refused(task: Task, scores: object, ids: object, sample: Sample) -> object:
+        if sample.id == task.dataset.ids[2]:
+            raise UserError(f"image {sample.id} cannot be counted")
+        return count(task, scores, ids, sample)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(Task, "count", refused)
+    with pytest.raises(UserError, match="cannot be counted"):
+        run(tmp_path, limit=5, workers=1)
+    ids = build_task("pocket", build("protocol", "standard"), RunOptions()).dataset.ids
+    for store in find_runs(tmp_path):
+        assert {*ids[:2]} <= store.done() <= {*ids[:5]} - {ids[2]}
+    assert not multiprocessing.active_children()
+
+
+def test_an_interrupt_stores_what_is_computed_and_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = 0
+    scored = loop.score
+
+    def interrupted(*arguments: object) -> object:
+        nonlocal seen
+        seen += 1
+        if seen == 4:
+            raise KeyboardInterrupt
+        return scored(*arguments)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(loop, "score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, limit=6, workers=2)
+    assert [len(store.done()) for store in find_runs(tmp_path)] == [3, 3]
+    assert not multiprocessing.active_children()
+    assert not list(tmp_path.glob("runs/.leases/*/*"))
+
+
+def test_on_a_device_with_its_own_memory_the_first_image_says_how_many_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    scored = loop.score
+
+    def noted(*arguments: object) -> object:
+        batches.append(len(arguments[3]))  # pyright: ignore[reportArgumentType]
+        return scored(*arguments)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(loop, "score", noted)
+    memory = "segscale.bench.inference.memory.PeakMemory."
+    monkeypatch.setattr(memory + "is_limited", True)
+    monkeypatch.setattr(memory + "growth", lambda self: 1000)
+    monkeypatch.setattr(memory + "free", lambda self: 4000)
+    options = RunOptions(results=tmp_path, limit=8)
+    task = build_task("pocket", build("protocol", "standard"), options)
+    run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], task, options)
+    assert batches[:2] == [1, 3]
+    assert sum(batches) == 8
+
+
+@pytest.mark.parametrize(
+    ("free", "row", "rows"), [(0, 10, 1), (100, 10, 8), (9, 10, 1), (10**12, 10, MOST_ROWS), (10, 0, 8)]
+)
+def test_rows_that_fit_leave_some_memory(free: int, row: int, rows: int) -> None:
+    assert rows_that_fit(free, row) == rows
