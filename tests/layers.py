@@ -36,6 +36,7 @@ ALLOWED = {
     "bench.runs": RUNS,
     "bench.report": (*RUNS, "bench.report"),
     "bench.analysis": (*RUNS, "bench.report", "bench.analysis"),
+    "bench.costs": (*RUNS, "bench.costs"),
     "bench.captions": ("segscale", "datasets", "backbones.loading", "bench.captions"),
     "bench.data": ("segscale", "datasets", "bench.data"),
     # The front doors, which only commands stand before.

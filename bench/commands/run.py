@@ -127,7 +127,7 @@ def perf(
     """Measure the cost of observing attention. It is set against the plain forward, with random weights."""
     from ...backbones.build import build_backbone, weights_source
     from ...methods.build import build_method
-    from ..perf import compare
+    from ..costs.forward import compare
 
     quiet_libraries()
     source = weights_source(backbone_name, "random") if weights is None else "pretrained"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from segscale.backbones.build import build_backbone
-from segscale.bench.traffic import Counter, Question, Traffic
+from segscale.bench.costs.traffic import Counter, Question, Traffic
 from segscale.methods.build import build_method
 
 KIB = 1024

@@ -22,14 +22,14 @@ from PIL import Image
 from segscale.errors import UserError
 from segscale.registry import build
 
-from ..backbones.attention.ways import Way
-from ..backbones.backbone import Backbone
-from ..datasets.dataset import Sample
-from ..methods.method import Method
-from .inference.memory import PeakMemory
-from .inference.score import ScoredImage, score
-from .tasks.pictures import picture_sample, task_of_classes
-from .tasks.task import Task
+from ...backbones.attention.ways import Way
+from ...backbones.backbone import Backbone
+from ...datasets.dataset import Sample
+from ...methods.method import Method
+from ..inference.memory import PeakMemory
+from ..inference.score import ScoredImage, score
+from ..tasks.pictures import picture_sample, task_of_classes
+from ..tasks.task import Task
 
 Result = TypeVar("Result")
 CLASSES = ("star", "ring")

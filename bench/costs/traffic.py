@@ -1,4 +1,4 @@
-"""Bytes that observing attention moves and makes, counted on shapes alone: ``python -m segscale.bench.traffic``.
+"""Bytes that observing attention moves and makes, counted on shapes alone: ``python -m segscale.bench.costs.traffic``.
 
 Every operation reads its inputs and writes its outputs. The count is that of the observed forward less that of the
 plain one, in half precision and in chunks as on a GPU. What methods make of the maps is not in it.
@@ -22,17 +22,17 @@ from torch.utils._pytree import tree_leaves
 
 from segscale.prompt import Prompt
 
-from ..backbones.attention.chunks import AttentionCall
-from ..backbones.attention.kernels import attend_with_log_sums
-from ..backbones.attention.maps import AttentionMaps
-from ..backbones.attention.probe import AttentionProbe
-from ..backbones.attention.requests import MapRequest
-from ..backbones.attention.ways import Way, Ways
-from ..backbones.backbone import Backbone, PromptedImage
-from ..backbones.build import build_backbone
-from ..backbones.latents.noise import NoiseLevel
-from ..backbones.loading.options import LoadOptions
-from ..methods.build import build_method
+from ...backbones.attention.chunks import AttentionCall
+from ...backbones.attention.kernels import attend_with_log_sums
+from ...backbones.attention.maps import AttentionMaps
+from ...backbones.attention.probe import AttentionProbe
+from ...backbones.attention.requests import MapRequest
+from ...backbones.attention.ways import Way, Ways
+from ...backbones.backbone import Backbone, PromptedImage
+from ...backbones.build import build_backbone
+from ...backbones.latents.noise import NoiseLevel
+from ...backbones.loading.options import LoadOptions
+from ...methods.build import build_method
 
 BACKBONES = ("sd15", "sdxl", "pixart-sigma", "sd3", "sd35-large", "flux")
 """One of every family, and the largest."""

@@ -1,4 +1,4 @@
-"""Images per second and core of evaluation without a model: ``python -m segscale.bench.throughput``.
+"""Images per second and core of evaluation without a model: ``python -m segscale.bench.costs.throughput``.
 
 Reading and decoding a JPEG and its PNG mask, resizing the scores of the classes present to the mask, and counting
 areas at nine thresholds, over the classes of VOC and of ADE20K; and what the digests of the files cost beside decoding.
@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..datasets.files import digest, read_image, read_label
-from ..methods.method import ClassScores
-from .evaluation.decision import Decision
-from .evaluation.labelling import decide_pixels
-from .evaluation.pixel_counts import count_pixels
+from ...datasets.files import digest, read_image, read_label
+from ...methods.method import ClassScores
+from ..evaluation.decision import Decision
+from ..evaluation.labelling import decide_pixels
+from ..evaluation.pixel_counts import count_pixels
 
 IMAGES = 40
 DIGESTED_IMAGES = 1000
