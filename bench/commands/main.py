@@ -22,9 +22,10 @@ from .analysis import calibrate, layers, modalities, quirks, values
 from .command import Group, help_hint, unknown
 from .data import caption, data
 from .overview import doctor, list_names, sites
+from .perf import perf
 from .predict import predict
 from .report import compare, leaderboard, report, table
-from .run import bench, perf, run
+from .run import bench, run
 from .termination import Terminated, terminable
 from .verify import verify
 

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...backbones.loading.options import LoadOptions
 from ..runs.launcher import is_rank_zero
 from ..runs.options import RunOptions
 from . import options
 from .command import command
-from .parameters import POSITIVE
 from .report import tabulate_runs
 from .steps import exit_where, print_written, quiet_libraries
 
@@ -108,39 +106,3 @@ def _print_classes(store: RunStore, results: Path) -> None:
         for image, reason in sorted(skipped.items()):
             print(f"    {image}: {reason}")
     print_written(store.folder)
-
-
-@command(examples=["segscale perf pocket-sd3", "segscale perf pocket-sd15 --method vanilla,goca --repeats 1"])
-@options.backbone
-@options.names("method", "vanilla")
-@options.size
-@click.option("--repeats", type=POSITIVE, default=3, help="of each forward, after one that does not count")
-@options.loading
-def perf(
-    backbone_name: str,
-    method_names: tuple[str, ...],
-    size: int | None,
-    repeats: int,
-    weights: str | None,
-    load: LoadOptions,
-) -> None:
-    """Measure the cost of observing attention. It is set against the plain forward, with random weights."""
-    from ...backbones.build import build_backbone, weights_source
-    from ...methods.build import build_method
-    from ..costs.forward import compare
-
-    quiet_libraries()
-    source = weights_source(backbone_name, "random") if weights is None else "pretrained"
-    backbone = build_backbone(backbone_name, replace(load, source=source), weights)
-    chosen = {} if size is None else {"image_size": size}
-    methods = [build_method(name, backbone_name, **chosen) for name in method_names]
-    result = compare(backbone, methods, repeats)
-    kept = f"{result.text_maps} text and {result.pixel_maps} pixel maps"
-    print(f"{backbone_name}, {methods[0].settings.image_size} px, {', '.join(method_names)}: {kept}")
-    print("  attention        " + ", ".join(f"{count} modules {way}" for way, count in sorted(result.ways.items())))
-    print(f"  whole image      {result.ratio:5.2f} x plain")
-    print(f"  denoiser alone   {result.denoiser_ratio:5.2f} x plain")
-    print(f"  extra memory     {result.extra_bytes / 2**30:5.2f} GiB")
-    shares = (("prompt", result.text), ("image", result.image), ("plain", result.plain), ("observed", result.observed))
-    for name, cost in shares:
-        print(f"  {name:16} {cost.seconds:8.2f} s, peak {cost.peak_bytes / 2**30:.2f} GiB")

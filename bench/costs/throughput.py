@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...datasets.dataset import Dataset, Sample
 from ...datasets.files import digest, read_image, read_label
+from ...datasets.labels import colour_map
 from ...methods.method import ClassScores
 from ..evaluation.decision import Decision
 from ..evaluation.labelling import decide_pixels
@@ -45,7 +47,7 @@ LOADS = (Load("VOC", 500, 375, 21, 3), Load("ADE20K", 683, 512, 150, 9))
 
 def images_per_second(load: Load, folder: Path, images: int) -> tuple[float, float]:
     """Rates per second of processor time and of wall time, one torch thread, after one image that does not count."""
-    cases = list(_write_cases(load, folder, images + 1))
+    cases = list(write_cases(load, folder, images + 1))
     decision = Decision(load.classes, 0, "offset", THRESHOLDS, "zero")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -60,7 +62,7 @@ def images_per_second(load: Load, folder: Path, images: int) -> tuple[float, flo
 
 def digest_share(load: Load, folder: Path, images: int) -> float:
     """Processor time of the digests of image and mask files, as a share of that of decoding them."""
-    cases = list(_write_cases(load, folder, images))
+    cases = list(write_cases(load, folder, images))
     contents = [path.read_bytes() for case in cases for path in (case.image, case.mask)]
     start = time.process_time()
     for case in cases:
@@ -73,14 +75,18 @@ def digest_share(load: Load, folder: Path, images: int) -> float:
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
+    """One image of a load."""
+
     image: Path
     mask: Path
     ids: tuple[int, ...]
+    """Of the classes present."""
     scores: ClassScores
+    """Of these."""
 
 
-def _write_cases(load: Load, folder: Path, images: int) -> Iterator[_Case]:
+def write_cases(load: Load, folder: Path, images: int) -> Iterator[Case]:
     """Blobs of classes as a mask, and a noisy photograph of them."""
     rng = np.random.default_rng(0)
     size = (load.width, load.height)
@@ -95,10 +101,37 @@ def _write_cases(load: Load, folder: Path, images: int) -> Iterator[_Case]:
         Image.fromarray(noisy).save(paths[0], quality=90)
         mask.save(paths[1])
         maps = torch.from_numpy(rng.random((load.present + 1, SCORE_SIDE, SCORE_SIDE), np.float32))
-        yield _Case(*paths, tuple(int(i) for i in ids), ClassScores(maps[:-1], maps[-1]))
+        yield Case(*paths, tuple(int(i) for i in ids), ClassScores(maps[:-1], maps[-1]))
 
 
-def _evaluate(case: _Case, load: Load, decision: Decision) -> None:
+class LoadPictures(Dataset):
+    """The pictures of a load as a dataset, again and again."""
+
+    splits = ("val",)
+
+    def __init__(self, load: Load, folder: Path, files: int, images: int) -> None:
+        """Write ``files`` different pictures into ``folder``, of which ``images`` are made."""
+        super().__init__(name=load.name, split="val")
+        self.classes = ("background", *map(str, range(1, load.classes)))
+        self.palette, self.background = colour_map(load.classes), 0
+        self._cases, self._images = list(write_cases(load, folder, files)), images
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Their numbers."""
+        return tuple(map(_picture_id, range(self._images)))
+
+    def __getitem__(self, index: int) -> Sample:
+        case = self._cases[index % len(self._cases)]
+        image = read_image(case.image)
+        return Sample(_picture_id(index), image, read_label(case.mask, image.size, len(self.classes)))
+
+
+def _picture_id(number: int) -> str:
+    return f"{number:05d}"
+
+
+def _evaluate(case: Case, load: Load, decision: Decision) -> None:
     image = read_image(case.image)
     label = read_label(case.mask, image.size, load.classes)
     won = decide_pixels(case.scores, case.ids, decision, label.shape)

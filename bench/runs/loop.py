@@ -31,7 +31,7 @@ from .masks import MaskKeeper
 from .method_run import MethodRun
 from .options import RunOptions
 from .parts import ImageRecord
-from .plan import make_plan, plan_backbone, run_folder
+from .plan import BackbonePlan, make_plan, plan_backbone, run_folder
 from .reader import ImageReader, workers_beside
 from .record import Sources, StoredRun
 from .share import ImageShare
@@ -61,13 +61,18 @@ def run_methods(backbone_name: str, methods: Sequence[Method], task: Task, optio
     Raises:
         UserError: At the first unusable image (unless ``options.skip_bad``) or missing thing; what was computed stays.
     """
+    return run_planned(plan_backbone(backbone_name, options), methods, task)
+
+
+def run_planned(planned: BackbonePlan, methods: Sequence[Method], task: Task) -> list[RunStore]:
+    """As ``run_methods``, of a backbone that is named and not loaded yet, with its options."""
+    options = planned.options
     rank, world = rank_and_world()
     ids = task.dataset.ids
     indices = range(len(ids))[: options.limit]
     rank_indices = indices[rank::world]
     rank_ids = frozenset(ids[index] for index in rank_indices)
     masks = MaskKeeper(task, options.save_masks)
-    planned = plan_backbone(backbone_name, options)
     disk = DataOnDisk(task.dataset)
     runs: list[MethodRun] = []
     for method in methods:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from segscale.bench import throughput
+from segscale.bench.costs import throughput
 
 
 def test_digests_of_both_files_are_set_against_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,160 @@
+"""How near a run comes to the rate of its device, shown on any machine by a stand-in for the model.
+
+The stand-in sleeps for every image, as a processor does that waits for a GPU. All else is real: files are decoded,
+methods share forwards, pixels are counted at every threshold and parts are written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from segscale.prompt import Prompt
+from segscale.registry import build
+
+from ...backbones.attention.maps import AttentionMaps
+from ...backbones.attention.requests import MapRequest
+from ...backbones.attention.sites import Site
+from ...backbones.backbone import Backbone
+from ...backbones.latents.noise import NoiseLevel
+from ...backbones.latents.settings import CaptureSettings, Timestep
+from ...backbones.loading.weights_id import WeightsId
+from ...backbones.text.conditioning import Conditioning
+from ...backbones.text.tokens import StreamTokens
+from ...methods.method import ClassScores, Method
+from ..runs.identity import BackboneIdentity
+from ..runs.loop import run_planned
+from ..runs.options import RunOptions
+from ..runs.plan import BackbonePlan
+from ..tasks.task import Task
+from .throughput import LOADS, SCORE_SIDE, Load, LoadPictures
+
+FILES = 20
+"""Different pictures; a run meets each of them many times."""
+
+
+@dataclass(frozen=True)
+class PipelineRate:
+    """Images per second of one load, by the clock."""
+
+    load: Load
+    workers: int
+    device: float
+    """What the stand-in alone could do."""
+    run: float
+    """What the whole run did, from its start to the last part on disk."""
+
+    @property
+    def share(self) -> float:
+        """Of the device's time that was not spent waiting."""
+        return self.run / self.device
+
+
+def pipeline_rates(seconds: float, workers: int, images: int, folder: Path | None = None) -> list[PipelineRate]:
+    """Rates of every load, without workers and with so many.
+
+    Args:
+        seconds: That the stand-in sleeps for an image.
+        workers: Processes that read ahead, and threads that count behind.
+        images: Of every run.
+        folder: For pictures and runs; a temporary one by default.
+    """
+    if folder is None:
+        with TemporaryDirectory() as name:
+            return pipeline_rates(seconds, workers, images, Path(name))
+    return [
+        _rate(load, number, seconds, images, folder / load.name / str(number))
+        for load in LOADS
+        for number in dict.fromkeys((0, workers))
+    ]
+
+
+def _rate(load: Load, workers: int, seconds: float, images: int, folder: Path) -> PipelineRate:
+    folder.mkdir(parents=True)
+    task = Task.of(build("protocol", "standard"), LoadPictures(load, folder, FILES, images))
+    planned = _StandInPlan(_IDENTITY, WeightsId("stand-in"), RunOptions(results=folder, workers=workers), seconds)
+    start = time.perf_counter()
+    run_planned(planned, [_FixedScores(name="stand-in")], task)
+    return PipelineRate(load, workers, 1 / seconds, images / (time.perf_counter() - start))
+
+
+_IDENTITY = BackboneIdentity("stand-in", "stand-in", "float32", "float32", None, None, True, False, {})
+
+
+@dataclass(frozen=True)
+class _StandInPlan(BackbonePlan):
+    seconds: float = 0.0
+
+    def load(self) -> Backbone:
+        return _StandIn(self.seconds)
+
+
+class _StandIn(Backbone):
+    """A backbone whose forwards take their time and see nothing."""
+
+    def __init__(self, seconds: float) -> None:
+        self.name, self.seconds = "stand-in", seconds
+        self._conditioning: OrderedDict[str, Conditioning] = OrderedDict()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return nn.Identity()
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def sites(self, image_size: int) -> tuple[Site, ...]:
+        return ()
+
+    def encode_text(self, texts: list[str]) -> Conditioning:
+        return Conditioning({"text": torch.zeros(len(texts), 1)})
+
+    def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
+        columns = tuple((number,) for number in range(len(prompt.classes)))
+        return (StreamTokens("text", 0, len(columns), columns, (), (), ()),)
+
+    def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
+        return NoiseLevel(0.0, 1.0, 0.0)
+
+    def noised(
+        self, images: Sequence[Image.Image], settings: CaptureSettings, generators: Sequence[torch.Generator]
+    ) -> list[tuple[Tensor, NoiseLevel]]:
+        return [(torch.zeros(1, 1, 1, 1), self.noise_level(settings)) for _ in images]
+
+    def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        time.sleep(self.seconds * len(latent))
+        return latent
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FixedScores(Method):
+    """The same scores for every image."""
+
+    @property
+    def settings(self) -> CaptureSettings:
+        return CaptureSettings(512, Timestep(t=0.0))
+
+    @property
+    def normalised(self) -> bool:
+        return False
+
+    def request(self, sites: Sequence[Site]) -> MapRequest:
+        return MapRequest()
+
+    def __call__(self, maps: AttentionMaps) -> ClassScores:
+        generator = torch.Generator().manual_seed(0)
+        draws = torch.rand(len(maps.tokens[0].classes) + 1, SCORE_SIDE, SCORE_SIDE, generator=generator)
+        return ClassScores(draws[:-1], draws[-1])
