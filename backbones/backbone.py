@@ -30,6 +30,7 @@ from .latents.settings import CaptureSettings
 from .loading.options import LoadOptions
 from .loading.pretrained import TEXT_ENCODERS, check_device, load_denoiser, load_pipeline, reinitialise
 from .loading.weightless import build_without_weights
+from .text.cache import TextCache
 from .text.conditioning import Conditioning
 from .text.tokens import StreamTokens
 
@@ -60,6 +61,8 @@ class Backbone(ABC):
     """Whether text comes before the image in a joint sequence."""
     dropped_parts: tuple[str, ...] = ()
     """Parts of the pipeline that are not loaded."""
+    text_cache: TextCache | None = None
+    """Where encoded prompts are kept beside this process, if anywhere."""
 
     def __init__(
         self,
@@ -211,9 +214,17 @@ class Backbone(ABC):
     def conditioning(self, texts: Sequence[str]) -> Conditioning:
         """Encode prompts, a row for each; the encoders run once per distinct text, on all that are new together."""
         known = self._conditioning
-        if new := [text for text in dict.fromkeys(texts) if text not in known]:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if self.text_cache is not None:
+            known.update(_cached(self.text_cache, new, self.device))
+            new = [text for text in new if text not in known]
+        if new:
             with torch.no_grad():
-                known.update(zip(new, self.encode_text(new).rows(self.dtype), strict=True))
+                rows = self.encode_text(new).rows(self.dtype)
+            known.update(zip(new, rows, strict=True))
+            if self.text_cache is not None:
+                for text, row in zip(new, rows, strict=True):
+                    self.text_cache.put(text, row)
         for text in texts:
             known.move_to_end(text)
         together = Conditioning.of_rows([known[text] for text in texts])
@@ -265,6 +276,12 @@ class Backbone(ABC):
         if self.text_first:
             return slice(text_length, text_length + site.grid.pixels), slice(0, text_length)
         return slice(0, site.grid.pixels), slice(site.grid.pixels, site.grid.pixels + text_length)
+
+
+def _cached(cache: TextCache, texts: Sequence[str], device: torch.device) -> dict[str, Conditioning]:
+    """Prompts that the cache has, on ``device``."""
+    found = {text: cache.get(text) for text in texts}
+    return {text: row.to(device) for text, row in found.items() if row is not None}
 
 
 def _select(sites: Iterable[Site], names: Set[str], backbone_name: str) -> dict[str, Site]:

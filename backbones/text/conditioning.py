@@ -27,6 +27,10 @@ class Conditioning:
             for row in parts
         ]
 
+    def to(self, device: torch.device) -> Conditioning:
+        """Return it on ``device``."""
+        return Conditioning({name: value.to(device) for name, value in self.inputs.items()}, self.text_length)
+
     @staticmethod
     def of_rows(rows: Sequence[Conditioning]) -> Conditioning:
         """Put prompts side by side."""

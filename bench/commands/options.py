@@ -129,6 +129,7 @@ batch = chained(
         show_default="0 on a CPU, up to 4 beside a GPU",
         help="processes that read images ahead, and threads that count behind",
     ),
+    click.option("--text-cache", type=FILE, metavar="FOLDER", help="keep encoded prompts there, for all runs"),
 )
 strict = click.option("--strict", is_flag=True, help="stop at the first score that is not finite, instead of counting")
 save_masks = _image(

@@ -37,6 +37,8 @@ class RunOptions:
     """Images, or prompts of them, that share a forward at most; None: 1 on a CPU, what fits on a GPU."""
     workers: int | None = None
     """Processes that read images ahead, and threads that count behind; None: none on a CPU, some beside a GPU."""
+    text_cache: Path | None = None
+    """Folder that keeps encoded prompts."""
     untrained: bool = False
     """Whether the denoiser gets random weights."""
     results: Path = Path("results")

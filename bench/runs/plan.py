@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import segscale
@@ -15,6 +17,7 @@ from segscale.registry import build, load_config
 from ...backbones.backbone import Backbone
 from ...backbones.build import build_backbone
 from ...backbones.loading.weights_id import WeightsId, weights_id
+from ...backbones.text.cache import TextCache
 from ...datasets.dataset import check_dataset
 from ...methods.build import build_method
 from ...methods.method import Method
@@ -42,9 +45,19 @@ class BackbonePlan:
         """Load the weights that the identity names."""
         options = self.options
         load = self.weights_id.load_options_at_commit(options.load)
-        return build_backbone(
+        backbone = build_backbone(
             self.identity.name, load, options.weights, options.untrained, **options.backbone_arguments
         )
+        if options.text_cache is not None:
+            backbone.text_cache = TextCache(options.text_cache, self._encoders)
+        return backbone
+
+    @property
+    def _encoders(self) -> str:
+        """All that decides what a prompt is encoded to, but for rounding that batch, threads and device decide."""
+        identity = asdict(replace(self.identity, untrained=False))
+        packages = {name: version(name) for name in ("torch", "transformers", "diffusers")}
+        return json.dumps([identity, packages, segscale.__version__], sort_keys=True)
 
 
 def plan_backbone(backbone_name: str, options: RunOptions) -> BackbonePlan:
