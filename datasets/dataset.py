@@ -94,6 +94,10 @@ class Dataset(ABC):
     def __getitem__(self, index: int) -> Sample:
         """The sample of ``ids[index]``. Raises FileError for a missing or damaged file."""
 
+    def image_digest(self, index: int) -> str:
+        """As of the sample's digests, that of the image. Raises FileError for a missing or damaged file."""
+        return self[index].digests.image
+
     @property
     def identity_options(self) -> dict[str, object]:
         """Plain values that change samples beside name, split and ids; they are part of a run's identity."""

@@ -99,6 +99,15 @@ def _decoded(path: Path) -> Image.Image:
         raise FileError("damaged", f"{path} is damaged ({error})") from error
 
 
+def file_digest(path: Path) -> str:
+    """The digest that an image read from ``path`` has, without decoding it. Raises FileError for no file."""
+    try:
+        check_regular(path)
+        return digest(path.read_bytes())
+    except OSError as error:
+        raise FileError("missing file", f"{path} cannot be read ({error.strerror})") from error
+
+
 def check_regular(path: Path) -> None:
     """Raises FileError for a folder, a pipe or a device, which would end or block a read."""
     if path.exists() and not path.is_file():

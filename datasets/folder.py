@@ -12,7 +12,7 @@ from segscale.catalogue import documentation
 from segscale.errors import UserError
 
 from .dataset import CALIBRATION, Dataset, Sample, captions_digest, repeated_places
-from .files import FileError, read_image, read_list, read_mask
+from .files import FileError, file_digest, read_image, read_list, read_mask
 from .labels import Colour, LabelTable
 from .mmseg_import import import_mmseg
 from .prompts.caption_file import CaptionGaps, captions_of
@@ -179,6 +179,9 @@ class FolderDataset(Dataset):
             raise FileError(error.kind, error.problem, f"{first}make it with: {self._prepare}") from error
         caption, present = self.caption_of(entry.id), self.present_of(entry)
         return Sample(entry.id, image, mask.ids, caption, present, mask.digest)
+
+    def image_digest(self, index: int) -> str:
+        return file_digest(self.entries[index].image)
 
     def present_of(self, entry: Entry) -> tuple[int, ...] | None:
         """The classes that annotations beside the mask name; None where there are none."""

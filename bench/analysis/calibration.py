@@ -5,7 +5,8 @@ There is one per protocol, dataset and method, whatever the backbone, so that a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from segscale.errors import UserError
 from segscale.files import explained_writes
 
 from ...datasets.dataset import CALIBRATION, Dataset
+from ...datasets.files import FileError
 from ...methods.method import Method
 from ..evaluation.metrics import total_miou
 from ..report.thresholds import (
@@ -50,7 +52,8 @@ def calibration_task(dataset_name: str, protocol: Protocol, options: RunOptions)
     """The protocol on the calibration split.
 
     Raises:
-        UserError: Where it leaves no threshold to choose, or where evaluated images are in the calibration split.
+        UserError: Where it leaves no threshold to choose, or where the calibration split has evaluated images, under
+            whatever id.
     """
     if protocol.threshold == BEST:
         raise UserError(f"protocol {protocol.name} chooses its threshold on the images evaluated", "calibrate standard")
@@ -65,10 +68,23 @@ def calibration_task(dataset_name: str, protocol: Protocol, options: RunOptions)
 
 
 def _refuse_shared(calibrated: Dataset, evaluated: Dataset) -> None:
+    """Compare ids first, because that reads no file."""
+    splits = f"its splits {calibrated.split} and {evaluated.split}"
+    hint = "calibrate on images that are not evaluated"
     shared = sorted({*calibrated.ids} & {*evaluated.ids})
     if shared:
-        what = f"{len(shared)} images of {evaluated.name} are in its splits {calibrated.split} and {evaluated.split}"
-        raise UserError(f"{what}, such as {shared[0]}", "calibrate on images that are not evaluated")
+        raise UserError(f"{len(shared)} images of {evaluated.name} are in {splits}, such as {shared[0]}", hint)
+    chosen = dict(_image_digests(calibrated))
+    for digest, id in _image_digests(evaluated):
+        if digest in chosen:
+            raise UserError(f"{evaluated.name} has one picture twice in {splits}, as {chosen[digest]} and {id}", hint)
+
+
+def _image_digests(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """Digest and id of every image; those that cannot be read are named when they are run."""
+    for index, id in enumerate(dataset.ids):
+        with suppress(FileError):
+            yield dataset.image_digest(index), id
 
 
 def calibrate(

@@ -13,7 +13,7 @@ from ..runs.options import RunOptions
 from . import options
 from .command import Command, command
 from .parameters import TIMESTEP, Name, Names
-from .steps import print_written, quiet_libraries
+from .steps import print_written, quiet_libraries, refuse_ranks
 
 if TYPE_CHECKING:
     from ..tasks.task import Task
@@ -102,6 +102,7 @@ def quirks(backbone_names: tuple[str, ...], dataset_name: str, overwrite: bool, 
     from ..report.files import result_stem, write_analysis
     from ..report.tables import interval_notes
 
+    refuse_ranks("quirks")
     quiet_libraries()
     folder = run_options.results / FOLDER
     rows = effects(backbone_names, dataset_name, replace(run_options, results=folder))
@@ -165,6 +166,7 @@ def _averaging(name: str, summary: str) -> Command:
         from ..report.figures import analysis_figure
         from ..report.files import write_analysis
 
+        refuse_ranks(name)
         quiet_libraries()
         analysis, backbone_name = ANALYSES[name], subject.backbone_name
         require_joint(build_shape_only(backbone_name), method_defaults(backbone_name).image_size)

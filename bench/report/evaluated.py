@@ -83,7 +83,10 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
         raise EmptyRunError(f"{store.folder} holds no image yet", hint)
     threshold, source = _threshold(run, counts, thresholds)
     if threshold not in counts.thresholds:
-        raise StoreError(f"{store.folder} has no counts at threshold {threshold}", "run it again")
+        task = run.plan.task
+        names = f"--dataset {task.dataset.name} --protocol {task.protocol.name} --method {run.plan.method.name}"
+        hint = f"choose one that it has: segscale calibrate {names} --overwrite"
+        raise StoreError(f"{store.folder} has no counts at the calibrated threshold {threshold}", hint)
     score = score_counts(counts.at_threshold(threshold), run.table_rules.averaging)
     return EvaluatedRun(store.folder, run, counts, score, threshold, source, missing, at_work)
 

@@ -7,6 +7,7 @@ the number of processes, and none replaces another's.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from segscale.errors import StoreError
 from segscale.files import explained_writes, replaced
 
 from .identity import IDENTITY_LENGTH
 from .record import Machine
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "diffusers", "transformers", "mmsegmentation", "numpy")
 
@@ -60,14 +62,15 @@ def note_conditions(folder: Path, conditions: Conditions) -> None:
 def read_conditions(folder: Path) -> list[Conditions]:
     """Every set of conditions under which images of the run were computed, in a stable order.
 
-    Raises:
-        StoreError: For a file that cannot be read.
+    A file that cannot be read is named and passed over: no number depends on it.
     """
-    return [_read(path) for path in sorted(folder.glob("conditions-*.json"))]
+    found = map(_read, sorted(folder.glob("conditions-*.json")))
+    return [conditions for conditions in found if conditions is not None]
 
 
-def _read(path: Path) -> Conditions:
+def _read(path: Path) -> Conditions | None:
     try:
         return _ADAPTER.validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise StoreError(f"{path} cannot be read", "remove it; it says only what the run was computed on") from error
+    except (OSError, ValidationError):
+        log.warning("%s cannot be read; it would say on what images of this run were computed", path)
+        return None

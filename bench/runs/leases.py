@@ -43,6 +43,7 @@ class Lease:
     """A process at work on some runs."""
 
     host: str
+    """The machine, as ``_this_host`` names it."""
     pid: int
     rank: int
     world: int
@@ -63,7 +64,7 @@ class Lease:
 
     def is_live(self, now: float) -> bool:
         """Whether the process is at work; ``now`` is by the disk's clock."""
-        if self.host == platform.node() and _has_ended(self.pid):
+        if self.host == _this_host() and _has_ended(self.pid):
             return False
         return now - self.heartbeat < STALE_SECONDS
 
@@ -137,7 +138,7 @@ class HeldLease:
 
     def _begin(self) -> None:
         rank, world = rank_and_world()
-        lease = Lease(platform.node(), os.getpid(), rank, world, time.time(), self.runs)
+        lease = Lease(_this_host(), os.getpid(), rank, world, time.time(), self.runs)
         while not self.path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError), replaced(self.path) as file:  # the last one out removed the folder
@@ -223,6 +224,15 @@ def _age(path: Path, now: float) -> float:
     with suppress(FileNotFoundError):
         return now - path.stat().st_mtime
     return 0.0
+
+
+def _this_host() -> str:
+    """The machine since it started, and on it the container: within these, a process has one number."""
+    name = platform.node()
+    with suppress(OSError):  # other systems than Linux
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        name = f"{name} {boot} {Path('/proc/self/ns/pid').readlink()}"
+    return name
 
 
 def _has_ended(pid: int) -> bool:

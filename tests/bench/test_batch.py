@@ -13,6 +13,7 @@ import torch
 
 from segscale.backbones.backbone import Backbone, PromptedImage
 from segscale.backbones.build import build_backbone
+from segscale.bench.commands.main import main
 from segscale.bench.inference.batch import BatchLimit
 from segscale.bench.inference.score import image_noise, score
 from segscale.bench.runs.conditions import read_conditions
@@ -157,3 +158,13 @@ def test_a_run_that_is_out_of_memory_goes_on_with_smaller_batches(
     assert [rows_noted(store) for store in stores] == [[2, 4], [2, 4]]
     for first, second in zip(run(tmp_path / "1", 1), stores, strict=True):
         assert_equal_counts(first, second)
+
+
+def test_conditions_that_cannot_be_read_hide_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (store,) = run_named("pocket-sd15", ["vanilla"], "pocket", "standard", RunOptions(limit=2, results=tmp_path))
+    (path,) = store.folder.glob("conditions-*.json")
+    path.write_text("{")
+    assert read_conditions(store.folder) == []
+    assert f"{path} cannot be read" in caplog.text
+    main(["report", "--results", str(tmp_path)])
+    assert (tmp_path / "report.html").exists()

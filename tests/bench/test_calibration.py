@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from segscale.bench.analysis.calibration import MeasuredRun, calibrate, calibration_task, choose, store_thresholds
 from segscale.bench.commands.main import main
@@ -25,6 +27,7 @@ from segscale.errors import UserError
 from segscale.registry import DATASETS, build
 
 from .cells import run_named
+from .test_data_check import make_voc
 
 BACKBONES = ("pocket-sd15", "pocket-pixart-sigma")
 CELL = ("pocket", "standard")
@@ -260,3 +263,41 @@ def test_images_that_are_evaluated_calibrate_nothing(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(DATASETS.module_dict, "PocketScenes", WithoutSplits)
     with pytest.raises(UserError, match="200 images of pocket are in its splits calibration and val, such as 00000"):
         task_of("standard", RunOptions())
+
+
+@pytest.mark.parametrize("way", ["the same picture under two names", "pictures of their own"])
+def test_one_picture_in_both_splits_is_refused_whatever_its_name(way: str, tmp_path: Path) -> None:
+    make_voc(tmp_path, ["evaluated_0", "evaluated_1"])
+    folder = tmp_path / "VOCdevkit/VOC2012"
+    (folder / "ImageSets/Segmentation/train.txt").write_text("tuned_0\ntuned_1\n")
+    for number in range(2):
+        Image.new("RGB", (40, 30), (number, 9, 9)).save(folder / f"JPEGImages/tuned_{number}.jpg")
+        shutil.copy(folder / "SegmentationClass/evaluated_0.png", folder / f"SegmentationClass/tuned_{number}.png")
+    if way == "the same picture under two names":
+        shutil.copy(folder / "JPEGImages/evaluated_1.jpg", folder / "JPEGImages/tuned_1.jpg")
+    options = RunOptions(data_root=str(tmp_path))
+    if way == "pictures of their own":
+        assert len(calibration_task("voc", build("protocol", "standard"), options).dataset) == 2
+        return
+    with pytest.raises(UserError, match="one picture twice in its splits calibration and val, as tuned_1 and"):
+        calibration_task("voc", build("protocol", "standard"), options)
+
+
+def test_an_image_that_cannot_be_read_is_left_to_the_run(tmp_path: Path) -> None:
+    make_voc(tmp_path, ["evaluated_0"])
+    folder = tmp_path / "VOCdevkit/VOC2012"
+    (folder / "ImageSets/Segmentation/train.txt").write_text("gone\n")
+    task = calibration_task("voc", build("protocol", "standard"), RunOptions(data_root=str(tmp_path)))
+    assert task.dataset.ids == ("gone",)
+
+
+def test_a_threshold_that_a_run_has_no_counts_at_is_chosen_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1])
+    run_named(BACKBONES[0], ["vanilla"], *CELL, RunOptions(limit=2, results=tmp_path))
+    with_threshold(tmp_path, 0.123)
+    with pytest.raises(UserError, match="holds an image"):
+        evaluate_runs(tmp_path)
+    assert "no counts at the calibrated threshold 0.123; choose one that it has: segscale calibrate" in caplog.text
+    assert "--dataset pocket --protocol standard --method vanilla --overwrite" in caplog.text

@@ -80,3 +80,13 @@ def test_a_command_ends_in_one_line_before_anything_is_stored(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("segscale: error: RANK=5 WORLD_SIZE=2 names no rank; ")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["quirks"], ["modalities", "pocket-sd3"], ["values", "pocket-sd3"]])
+def test_an_analysis_of_one_process_refuses_several(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(monkeypatch, "RANK=1 WORLD_SIZE=2")
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert f"do not share the work of segscale {arguments[0]}; start one" in capsys.readouterr().err

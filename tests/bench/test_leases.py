@@ -159,3 +159,12 @@ def test_leftovers_go_after_an_hour_whoever_left_them(tmp_path: Path, lease: Hel
         assert young.exists()
         assert not old.exists()
         assert not elsewhere.parent.exists()
+
+
+def test_another_container_has_its_own_process_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a common disk and the same host name, as containers of one image have it."""
+    left_by_a_dead_process(tmp_path, 1)
+    with HeldLease(tmp_path, RUNS) as lease:
+        monkeypatch.setattr(leases, "_this_host", lambda: "same-name other-boot pid:[1]")
+        assert len(read_leases(tmp_path)) == 2
+        assert lease.claim([1], 1) == []
