@@ -4,7 +4,9 @@ VENV ?= .venv
 PIP = $(VENV)/bin/pip install --quiet --constraint constraints.txt
 
 # make bench BACKBONE=flux METHOD=goca DATASET=voc PROTOCOL=goca LIMIT=20 ARGS="--data-root /data --device cuda"
-OPTIONS = $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(METHOD),--method $(METHOD)) \
+# Pocket models are bound by overhead, so images share forwards.
+BATCH ?= $(if $(BACKBONE),,8)
+OPTIONS = $(if $(BATCH),--batch $(BATCH)) $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(METHOD),--method $(METHOD)) \
 	$(if $(DATASET),--dataset $(DATASET)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
 	$(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
