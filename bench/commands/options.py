@@ -13,6 +13,7 @@ import click
 from segscale.catalogue import Kind, packaged_backbones
 
 from ...backbones.loading.options import Dtype, LoadOptions, Offload, Quantize
+from ..report.selection import RunSelection
 from ..runs.launcher import local_device
 from ..runs.options import RunOptions
 from .command import Option
@@ -74,6 +75,12 @@ def grid(backbones: Decorator, methods: Decorator) -> Decorator:
     return chained(backbones, methods, names("dataset", "pocket"), names("protocol", "standard"), packed("grid", Grid))
 
 
+def _shown(kind: Kind) -> Decorator:
+    """Names of stored runs, whose configs need not be here."""
+    return click.option(f"--{kind}", f"{kind}_names", type=Names(kind), help=f"only runs of these {kind}s")
+
+
+selection = chained(*map(_shown, ("dataset", "protocol", "backbone", "method")), packed("selection", RunSelection))
 overwrite = click.option("--overwrite", is_flag=True, help="replace a stored result of more images, too")
 methods = names("method", None, "all that suit the protocol")
 _image = partial(click.option, cls=Option, heading="Images")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from segscale.catalogue import shipped_folder
 
+from ..report.selection import RunSelection, TableFormat
 from . import options
 from .command import command
 from .steps import exit_where, print_written
@@ -17,20 +18,39 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PAPER = str(shipped_folder("results") / "paper.csv")
+_format = "methods by datasets in this format"
 _paper = "set published numbers beside the runs; FILE holds them, the package's own if it is not given"
 
 
-@command(examples=["segscale table", "segscale table --paper"])
+@command(
+    examples=[
+        "segscale table",
+        "segscale table --format latex --protocol goca --method vanilla,goca --paper > table.tex",
+    ]
+)
+@click.option("--format", "table_format", type=click.Choice(get_args(TableFormat)), help=_format)
 @click.option("--paper", type=options.FILE, metavar="[FILE]", is_flag=False, flag_value=PAPER, help=_paper)
+@options.selection
 @options.results
-def table(paper: Path | None, results: Path) -> None:
-    """Print the scaling table of all stored runs. CSV files and a figure are written."""
-    rows, unreadable = tabulate_runs(results)
-    if paper is not None:
-        from ..report.published import beside_published, read_published
+def table(selection: RunSelection, table_format: TableFormat | None, paper: Path | None, results: Path) -> None:
+    """Print tables of stored runs. Of all runs, CSV files and a figure are written too.
 
-        print(f"\n{beside_published(rows, read_published(paper))}")
-    exit_where(unreadable)
+    Without --format these are methods by backbones; with it, methods by datasets, as papers have them.
+    """
+    if table_format is None and paper is None and not selection.names_any:
+        _, unreadable = tabulate_runs(results)
+        return exit_where(unreadable)
+    from ..report.evaluated import evaluate_all
+    from ..report.layout import formatted
+    from ..report.published import beside_published, read_published
+    from ..report.tables import long_table
+
+    evaluation = selection.of(evaluate_all(results))
+    rows = long_table(evaluation.runs)
+    if paper is not None:
+        rows = beside_published(rows, read_published(paper))
+    print(formatted(rows, table_format or "github"), end="")
+    return exit_where(evaluation.unreadable > 0)
 
 
 @command(examples=["segscale compare pocket-sd3/goca pocket-sd15/vanilla"])
@@ -51,28 +71,35 @@ def compare(run: str, reference: str, results: Path) -> None:
         print(f"\n{comparison_details(comparisons[0])}")
 
 
-@command(examples=["segscale leaderboard"])
+@command(examples=["segscale leaderboard", "segscale leaderboard --method vanilla,goca"])
+@options.selection
 @options.results
-def leaderboard(results: Path) -> None:
-    """Write leaderboard.md from all stored runs."""
+def leaderboard(selection: RunSelection, results: Path) -> None:
+    """Write leaderboard.md from all stored runs. Of some runs it is printed instead."""
     from ..report.evaluated import evaluate_all
     from ..report.files import write_leaderboard
+    from ..report.markdown import leaderboard
     from ..report.tables import long_table
 
-    evaluation = evaluate_all(results)
-    print_written(write_leaderboard(long_table(evaluation.runs), results))
+    evaluation = selection.of(evaluate_all(results))
+    rows = long_table(evaluation.runs)
+    if selection.names_any:
+        print(leaderboard(rows))
+    else:
+        print_written(write_leaderboard(rows, results))
     exit_where(evaluation.unreadable > 0)
 
 
 @command(examples=["segscale report", "segscale report --output pocket.html"])
 @click.option("--output", type=options.FILE, metavar="FILE", help="instead of report.html in the results folder")
+@options.selection
 @options.results
-def report(output: Path | None, results: Path) -> None:
-    """Write all stored runs as one HTML page that needs no network."""
+def report(selection: RunSelection, output: Path | None, results: Path) -> None:
+    """Write stored runs as one HTML page that needs no network."""
     from ..report.evaluated import evaluate_all
     from ..report.page.render import write_page
 
-    evaluation = evaluate_all(results)
+    evaluation = selection.of(evaluate_all(results))
     print_written(write_page(evaluation, output or results / "report.html"))
     exit_where(evaluation.unreadable > 0)
 

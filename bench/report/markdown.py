@@ -57,7 +57,8 @@ def format_cell(row: TableRow) -> str:
     return format_miou(row) + partial
 
 
-def _bold(text: str, is_bold: bool) -> str:
+def bold(text: str, is_bold: bool = True) -> str:
+    """The text in bold type, where it is."""
     return f"**{text}**" if is_bold else text
 
 
@@ -101,7 +102,7 @@ def scaling_table(table: pd.DataFrame) -> str:
 def _joined_cells(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Rows method and label, a column for each value of ``column``; runs that share a cell stand in it together."""
     best = "best_of_backbone" if column == "label" else "best_of_task"
-    cells = table.assign(cell=[_bold(format_cell(row), row[best]) for row in table_rows(table)])
+    cells = table.assign(cell=[bold(format_cell(row), row[best]) for row in table_rows(table)])
     texts = cells.groupby(list(dict.fromkeys(["method", "label", column])), sort=False)["cell"].agg("; ".join)
     return pd.DataFrame(texts.unstack(column))
 
@@ -133,7 +134,7 @@ def leaderboard(table: pd.DataFrame) -> str:
     for (dataset, split, protocol), group in grouped(table, TASK_COLUMNS):
         ranked = group.sort_values("miou", ascending=False)
         shown = ranking(ranked)
-        shown[MIOU_TITLE] = [*map(_bold, shown[MIOU_TITLE], ranked["best_of_task"])]
+        shown[MIOU_TITLE] = [*map(bold, shown[MIOU_TITLE], ranked["best_of_task"])]
         parts += [f"## {dataset} {split}, protocol {protocol}", "", markdown_table(shown), ""]
     for note in notes(table):
         parts += [note, ""]

@@ -8,12 +8,10 @@ import pandas as pd
 
 from segscale.errors import UserError
 
-from .markdown import format_cell, markdown_table
-from .tables import table_rows
-
 COLUMNS = ("paper", "arxiv", "method", "backbone", "training", "dataset", "protocol", "miou")
 UNTRAINED = "none"
 NOTE = "Published numbers are copied from the papers and were not measured here."
+NOTHING_NOTE = "No stored run has a published counterpart."
 
 # By the paper: what its names mean here.
 PROTOCOL_OF_EVALUATION = {"goca": "goca", "ovss": "seg4diff", "unsupervised": "seg4diff-unsupervised"}
@@ -82,20 +80,7 @@ def comparable(published: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arxiv", "published", "backbone", "method", "dataset", "protocol"])
 
 
-def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> str:
-    """Markdown: every stored run of ``table`` with a published counterpart, and their difference in points."""
-    both = table.merge(comparable(published), on=["backbone", "method", "dataset", "protocol"])
-    if both.empty:
-        return "No stored run has a published counterpart."
-    shown = pd.DataFrame(
-        {
-            "method": both["method"],
-            "backbone": both["label"],
-            "dataset": both["dataset"] + " " + both["split"],
-            "protocol": both["protocol"],
-            "published (not measured here)": both["published"].map("{:.1f}".format) + ", arXiv " + both["arxiv"],
-            "measured here": [format_cell(row) for row in table_rows(both)],
-            "difference": (both["miou"] - both["published"]).map("{:+.1f}".format),
-        }
-    )
-    return f"{markdown_table(shown)}\n\n{NOTE}"
+def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """The long table with ``published``, ``arxiv`` and ``difference`` (in points), empty where nothing is published."""
+    both = table.merge(comparable(published), how="left", on=["backbone", "method", "dataset", "protocol"])
+    return both.assign(difference=both["miou"] - both["published"])

@@ -8,8 +8,9 @@ import pytest
 
 from segscale.bench.commands.main import main
 from segscale.bench.report.evaluated import evaluate_runs
+from segscale.bench.report.layout import formatted
 from segscale.bench.report.published import NOTE, beside_published, comparable, read_published
-from segscale.bench.report.tables import long_table
+from segscale.bench.report.tables import long_table, table_rows
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_methods
 from segscale.catalogue import KINDS, Kind, config_file
@@ -68,14 +69,12 @@ def test_a_run_stands_beside_its_published_number(tmp_path: Path) -> None:
     run_named("pocket-sd15", ["goca"], "pocket", "goca", RunOptions(limit=2, results=tmp_path))
     published = read_published(PAPER)
     rows = renamed(tmp_path, {"backbone": "sd15", "dataset": "voc"})
-    text = beside_published(rows, published)
-    (line,) = (line for line in text.splitlines() if line.startswith("| goca"))
-    assert "| 60.7, arXiv 2603.06178" in line
-    assert "(2 images)" in line
-    assert f"{rows['miou'].iloc[0] - 60.7:+.1f}" in line
-    assert NOTE in text
+    (row,) = table_rows(beside_published(rows, published))
+    assert (row["published"], row["arxiv"]) == (60.7, "2603.06178")
+    assert row["difference"] == row["miou"] - 60.7
+    assert NOTE in formatted(beside_published(rows, published), "github")
     for other in ({"backbone": "sd15 (untrained)"}, {"protocol": "standard"}, {"dataset": "context59"}):
-        assert "|" not in beside_published(rows.assign(**other), published)
+        assert beside_published(rows.assign(**other), published)["published"].isna().all()
 
 
 def test_the_command_says_where_nothing_is_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
