@@ -63,7 +63,7 @@ class Sample:
 class Dataset(ABC):
     """One split of a dataset."""
 
-    splits: ClassVar[tuple[str, ...]] = ()
+    splits: tuple[str, ...] = ()
     """Names of all splits. Every split has its own images; those of ``calibration`` are in no evaluated split."""
     fails_at_duplicate_ids: ClassVar[bool] = False
     """True where reading an image whose id came before raises FileError, so that a run can leave it out."""

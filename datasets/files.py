@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segscale.errors import UserError
 
-from .labels import LabelTable
+from .labels import Colour, LabelTable
 
 REPLACE = "replace the file from the original dataset"
 DIGEST = "digest"
 """In ``Image.info``: the digest of the file that an image was read from."""
+
+COLOURED = ("RGB", "RGBA", "P")
+"""Modes of masks that are read by their colours where those are known."""
 
 Damage = Literal[
     "missing file",
@@ -59,15 +63,17 @@ def digest(*contents: bytes) -> str:
     return algorithm.hexdigest()[:16]
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: Path, upright: bool = False) -> Image.Image:
     """The decoded image in its own mode, with the file's digest; 16-bit grey values are scaled to 8 bits.
 
-    Nothing is turned by EXIF: a dataset's masks match the stored pixels.
+    Args:
+        path: The image.
+        upright: Turn it as EXIF says. Masks of published datasets match the stored pixels.
 
     Raises:
         FileError: The file is missing or unusable, or has 32-bit integers or floats, whose range no file states.
     """
-    image = _decoded(path)
+    image = ImageOps.exif_transpose(_decoded(path)) if upright else _decoded(path)
     if image.mode in ("I", "F"):
         hint = "save it with 8 or 16 bits per value"
         raise FileError("unknown range", f"{path} has 32-bit values, whose range is unknown", hint)
@@ -138,7 +144,7 @@ class Mask:
 
 
 def read_mask(path: Path, size: tuple[int, int] | None, table: LabelTable) -> Mask:
-    """Read a one-channel mask through ``table``; palette indices stay as they are.
+    """Read a mask through ``table``; palette indices stay as they are where the table knows no colours.
 
     Args:
         path: The mask.
@@ -149,16 +155,35 @@ def read_mask(path: Path, size: tuple[int, int] | None, table: LabelTable) -> Ma
         FileError: The mask is missing or unusable.
     """
     mask = _decoded(path)
-    if mask.mode not in ("P", "L", "1"):
-        raise FileError("not a label map", f"{path} is an {mask.mode} image, not a map of class ids")
     if size is not None and mask.size != size:
         sizes = f"{mask.size[0]}x{mask.size[1]} but its image is {size[0]}x{size[1]}"
         raise FileError("wrong size", f"{path} is {sizes}")
-    values = np.asarray(mask).astype(np.uint8)
+    values = _values(path, mask, table.colours)
     unknown = table.unknown(values)
     if unknown:
         raise FileError("unknown id", f"{path} has id {unknown[0]}, but ids go {table.ranges}")
     return Mask(table.decode(values), mask.info[DIGEST])
+
+
+def _values(path: Path, mask: Image.Image, colours: Mapping[Colour, int]) -> NDArray[np.uint8]:
+    if colours and mask.mode in COLOURED:
+        return _values_of_colours(path, mask, colours)
+    if mask.mode not in ("P", "L", "1"):
+        raise FileError("not a label map", f"{path} is an {mask.mode} image, not a map of class ids")
+    return np.asarray(mask).astype(np.uint8)
+
+
+def _values_of_colours(path: Path, mask: Image.Image, colours: Mapping[Colour, int]) -> NDArray[np.uint8]:
+    red, green, blue = np.moveaxis(np.asarray(mask.convert("RGB")).astype(np.int32), -1, 0)
+    packed = red << 16 | green << 8 | blue
+    values = np.full(1 << 24, -1, np.int16)
+    for (r, g, b), value in colours.items():
+        values[r << 16 | g << 8 | b] = value
+    found = values[packed]
+    if (found < 0).any():
+        odd = int(packed[found < 0][0])
+        raise FileError("unknown id", f"{path} has the colour #{odd:06x}, which is that of no class")
+    return found.astype(np.uint8)
 
 
 def read_ids(path: Path, size: tuple[int, int] | None, table: LabelTable) -> NDArray[np.uint8]:

@@ -67,11 +67,13 @@ class Layout:
 class FolderDataset(Dataset):
     """Images and masks on disk. A subclass states ``official_counts`` and ``layout``."""
 
-    official_counts: ClassVar[Counts]
+    official_counts: Counts
     """Number of images of every official split: several where official sources differ, none where any is right."""
     subfolder: ClassVar[str] = ""
     """Folder below ``data_root`` that holds everything."""
     fails_at_duplicate_ids = True
+    upright: ClassVar[bool] = False
+    """Whether images are turned as EXIF says; masks of published datasets match the stored pixels."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -168,7 +170,7 @@ class FolderDataset(Dataset):
         entry = self.entries[index]
         if index in self._duplicates:
             raise self._duplicate(index)
-        image = read_image(entry.image)
+        image = read_image(entry.image, self.upright)
         try:
             mask = read_mask(entry.label, image.size, self.table)
         except FileError as error:

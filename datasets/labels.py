@@ -8,7 +8,7 @@ background is ignored.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ class LabelTable:
     """Class ids by pixel value, ``(256,)``."""
     known: NDArray[np.bool_]
     """True for the values that a mask may hold, ``(256,)``."""
+    colours: Mapping[Colour, int] = field(default_factory=dict)
+    """The pixel value of every colour that a coloured mask may hold; without any, masks have one channel."""
 
     @classmethod
     def of(cls, mapping: Mapping[int, int]) -> LabelTable:
@@ -44,7 +46,11 @@ class LabelTable:
         """The view in which canonical 0 is ignored and every class has its id less one."""
         drop = np.arange(VALUES, dtype=np.uint8) - np.uint8(1)
         drop[IGNORE_LABEL] = IGNORE_LABEL
-        return LabelTable(drop[self.ids], self.known)
+        return replace(self, ids=drop[self.ids])
+
+    def coloured(self, colours: Mapping[Colour, int]) -> LabelTable:
+        """The table that also reads masks in these colours."""
+        return replace(self, colours=colours)
 
     def decode(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The class ids of pixel values."""

@@ -113,7 +113,8 @@ def _check_folder(dataset: FolderDataset, workers: int, title: str) -> Iterator[
         missing.append([_finding(entry.id, part, error) for part, error in errors.items()])
         image = None if "image" in errors else entry.image
         present.append(_Files(entry.id, image, None if "mask" in errors else entry.label))
-    damage = map_in_processes(partial(_damage, table=dataset.table), present, workers, f"checking {title}")
+    look = partial(_damage, table=dataset.table, upright=dataset.upright)
+    damage = map_in_processes(look, present, workers, f"checking {title}")
     for absent, damaged in zip(missing, damage, strict=True):
         yield from absent
         yield from damaged
@@ -129,13 +130,13 @@ def _missing(entry: Entry, names: dict[Path, frozenset[str]]) -> dict[str, FileE
     }
 
 
-def _damage(files: _Files, table: LabelTable) -> list[Finding]:
+def _damage(files: _Files, table: LabelTable, upright: bool) -> list[Finding]:
     """What is wrong with the files that are there."""
     findings: list[Finding] = []
     size = None
     if files.image is not None:
         try:
-            size = read_image(files.image).size
+            size = read_image(files.image, upright).size
         except FileError as error:
             findings.append(_finding(files.id, "image", error))
     if files.label is not None:

@@ -210,7 +210,7 @@ def test_missing_data_is_one_line(name: str, tmp_path: Path, capsys: pytest.Capt
         pytest.skip("pocket reads no folder")
     for task in ("check", "prepare"):
         arguments = ["data", task, name, "--data-root", str(tmp_path / "nowhere")]
-        if task == "prepare" and name in ("voc", "ade20k"):
+        if task == "prepare" and name in ("voc", "ade20k", "folder"):
             main(arguments)
             assert capsys.readouterr().out == f"{name} reads its official files; nothing is prepared\n"
             continue

@@ -79,6 +79,19 @@ def coco(root: Path, masks: str) -> Path:
     return root
 
 
+def own_folder(root: Path) -> Path:
+    """Two photographs of VOC with VOC's masks, as a user's own."""
+    source = build("dataset", "voc", data_root=str(shared("data", "voc-mini")))
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for index in range(2):
+        sample = source[index]
+        sample.image.save(root / f"images/{sample.id}.png")
+        Image.fromarray(sample.label).save(root / f"masks/{sample.id}.png")
+    (root / "classes.txt").write_text("\n".join(source.classes))
+    return root
+
+
 @pytest.fixture(scope="session")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("data")
@@ -91,6 +104,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "cityscapes": shared("data", "cityscapes-mini-256"),
         "camvid": shared("data", "camvid-mini", "cityscapes-layout"),
         "ade20k": shared("data", "ade-mini"),
+        "folder": own_folder(base / "own"),
     }
     for name in ("coco-object", "coco-stuff-27"):
         prepare(name, str(found[name]), workers=1)

@@ -62,7 +62,7 @@ def test_missing_data_is_one_line_that_names_the_path_and_what_to_do(
         assert "--data-root" in line
 
 
-@pytest.mark.parametrize("name", config_files("dataset"))
+@pytest.mark.parametrize("name", WITH_BACKGROUND)
 def test_every_official_split_and_the_calibration_split_are_known(name: str, tmp_path: Path) -> None:
     known = [*folder_class(name).official_counts, "calibration"]
     assert {"train", "val"} < set(known)

@@ -1,0 +1,98 @@
+"""One's own pictures: a folder with ``images/``, ``masks/`` and the names of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from segscale.registry import DATASETS
+
+from .class_list import ClassList, read_class_list
+from .dataset import CALIBRATION, Sample
+from .files import FileError
+from .folder import DOCUMENTATION, Entry, FolderDataset, Layout
+from .labels import IGNORE_LABEL, Colour, LabelTable
+from .prompts.caption_file import IMAGE_SUFFIXES
+
+MASK_ENDINGS = (".png", "_labels.png", ".bmp", ".tif", ".tiff")
+"""After the name of an image: lossless formats, and the masks of ``segscale predict``."""
+NEEDED = "name a folder that holds images/, masks/ and classes.txt with --data-root"
+
+
+@DATASETS.register_module()
+class OwnFolder(FolderDataset):
+    """The folder ``data_root`` holds ``images``, ``masks`` and ``classes.txt`` or ``classes.csv``.
+
+    A picture and its mask have the same name but for the ending. A picture is shown upright, as cameras mean it.
+    """
+
+    upright: ClassVar[bool] = True
+    official_counts = {}  # noqa: RUF012
+
+    def __init__(self, *, split: str | None = None, data_root: str | None = None, **arguments: Any) -> None:
+        """Find the pictures; further arguments are those of FolderDataset.
+
+        Args:
+            split: What tables call this set of pictures, by default the name of the folder.
+            data_root: The folder.
+            arguments: Of FolderDataset.
+        """
+        own = Path(data_root or f"data/{arguments['name']}").expanduser().resolve().name
+        self.splits = (own if split in (None, CALIBRATION) else split,)
+        self.official_counts = {self.splits[0]: ()}
+        super().__init__(split=split or own, data_root=data_root, **arguments)
+
+    def layout(self, split: str) -> Layout:
+        images = self.require("images", NEEDED)
+        self._list = read_class_list(self.root)
+        entries = [_entry(path, images, self.root / "masks") for path in pictures_in(images)]
+        return Layout(self._list.names, self._list.palette, _table(self._list), entries)
+
+    @property
+    def identity_options(self) -> dict[str, object]:
+        colours = self._list.palette if self._list.is_coloured else None
+        return super().identity_options | {"classes": self._list.names, "colours": colours}
+
+    @property
+    def masks_without_image(self) -> tuple[Entry, ...]:
+        masks = self.root / "masks"
+        known = {entry.label for entry in self.entries}
+        return tuple(
+            Entry(_id(path, masks), self.root / "images" / path.relative_to(masks), path)
+            for path in sorted(masks.rglob("*"))
+            if path.name.endswith(MASK_ENDINGS) and not path.name.startswith(".") and path not in known
+        )
+
+    def __getitem__(self, index: int) -> Sample:
+        try:
+            return super().__getitem__(index)
+        except FileError as error:
+            missing = error.kind == "missing file"
+            hint = "draw it, or leave its image out: --skip-bad" if missing else f"correct it; {DOCUMENTATION}"
+            raise FileError(error.kind, error.problem, hint) from error
+
+
+def pictures_in(folder: Path) -> Iterator[Path]:
+    """Image files of a folder and those in it, sorted."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            yield path
+
+
+def _entry(image: Path, images: Path, masks: Path) -> Entry:
+    id = _id(image, images)
+    places = [masks / f"{id}{ending}" for ending in MASK_ENDINGS]
+    return Entry(id, image, next((place for place in places if place.exists()), places[0]))
+
+
+def _id(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def _table(classes: ClassList) -> LabelTable:
+    table = LabelTable.consecutive(len(classes.names))
+    if not classes.is_coloured:
+        return table
+    colours: dict[Colour, int] = {colour: value for value, colour in enumerate(classes.palette)}
+    return table.coloured(colours if classes.ignored is None else colours | {classes.ignored: IGNORE_LABEL})

@@ -1,0 +1,182 @@
+"""One's own pictures as a dataset."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from segscale.bench.commands.main import main
+from segscale.bench.data.check import check
+from segscale.datasets.class_list import read_class_list
+from segscale.datasets.colours import OKABE_ITO, class_colours, lab
+from segscale.datasets.dataset import Dataset
+from segscale.datasets.files import FileError
+from segscale.errors import UserError
+from segscale.registry import build
+
+IDS: NDArray[np.uint8] = np.array([[0, 1, 1, 255], [2, 2, 0, 0]], np.uint8)
+ORIENTATION = 0x0112
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One picture with its mask, four by two pixels."""
+    root = tmp_path / "holiday"
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    Image.new("RGB", (4, 2), "red").save(root / "images/a.jpg")
+    Image.fromarray(IDS).save(root / "masks/a.png")
+    (root / "classes.txt").write_text("dog\ncat\n")
+    return root
+
+
+def own(root: Path, **choice: str) -> Dataset:
+    return build("dataset", "folder", data_root=str(root), **choice)
+
+
+def test_values_are_background_and_the_classes_in_their_order(folder: Path) -> None:
+    dataset = own(folder)
+    assert dataset.classes == ("background", "dog", "cat")
+    assert dataset.ids == ("a",)
+    assert np.array_equal(dataset[0].label, IDS)
+    (folder / "classes.txt").write_text("background\ndog\ncat\n")
+    assert own(folder).classes == dataset.classes
+
+
+def test_a_set_is_called_after_its_folder_or_as_the_user_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own(folder).split == "holiday"
+    assert own(folder, split="beach").split == "beach"
+    monkeypatch.chdir(folder)
+    assert build("dataset", "folder", data_root=".").split == "holiday"
+    with pytest.raises(UserError, match="no split 'calibration'; there are: holiday"):
+        own(folder, split="calibration")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_coloured_masks_are_read_by_their_colours(mode: str, folder: Path) -> None:
+    (folder / "classes.txt").unlink()
+    (folder / "classes.csv").write_text("name,colour\ndog,#ff0000\ncat,#00ff00\nignored,#ffffff\n")
+    colours = {0: (0, 0, 0), 1: (255, 0, 0), 2: (0, 255, 0), 255: (255, 255, 255)}
+    painted = np.array([[colours[id] for id in row] for row in IDS.tolist()], np.uint8)
+    Image.fromarray(painted).convert(mode).save(folder / "masks/a.png")
+    assert np.array_equal(own(folder)[0].label, IDS)
+    # Grey masks hold ids, whatever the colours.
+    Image.fromarray(IDS).save(folder / "masks/a.png")
+    assert np.array_equal(own(folder)[0].label, IDS)
+    painted[0, 0] = (1, 2, 3)
+    Image.fromarray(painted).save(folder / "masks/a.png")
+    with pytest.raises(FileError, match="the colour #010203, which is that of no class; correct it"):
+        own(folder)[0]
+
+
+def test_colours_may_be_three_numbers(folder: Path) -> None:
+    (folder / "classes.txt").unlink()
+    (folder / "classes.csv").write_text("name,red,green,blue\nbackground,9,9,9\ndog,255,0,0\n")
+    assert read_class_list(folder).palette == ((9, 9, 9), (255, 0, 0))
+
+
+def test_other_colours_or_names_are_another_run(folder: Path) -> None:
+    before = own(folder).identity_options
+    (folder / "classes.txt").write_text("dog\ncow\n")
+    named = own(folder).identity_options
+    (folder / "classes.txt").unlink()
+    (folder / "classes.csv").write_text("name,colour\ndog,#ff0000\ncow,#00ff00\n")
+    assert before != named != own(folder).identity_options != before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name,colour\ndog\n", "no name and colour in line 2"),
+        ("name,colour\ndog,reddish\n", "no name and colour in line 2"),
+        ("name,red,green,blue\ndog,1,2,300\n", "no name and colour in line 2"),
+        ("dog,#ff0000\ncat,#00ff00\n", "no name and colour in line 2"),
+        ("name,colour\ndog,red\ncat,#ff0000\n", "'cat' or its colour twice, again in line 3"),
+        ("name,colour\nignored,red\n", "names no class"),
+        ("name,colour\ndog,black\n", "gives black away"),
+        ("name,colour\ndog,red\nbackground,white\n", "does not begin with background"),
+    ],
+)
+def test_a_list_of_colours_that_makes_no_sense_is_one_line(content: str, message: str, folder: Path) -> None:
+    (folder / "classes.txt").unlink()
+    (folder / "classes.csv").write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        own(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_list_of_classes_is_needed(folder: Path) -> None:
+    (folder / "classes.csv").write_text("name,colour\ndog,red\n")
+    with pytest.raises(UserError, match=r"has classes\.txt and classes\.csv; remove one"):
+        own(folder)
+    for name in ("classes.txt", "classes.csv"):
+        (folder / name).unlink()
+    with pytest.raises(UserError, match=r"there is no .*classes\.txt; write the names"):
+        own(folder)
+
+
+def test_a_picture_is_upright_and_so_is_its_mask(folder: Path) -> None:
+    turned = Image.new("RGB", (2, 4), "red")
+    exif = turned.getexif()
+    exif[ORIENTATION] = 6
+    turned.save(folder / "images/a.jpg", exif=exif)
+    sample = own(folder)[0]
+    assert sample.image.size == (4, 2)
+    assert check(own(folder), workers=1).good
+    assert sample.digests.image == own(folder)[0].digests.image
+
+
+def test_pictures_in_folders_and_masks_of_predict_are_found(folder: Path) -> None:
+    for name in ("images", "masks"):
+        (folder / name / "sub").mkdir()
+    Image.new("RGB", (4, 2)).save(folder / "images/sub/b.PNG")
+    Image.fromarray(IDS).save(folder / "masks/sub/b_labels.png")
+    (folder / "images/.hidden.png").write_bytes(b"")
+    dataset = own(folder)
+    assert dataset.ids == ("a", "sub/b")
+    assert np.array_equal(dataset[1].label, IDS)
+    assert check(dataset, workers=1).good
+
+
+def test_the_check_names_what_is_missing_or_left_over(folder: Path) -> None:
+    Image.new("RGB", (4, 2)).save(folder / "images/b.png")
+    Image.new("RGB", (4, 2)).save(folder / "images/a.png")
+    Image.fromarray(IDS[:1]).save(folder / "masks/c.png")
+    kinds = {(finding.id, finding.kind) for finding in check(own(folder), workers=1).findings}
+    assert kinds == {("b", "missing mask"), ("c", "missing image"), ("a", "duplicate id")}
+
+
+def test_own_pictures_are_run_and_a_missing_mask_is_left_out_when_asked(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (4, 2)).save(folder / "images/b.png")
+    command = ["run", "--dataset", "folder", "--data-root", str(folder), "--results", str(tmp_path / "results")]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "masks/b.png; draw it, or leave its image out: --skip-bad" in capsys.readouterr().err
+    main([*command, "--skip-bad"])
+    printed = capsys.readouterr().out
+    assert "on folder (standard)" in printed
+    assert "left out 1 bad images" in printed
+
+
+def test_classes_have_colours_that_are_told_apart() -> None:
+    colours = class_colours(60)
+    assert colours[1:8] == OKABE_ITO
+    assert class_colours(20) == colours[:20]
+    places = lab(np.array(colours[:21], np.float64))
+    # Twenty is what two patches beside each other need; the difference that is just seen is 2.3.
+    assert min(float(np.linalg.norm(a - b)) for a, b in combinations(places, 2)) > 20
+    assert len(set(class_colours(255))) == 255
+
+
+def test_lab_of_known_colours() -> None:
+    # White, and sRGB red as colour calculators give it (D65).
+    white, red = lab(np.array([[255, 255, 255], [255, 0, 0]], np.float64))
+    assert white == pytest.approx([100, 0, 0], abs=0.05)
+    assert red == pytest.approx([53.24, 80.09, 67.20], abs=0.15)
