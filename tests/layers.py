@@ -37,6 +37,7 @@ ALLOWED = {
     "bench.report": (*RUNS, "bench.report"),
     "bench.analysis": (*RUNS, "bench.report", "bench.analysis"),
     "bench.costs": (*RUNS, "bench.costs"),
+    "bench.pictures": ("segscale", "datasets", "bench.evaluation", "bench.pictures"),
     "bench.captions": ("segscale", "datasets", "backbones.loading", "bench.captions"),
     "bench.data": ("segscale", "datasets", "bench.data"),
     # The front doors, which only commands stand before.

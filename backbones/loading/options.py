@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 Offload = Literal["model", "sequential"]
@@ -33,3 +33,18 @@ class LoadOptions:
     """One of diffusers' backends, applied to denoiser and text encoders."""
     source: Literal["pretrained", "random", "meta"] = "pretrained"
     """``random`` weights in the config's architecture need no download; on ``meta`` there are only shapes."""
+
+
+class LoadChoices(TypedDict, total=False):
+    """The fields of ``LoadOptions`` as arguments of a function."""
+
+    device: str
+    dtype: Dtype
+    text_dtype: Dtype | None
+    revision: str | None
+    variant: str | None
+    offline: bool
+    offload: Offload | None
+    device_map: str | None
+    quantize: Quantize | None
+    source: Literal["pretrained", "random", "meta"]

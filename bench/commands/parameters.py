@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import click
@@ -41,10 +41,17 @@ def _temperature(text: str) -> float | None:
     return float(text)
 
 
+def _threshold(text: str) -> float:
+    if not -1 <= float(text) <= 1:
+        raise ValueError
+    return float(text)
+
+
 NATURAL = _number(partial(_whole, lowest=0), "not a number from 0")
 POSITIVE = _number(partial(_whole, lowest=1), "not a positive number")
 AMOUNT = _number(_amount, "neither all nor a number")
 TIMESTEP = _number(partial(_whole, lowest=1, highest=1000), "not a timestep in 1..1000")
+THRESHOLD = _number(_threshold, "not a number from -1 to 1")
 TEMPERATURE = _number(_temperature, "neither none nor a number from 0 to 2")
 
 
@@ -79,6 +86,11 @@ class Names(click.ParamType):
         if not names:
             self.fail(f"the {self.noun} list is empty", param, ctx)
         return tuple(self.each.convert(name, param, ctx) for name in names)
+
+    @classmethod
+    def of(cls, noun: str, choices: Sequence[str]) -> Names:
+        """Some of a few known names."""
+        return cls(noun, click.Choice(choices))
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, last = incomplete.rpartition(",")

@@ -1,98 +1,178 @@
-"""Masks for one's own picture."""
+"""Masks for one's own pictures."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from segscale.catalogue import packaged_backbones
 from segscale.errors import UserError
 
 from ...backbones.loading.options import LoadOptions
+from ..pictures.kinds import Kind
 from . import options
 from .command import command
-from .parameters import NATURAL, Names
+from .parameters import NATURAL, THRESHOLD, Names
 from .steps import print_written, quiet_libraries
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from ..pictures.inputs import PictureFile
+    from ..pictures.segmentation import Segmentation
 
 _examples = [
+    "segscale predict --example",
     'segscale predict photo.jpg --classes "star, ring"',
     'segscale predict photo.jpg --classes star --caption "a star on water" --backbone pocket-sd3',
 ]
+_images = "pictures, folders of pictures, or - for standard input"
+_classes = "comma-separated, such as 'dog, grass'; by default those of classes.txt in a folder"
+_write = f"comma-separated, of {', '.join(get_args(Kind))}"
+COCO_FILE = "coco.json"
 
 
 @dataclass(frozen=True)
 class Question:
-    """A picture, what is asked about it, and the folder of the answer."""
+    """Pictures, what is asked about them, and the folder of the answers."""
 
-    image: Path
-    classes: tuple[str, ...]
+    images: tuple[str, ...]
+    classes: tuple[str, ...] | None
     caption: str | None
+    threshold: float | None
     seed: int
-    output: Path
+    example: bool
+
+
+@dataclass(frozen=True)
+class Output:
+    """Which files are written, and where."""
+
+    folder: Path
+    kinds: tuple[Kind, ...]
     overwrite: bool
 
 
 @command(examples=_examples)
-@click.argument("image", type=options.FILE)
-@click.option("--classes", required=True, type=Names("class"), help="comma-separated, such as 'dog, grass'")
+@click.argument("images", nargs=-1, metavar="[PICTURE...]")
+@click.option("--classes", type=Names("class"), help=_classes)
 @click.option("--caption", help="a caption that gives context; words that are no class are background")
+@click.option("--example", is_flag=True, help="a generated scene instead of a picture, with the objects that it shows")
 @options.name("backbone", "pocket-sd15")
 @options.name("method", "goca-described")
+@click.option(
+    "--threshold",
+    type=THRESHOLD,
+    help="what background gains, -1 to 1; larger finds less",
+    show_default="the protocol's",
+)
 @click.option("--seed", type=NATURAL, default=0, help="of the noise")
-@click.option("-o", "--output", type=options.FILE, metavar="FOLDER", default="out")
+@click.option("-o", "--output", "folder", type=options.FILE, metavar="FOLDER", default="out")
+@click.option("--write", "kinds", type=Names.of("file", get_args(Kind)), default="overlay,labels,heat", help=_write)
 @click.option("--overwrite", is_flag=True, help="replace the masks of another picture with the same name")
 @options.packed("question", Question)
+@options.packed("output", Output)
 @options.loading
-def predict(question: Question, backbone_name: str, method_name: str, weights: str | None, load: LoadOptions) -> None:
-    """Make masks for one's own picture."""
+def predict(
+    question: Question,
+    output: Output,
+    backbone_name: str,
+    method_name: str,
+    weights: str | None,
+    load: LoadOptions,
+) -> None:
+    """Make masks for one's own pictures."""
+    from ..pictures.coco import CocoWriter
+    from ..pictures.files import write_segmentation
+    from ..pictures.inputs import iterate_pictures
     from ..segmenter import load as load_segmenter
 
     quiet_libraries()
-    image = _upright(question.image)
-    _prepare_output(question)
-    segmenter = load_segmenter(backbone_name, method_name, weights, load)
-    result = segmenter(image, question.classes, question.caption, question.seed)
-    for name, pixels in result.areas.items():
-        print(f"{name:22} {100 * pixels / result.labels.size:5.1f} %")
-    print_written(*result.save(question.output, question.image.stem, question.image))
+    _prepare(output)
+    files, classes = _asked(question, output)
+    for file in files:
+        file.check()
+    _refuse_others(files, output)
+    if backbone_name in packaged_backbones() and weights is None and not question.example:
+        print(f"{backbone_name} knows generated scenes only, not photographs; to see one: segscale predict --example")
+    segmenter = load_segmenter(backbone_name, method_name, weights, threshold=question.threshold, **asdict(load))
+    coco = CocoWriter(classes)
+    for file, image in iterate_pictures(files):
+        result = segmenter(image, classes, question.caption, question.seed)
+        _tell(result, file, len(files))
+        print_written(*write_segmentation(result, output.folder, file.stem, output.kinds, file.source))
+        if "coco" in output.kinds:
+            coco.add(file.file_name, result.labels)
+    if "coco" in output.kinds:
+        coco.write(output.folder / COCO_FILE)
+        print_written(output.folder / COCO_FILE)
 
 
-def _upright(path: Path) -> Image:
-    """The picture as a viewer shows it."""
-    from PIL import ImageOps
+def _asked(question: Question, output: Output) -> tuple[list[PictureFile], tuple[str, ...]]:
+    """Pictures and classes. Raises UserError where one of them is not named."""
+    from ..pictures.inputs import PictureFile, example_picture, picture_files
 
-    from ...datasets.files import FileError, read_image
+    if question.example:
+        if question.images:
+            raise UserError("--example is a picture by itself", "leave the other pictures out")
+        path, example = output.folder / "example.png", example_picture()
+        example.image.save(path)
+        return [PictureFile("example", path)], question.classes or example.classes
+    if not question.images:
+        raise UserError("no picture is named", "name one, or: segscale predict --example")
+    return picture_files(question.images), question.classes or _classes_of_folder(question.images)
 
-    try:
-        return ImageOps.exif_transpose(read_image(path))
-    except FileError as error:
-        hint = "give a picture that Pillow can read, such as PNG or JPEG" if path.exists() else "check its name"
-        raise UserError(error.problem, hint) from error
+
+def _classes_of_folder(images: tuple[str, ...]) -> tuple[str, ...]:
+    from ...datasets.class_list import COLOURED, NAMES, read_class_list
+
+    folder = Path(images[0])
+    if len(images) > 1 or not any((folder / name).exists() for name in (NAMES, COLOURED)):
+        raise UserError("there is no class to look for", "name at least one, as in --classes 'dog, grass'")
+    return read_class_list(folder).names[1:]
 
 
-def _prepare_output(question: Question) -> None:
+def _prepare(output: Output) -> None:
     """Finds out what would stop the writing, before anything costs time."""
     from tempfile import TemporaryFile
 
     from segscale.files import explained_writes
 
-    summary = question.output / f"{question.image.stem}.json"
-    with explained_writes(question.output, "--output"):
-        question.output.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=question.output).close()
-        if summary.exists() and not question.overwrite and _source(summary) != str(question.image.resolve()):
-            raise UserError(f"{summary} is not of this picture", "choose another --output, or give --overwrite")
+    with explained_writes(output.folder, "--output"):
+        output.folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=output.folder).close()
+
+
+def _refuse_others(files: Sequence[PictureFile], output: Output) -> None:
+    """Raises UserError where files of other pictures would be replaced."""
+    from ..pictures.coco import pictures_named
+    from ..pictures.files import summary_path
+
+    if output.overwrite:
+        return
+    hint = "choose another --output, or give --overwrite"
+    for file in files:
+        summary = summary_path(output.folder, file.stem)
+        if summary.exists() and _source(summary) != str(file.source):
+            raise UserError(f"{summary} is not of this picture", hint)
+    coco = output.folder / COCO_FILE
+    if "coco" in output.kinds and set(pictures_named(coco)) - {file.file_name for file in files}:
+        raise UserError(f"{coco} has other pictures, too", hint)
 
 
 def _source(summary: Path) -> str | None:
     """The picture that a summary was written for, if it is one."""
     try:
-        return json.loads(summary.read_bytes()).get("image")
-    except (ValueError, AttributeError):
+        return str(json.loads(summary.read_bytes())["image"])
+    except (ValueError, KeyError, TypeError):
         return None
+
+
+def _tell(result: Segmentation, file: PictureFile, pictures: int) -> None:
+    if pictures > 1:
+        print(file.stem)
+    for name, pixels in result.areas.items():
+        print(f"{name:22} {100 * pixels / result.labels.size:5.1f} %")

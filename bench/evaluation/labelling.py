@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,27 +15,62 @@ from ...methods.method import ClassScores
 from .decision import NO_CLASS, BackgroundRule, Decision
 from .pixel_counts import PixelDecision
 
+WHOLE_NUMBERS = 1 << 25
+"""Of a picture's resized maps at most; a larger picture is decided in strips, so that memory does not grow with it."""
+STRIP_NUMBERS = 1 << 22
+
 
 def resize_scores(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize ``(n, h, w)`` to float32 ``(n, *size)`` on the CPU: bilinear, align_corners false, no antialias."""
     return F.interpolate(maps[None].float().cpu(), size=size, mode="bilinear", align_corners=False)[0]
 
 
+def resize_rows(maps: Tensor, size: tuple[int, int], rows: range) -> Tensor:
+    """Some rows of ``resize_scores(maps, size)``, float32 ``(n, len(rows), width)``, without making the others.
+
+    Sums are rounded in another order, so that the last bit can differ.
+    """
+    height, width = size
+    if rows == range(height):
+        return resize_scores(maps, size)
+    across = resize_scores(maps, (maps.shape[1], width))
+    # What each row of the result takes of the rows of the maps.
+    shares = resize_scores(torch.eye(maps.shape[1])[:, :, None], (height, 1))[:, rows.start : rows.stop, 0]
+    first = (shares > 0).float().argmax(0)
+    second = (first + 1).clamp(max=maps.shape[1] - 1)
+    weight = shares.gather(0, first[None])[0, :, None]
+    return across[:, first].mul_(weight).add_(across[:, second].mul_(1 - weight))
+
+
+def strips(size: tuple[int, int], maps: int) -> list[range]:
+    """Rows of a picture of ``size`` in parts whose ``maps`` fit into ``STRIP_NUMBERS``; a small picture is one part."""
+    height, width = size
+    rows = height if height * width * maps <= WHOLE_NUMBERS else max(1, STRIP_NUMBERS // (width * maps))
+    return [range(first, min(first + rows, height)) for first in range(0, height, rows)]
+
+
 def decide_pixels(
-    scores: ClassScores, class_ids: tuple[int, ...], decision: Decision, size: tuple[int, int]
+    scores: ClassScores,
+    class_ids: tuple[int, ...],
+    decision: Decision,
+    size: tuple[int, int],
+    rows: range | None = None,
 ) -> PixelDecision:
-    """Decide what wins each pixel of ``size`` (height, width).
+    """Decide what wins each pixel.
 
     Args:
         scores: One map per class of ``class_ids``, in its order.
         class_ids: Ids of the maps, in any order.
         decision: How background and absent classes compete.
-        size: Of the label, in pixels.
+        size: Height and width of the label, in pixels.
+        rows: Of the label, which alone are decided; all, where they are None.
     """
-    value, best = _best_class(scores.classes, class_ids, decision, size)
-    background_wins = np.zeros(size, np.int16)
+    rows = range(size[0]) if rows is None else rows
+    resized = partial(_resized, size=size, rows=rows, decision=decision)
+    value, best = _best_class(scores.classes, class_ids, decision, resized, (len(rows), size[1]))
+    background_wins = np.zeros(value.shape, np.int16)
     if decision.rule != "none":
-        background = _resized(scores.background[None], size, decision)[0].numpy()
+        background = resized(scores.background[None])[0].numpy()
         for threshold in decision.thresholds:
             background_wins += _background_score(background, threshold, decision.rule) >= value
         if decision.rule != "fixed":
@@ -41,18 +79,22 @@ def decide_pixels(
 
 
 def _best_class(
-    maps: Tensor, class_ids: tuple[int, ...], decision: Decision, size: tuple[int, int]
+    maps: Tensor,
+    class_ids: tuple[int, ...],
+    decision: Decision,
+    resized: Callable[[Tensor], Tensor],
+    shape: tuple[int, int],
 ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
     """Score and id of the best class of every pixel."""
     taken = {*class_ids, decision.background_id}
     known = all(0 <= id < decision.class_count for id in class_ids)
     if not known or len(class_ids) != len(maps) or len(taken) != len(maps) + 1:
         raise ValueError(f"class ids {class_ids} for {len(maps)} maps of {decision.class_count} classes")
-    value, best = np.full(size, -np.inf, np.float32), np.full(size, NO_CLASS, np.int16)
+    value, best = np.full(shape, -np.inf, np.float32), np.full(shape, NO_CLASS, np.int16)
     if class_ids:
         ids = np.array(class_ids, np.int16)
         order = np.argsort(ids)
-        strongest, index = _resized(maps[order], size, decision).max(0)
+        strongest, index = resized(maps[order]).max(0)
         value, best = strongest.numpy(), ids[order][index.numpy()]
         best[value == -np.inf] = NO_CLASS
     absent = next((id for id in range(decision.class_count) if id not in taken), None)
@@ -63,8 +105,8 @@ def _best_class(
     return value, best
 
 
-def _resized(maps: Tensor, size: tuple[int, int], decision: Decision) -> Tensor:
-    resized = resize_scores(maps, size)
+def _resized(maps: Tensor, size: tuple[int, int], rows: range, decision: Decision) -> Tensor:
+    resized = resize_rows(maps, size, rows)
     return resized.where(resized.isfinite(), -torch.inf) if decision.undefined == "lowest" else resized
 
 

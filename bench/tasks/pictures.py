@@ -11,8 +11,9 @@ from PIL import Image
 from segscale.errors import UserError
 from segscale.prompt import BACKGROUND
 
+from ...datasets.colours import class_colours
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.labels import IGNORE_LABEL, colour_map
+from ...datasets.labels import IGNORE_LABEL
 from .protocol import BEST, Protocol
 from .task import Task
 
@@ -34,7 +35,7 @@ class Pictures(Dataset):
         if BACKGROUND in class_names:
             raise UserError(f"{BACKGROUND!r} is what is left over, not a class", "leave it out")
         self.classes = (BACKGROUND, *class_names)
-        self.palette = colour_map(len(self.classes))
+        self.palette = class_colours(len(self.classes))
 
     @property
     def ids(self) -> tuple[str, ...]:

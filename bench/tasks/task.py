@@ -21,7 +21,7 @@ from ...datasets.names import Names, names_by_id
 from ...methods.method import ClassScores, Method, PromptRule
 from ..evaluation.clusters import ClusterMatching, count_clusters, resize_label
 from ..evaluation.decision import Decision
-from ..evaluation.labelling import decide_pixels
+from ..evaluation.labelling import decide_pixels, strips
 from ..evaluation.pixel_counts import PixelCounts, count_pixels
 from .identity import DatasetIdentity, ProtocolIdentity, TableRules, TaskIdentity, plain_data
 from .prompts import PromptGroups, prompts_for_present, prompts_for_vocabulary
@@ -170,8 +170,11 @@ class Task:
             ValueError: The threshold is the best one, or scores are of clusters.
         """
         place = self.protocol.thresholds.index(float(self.protocol.threshold))
-        maps = decide_pixels(scores, class_ids, self.decision, size).label_maps(self.decision)
-        return maps[min(place, len(maps) - 1)]
+        decided = np.empty(size, np.int16)
+        for rows in strips(size, len(class_ids) + 1):
+            maps = decide_pixels(scores, class_ids, self.decision, size, rows).label_maps(self.decision)
+            decided[rows.start : rows.stop] = maps[min(place, len(maps) - 1)]
+        return decided
 
     def evaluated_pixels(self, sample: Sample) -> int:
         """Pixels of the label map that is compared, those that do not count included."""

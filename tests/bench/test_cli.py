@@ -167,7 +167,7 @@ def test_predict_writes_what_it_names(photo: Path, capsys: pytest.CaptureFixture
     )
     named = [Path(line.removeprefix("wrote ")) for line in capsys.readouterr().out.splitlines() if "wrote" in line]
     assert {path.name for path in named} == {path.name for path in out.iterdir()}
-    assert {"photo_overlay.png", "photo_labels.png", "photo_heat1_star.png", "photo.json"} <= {p.name for p in named}
+    assert {"photo_overlay.jpg", "photo_labels.png", "photo_heat1_star.jpg", "photo.json"} <= {p.name for p in named}
     labels = Image.open(out / "photo_labels.png")
     assert labels.mode == "P"
     counts = np.bincount(np.asarray(labels).ravel(), minlength=3)
@@ -208,7 +208,7 @@ def test_predict_keeps_a_file_that_it_did_not_write(
 def test_predict_into_a_file_is_one_line_before_anything_is_loaded(
     photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segmenter, "load", lambda *arguments: pytest.fail("loaded"))
+    monkeypatch.setattr(segmenter, "load", lambda *arguments, **choices: pytest.fail("loaded"))
     line = failing(["predict", str(photo), "--classes", "star", "-o", str(photo)], capsys)
     assert "cannot be written" in line
     assert "choose another --output" in line

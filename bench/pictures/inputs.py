@@ -1,0 +1,149 @@
+"""The pictures that a user names: files, folders, standard input, a generated scene."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from segscale.errors import UserError
+
+from ...datasets.files import FileError, read_image
+from ...datasets.own_folder import pictures_in
+from ...datasets.pocket import make_scene
+
+STANDARD_INPUT = "-"
+READABLE = "give a picture that Pillow can read, such as PNG or JPEG"
+EXAMPLE_SCENE = 12
+EXAMPLE_EDGE = 384
+"""Scenes are small; larger ones show more of a heat map."""
+PictureLike = str | Path | Image.Image | ArrayLike
+"""A path, a picture, or an array ``(height, width)`` or ``(height, width, 3 or 4)``: uint8, or floats in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture that was named, not yet read."""
+
+    stem: str
+    """Begins the names of its output files; a picture in a folder keeps its path there."""
+    path: Path | None
+    """None for standard input."""
+
+    @property
+    def source(self) -> str | None:
+        """What a summary says that its masks are of."""
+        return None if self.path is None else str(self.path.resolve())
+
+    @property
+    def file_name(self) -> str:
+        """As datasets name it: relative to the folder that was named."""
+        return self.stem if self.path is None else f"{self.stem}{self.path.suffix}"
+
+    def check(self) -> None:
+        """Raises UserError for a file that is no picture, by its first bytes."""
+        if self.path is None:
+            return
+        try:
+            Image.open(self.path).close()
+        except OSError:
+            self.read()
+
+    def read(self) -> Image.Image:
+        """The picture as a viewer shows it. Raises UserError for one that cannot be read."""
+        return read_picture(self.path) if self.path is not None else _from_standard_input()
+
+
+def picture_files(named: Sequence[str]) -> list[PictureFile]:
+    """Every picture that arguments name.
+
+    Raises:
+        UserError: A path is not there, a folder holds no picture, or output files would have one name.
+    """
+    files = [file for argument in named for file in _files_of(argument)]
+    taken: dict[str, PictureFile] = {}
+    for file in files:
+        other = taken.setdefault(file.stem, file)
+        if other is not file:
+            raise UserError(
+                f"{other.path} and {file.path} would write the same files", "rename one, or give them apart"
+            )
+    return files
+
+
+def _files_of(argument: str) -> Iterable[PictureFile]:
+    if argument == STANDARD_INPUT:
+        return [PictureFile("stdin", None)]
+    path = Path(argument)
+    if not path.is_dir():
+        if not path.exists():
+            raise UserError(f"there is no {path}", "check its name")
+        return [PictureFile(path.stem, path)]
+    # A folder of own pictures holds masks beside the pictures.
+    root = path / "images" if (path / "images").is_dir() else path
+    found = [
+        PictureFile(picture.relative_to(root).with_suffix("").as_posix(), picture) for picture in pictures_in(root)
+    ]
+    if not found:
+        raise UserError(f"{root} holds no picture", READABLE)
+    return found
+
+
+def read_picture(path: Path) -> Image.Image:
+    """The picture as a viewer shows it. Raises UserError for one that cannot be read."""
+    try:
+        return read_image(path, upright=True)
+    except FileError as error:
+        raise UserError(error.problem, READABLE if path.exists() else "check its name") from error
+
+
+def _from_standard_input() -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(Image.open(io.BytesIO(sys.stdin.buffer.read())))
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise UserError("standard input is no picture", READABLE) from error
+
+
+def picture_of(picture: PictureLike) -> Image.Image:
+    """What was given as a picture. Raises UserError for what is none."""
+    if isinstance(picture, Image.Image):
+        return picture
+    if isinstance(picture, str | Path):
+        return read_picture(Path(picture))
+    values = np.asarray(picture)
+    shaped = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))
+    if np.issubdtype(values.dtype, np.floating) and values.size and 0 <= values.min() <= values.max() <= 1:
+        values = (values * 255).round().astype(np.uint8)
+    if not shaped or not values.size or values.dtype != np.uint8:
+        problem = f"an array {values.shape} of {values.dtype} is no picture"
+        raise UserError(problem, "give (height, width, 3) of uint8, or of floats in [0, 1]")
+    return Image.fromarray(values)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A generated scene and what it shows."""
+
+    image: Image.Image
+    classes: tuple[str, ...]
+
+
+def example_picture() -> Example:
+    """A scene that no twin was trained on."""
+    scene = make_scene(0, "val", EXAMPLE_SCENE)
+    image = Image.fromarray(scene.image).resize((EXAMPLE_EDGE, EXAMPLE_EDGE), Image.Resampling.BICUBIC)
+    return Example(image, scene.objects)
+
+
+def iterate_pictures(files: Sequence[PictureFile]) -> Iterator[tuple[PictureFile, Image.Image]]:
+    """Files with their pictures, one at a time; more than one with a progress bar."""
+    from tqdm import tqdm
+
+    for file in tqdm(files, desc="pictures", unit="picture", disable=len(files) == 1):
+        yield file, file.read()
