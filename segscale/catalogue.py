@@ -1,4 +1,4 @@
-"""Names of backbones, methods, datasets and protocols, read from config files without running them.
+"""Names of backbones, methods, datasets, protocols and sweeps, read from config files without running them.
 
 A name is the stem of ``configs/<kind>s/<name>.py``, an mmengine config whose docstring is the one-line
 description. Further config folders are named by ``SEGSCALE_CONFIGS`` (separated like ``PATH``), each laid
@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from segscale.errors import ConfigError, UnknownNameError, did_you_mean
 
-Kind = Literal["backbone", "method", "dataset", "protocol"]
+Kind = Literal["backbone", "method", "dataset", "protocol", "sweep"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PACKAGED = "pocket:"
 """Begins the weights of a config where they come with the package."""
@@ -41,7 +41,7 @@ def documentation(page: str) -> str:
 
 
 def config_folders() -> Iterator[Path]:
-    """Folders that hold ``backbones/``, ``methods/``, ``datasets/`` and ``protocols/``."""
+    """Folders that hold ``backbones/``, ``methods/``, ``datasets/``, ``protocols/`` and ``sweeps/``."""
     yield shipped_configs()
     for folder in map(Path, filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))):
         if not folder.is_dir():

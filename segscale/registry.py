@@ -1,4 +1,4 @@
-"""Registries of backbones, methods, datasets and protocols, filled when a name's config is used."""
+"""Registries of backbones, methods, datasets, protocols and sweeps, filled when a name's config is used."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from segscale.errors import ConfigError, UserError, did_you_mean, exception_line
 
 if TYPE_CHECKING:
     from ..backbones.backbone import Backbone
+    from ..bench.sweeps.sweep import Sweep
     from ..bench.tasks.protocol import Protocol
     from ..datasets.dataset import Dataset
     from ..methods.method import Method
@@ -25,11 +26,13 @@ BACKBONES = Registry("backbone", scope="segscale")
 METHODS = Registry("method", scope="segscale")
 DATASETS = Registry("dataset", scope="segscale")
 PROTOCOLS = Registry("protocol", scope="segscale")
+SWEEPS = Registry("sweep", scope="segscale")
 REGISTRIES: dict[Kind, Registry] = {
     "backbone": BACKBONES,
     "method": METHODS,
     "dataset": DATASETS,
     "protocol": PROTOCOLS,
+    "sweep": SWEEPS,
 }
 # Only the program passes these: a run's record states them apart from the config.
 NOT_FOR_CONFIGS = ("name", "load", "untrained")
@@ -54,6 +57,8 @@ def build(kind: Literal["method"], name: str, /, **overrides: object) -> Method:
 def build(kind: Literal["dataset"], name: str, /, **overrides: object) -> Dataset: ...
 @overload
 def build(kind: Literal["protocol"], name: str, /, **overrides: object) -> Protocol: ...
+@overload
+def build(kind: Literal["sweep"], name: str, /, **overrides: object) -> Sweep: ...
 def build(kind: Kind, name: str, /, **overrides: object) -> object:
     """Build the object called ``name``; ``overrides`` win over its config.
 

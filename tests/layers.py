@@ -38,6 +38,7 @@ ALLOWED = {
     "bench.analysis": (*RUNS, "bench.report", "bench.analysis"),
     "bench.costs": (*RUNS, "bench.costs"),
     "bench.pictures": ("segscale", "datasets", "bench.evaluation", "bench.pictures"),
+    "bench.sweeps": (*RUNS, "bench.sweeps"),
     "bench.captions": ("segscale", "datasets", "backbones.loading", "bench.captions"),
     "bench.data": ("segscale", "datasets", "bench.data"),
     # The front doors, which only commands stand before.

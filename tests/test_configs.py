@@ -22,6 +22,7 @@ POCKET = '_base_ = "segscale::backbones/pocket-sd15.py"\n'
 VOC = '_base_ = "segscale::datasets/voc.py"\n'
 GOCA = '_base_ = "segscale::methods/goca.py"\n'
 STANDARD = '_base_ = "segscale::protocols/standard.py"\n'
+PAPERS = '_base_ = "segscale::sweeps/papers.py"\n'
 
 MISTAKES: dict[str, tuple[Kind, str, str]] = {
     "unknown key of a dataset": (
@@ -163,7 +164,7 @@ def test_a_mistake_is_one_line_that_names_the_file(mistake: str, folder: Path) -
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_mistake_of_the_program_is_one_line(kind: Kind, folder: Path) -> None:
-    text = {"backbone": POCKET, "method": GOCA, "dataset": VOC, "protocol": STANDARD}[kind]
+    text = {"backbone": POCKET, "method": GOCA, "dataset": VOC, "protocol": STANDARD, "sweep": PAPERS}[kind]
     (folder / f"{kind}s" / "mine.py").write_text(text)
     assert failure(kind, no_argument=3).startswith(f"{kind} mine: ")
 

@@ -95,7 +95,7 @@ def test_modules_that_are_named_exist(page: Path) -> None:
 
 def test_the_architecture_names_every_module_of_the_core() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
-    for folder in ("evaluation", "tasks", "inference", "runs", "report", "analysis"):
+    for folder in ("evaluation", "tasks", "inference", "runs", "report", "analysis", "sweeps"):
         for path in (ROOT / "bench" / folder).glob("[!_]*.py"):
             assert f"`bench/{folder}/{path.name}`" in text, "say in docs/architecture.md what it is for"
 

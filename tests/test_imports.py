@@ -21,6 +21,8 @@ COMMANDS = (
     "leaderboard --results {empty}",
     "compare a b --results {empty}",
     "report --results {empty}",
+    "status --results {empty}",
+    "sweep --help",
 )
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 CODE = """

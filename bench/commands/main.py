@@ -26,6 +26,7 @@ from .perf import perf
 from .predict import predict
 from .report import compare, leaderboard, report, table
 from .run import bench, run
+from .sweep import status, sweep
 from .termination import Terminated, terminable
 from .verify import verify
 
@@ -35,7 +36,7 @@ FAILURE = 2
 LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
 TABLES = (table, compare, leaderboard, report, verify)
-MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, modalities, values, perf)
+MEASURING = (bench, run, sweep, status, *TABLES, calibrate, quirks, layers, modalities, values, perf)
 COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
 
 program = Group(

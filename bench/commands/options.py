@@ -87,6 +87,7 @@ _image = partial(click.option, cls=Option, heading="Images")
 split = _image("--split", help="split of the dataset, instead of the config's")
 data_root = _image("--data-root", metavar="FOLDER", help="folder of the dataset")
 limit = _image("--limit", type=POSITIVE, help="only the first N images")
+skip_bad = _image("--skip-bad", is_flag=True, help="leave unusable images out, count and list them")
 results = click.option("--results", type=FILE, metavar="FOLDER", default="results", help="folder of runs and tables")
 
 
@@ -120,7 +121,7 @@ calibration = chained(
     data_root,
     _image("--captions", type=FILE, metavar="FILE", help="caption file, see: segscale caption --help"),
     limit,
-    _image("--skip-bad", is_flag=True, help="leave unusable images out, count and list them"),
+    skip_bad,
     _image("--seed", type=NATURAL, default=0, help="of the noise"),
     results,
     loading,

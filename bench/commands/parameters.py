@@ -95,3 +95,39 @@ class Names(click.ParamType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, last = incomplete.rpartition(",")
         return [CompletionItem(f"{before}{comma}{item.value}") for item in self.each.shell_complete(ctx, param, last)]
+
+
+class Pairs(click.ParamType):
+    """``NAME=VALUE`` separated by commas, as a dictionary; names are of configs of a kind."""
+
+    def __init__(self, kind: Kind, metavar: str) -> None:
+        self.name = metavar
+        self.each = Name(kind)
+
+    def convert(
+        self, value: str | dict[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, str]:
+        if isinstance(value, dict):
+            return value
+        pairs: dict[str, str] = {}
+        for text in value.split(","):
+            name, equals, given = text.strip().partition("=")
+            if not (name and equals and given):
+                self.fail(f"{text!r} is not {self.name}", param, ctx)
+            pairs[self.each.convert(name, param, ctx)] = given
+        return pairs
+
+
+def _minutes(text: str) -> int:
+    """Of SLURM's ``MINUTES``, ``HH:MM:SS`` and ``D-HH:MM:SS``, rounded up."""
+    days, dash, clock = text.rpartition("-")
+    parts = [_whole(part, lowest=0) for part in clock.split(":")]
+    if len(parts) == 1 and not dash:
+        return max(parts[0], 1)
+    if len(parts) != 3 or (dash and not days.isdecimal()):
+        raise ValueError
+    hours, minutes, seconds = parts
+    return (24 * int(days or 0) + hours) * 60 + minutes + -(-seconds // 60)
+
+
+MINUTES = _number(_minutes, "neither minutes nor a time such as 4:00:00 or 1-12:00:00")

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
+NAMES = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+"""What schedulers send before they kill; SLURM the last two where it is asked to (``--signal``)."""
+SIGNALS = tuple(signal.Signals[name] for name in NAMES if name in signal.Signals.__members__)
 
 
 class Terminated(BaseException):

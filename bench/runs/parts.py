@@ -118,6 +118,22 @@ def write_part(table: pa.Table, run_id: str, file: BinaryIO) -> None:
     pq.write_table(table.replace_schema_metadata(metadata), file, write_page_checksum=True)
 
 
+def rows_of(path: Path) -> int | None:
+    """How many images a part holds, None for one that cannot be read; ``read_part`` verifies them.
+
+    The name of a merged part says it, so that very many runs are counted by the names of their files.
+    """
+    mark = path.name.split(".")[1]
+    if mark.isdecimal():
+        return int(mark)
+    try:
+        return pq.read_metadata(path).num_rows
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError):
+        return None
+
+
 def read_part(path: Path, rules: PartRules) -> pa.Table:
     """Read and verify a part.
 

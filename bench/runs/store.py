@@ -38,6 +38,7 @@ from .parts import (
     counts_of,
     digests_of,
     read_part,
+    rows_of,
     write_part,
 )
 from .record import StoredRun, parse_run, run_text
@@ -158,10 +159,24 @@ class RunStore:
         table = _each_image_once([table for _, table in parts])
         with explained_writes(self.folder):
             for first in range(0, len(table), PART_IMAGES):
-                self._write_part(table.slice(first, PART_IMAGES))
+                self._write_part(merged := table.slice(first, PART_IMAGES), f".{len(merged)}")
             for path, _ in reversed(parts):
                 path.unlink(missing_ok=True)
             _flush_folder(self.parts)
+
+    def content(self) -> bytes | None:
+        """The bytes of ``run.json``, None where it cannot be read."""
+        with suppress(OSError):
+            return (self.folder / "run.json").read_bytes()
+        return None
+
+    def count(self, since: float = 0.0) -> int:
+        """How many images are stored, without reading them; one in two parts counts twice until parts are merged.
+
+        Args:
+            since: Parts that are older are left out; in seconds since 1970.
+        """
+        return sum(self._each_part(lambda path: rows_of(path) if path.stat().st_mtime >= since else None))
 
     def skip(self, images: Mapping[str, str]) -> None:
         """Remember images of this rank that cannot be used, with the reason; those stored since are forgotten."""
@@ -174,15 +189,20 @@ class RunStore:
 
     def skipped(self, rank: int | None = None) -> dict[str, str]:
         """Images left out and why, of one rank or of all. A damaged list is named; its images are tried again."""
+        reasons = self.skipped_reasons(rank)
+        # Another rank may have left out what was repaired and stored since.
+        done = self.done() if reasons else frozenset[str]()
+        return {image: why for image, why in reasons.items() if image not in done}
+
+    def skipped_reasons(self, rank: int | None = None) -> dict[str, str]:
+        """As ``skipped``, with images that were stored since; no part is read."""
         reasons: dict[str, str] = {}
         for path in sorted(self.folder.glob("skipped-*.json" if rank is None else f"skipped-{rank}.json")):
             try:
                 reasons |= _SKIPPED.validate_json(path.read_bytes())
             except (ValidationError, OSError):
                 log.warning("%s is damaged; the images that it left out will be tried again", path)
-        # Another rank may have left out what was repaired and stored since.
-        done = self.done() if reasons else frozenset[str]()
-        return {image: why for image, why in reasons.items() if image not in done}
+        return reasons
 
     def missing(self, wanted: int) -> int:
         """How many of so many images are neither stored nor left out."""
@@ -233,14 +253,14 @@ class RunStore:
             return
         log.warning("%s %s; set aside as %s, its images will be computed again", path, error, aside.name)
 
-    def _write_part(self, table: pa.Table) -> None:
+    def _write_part(self, table: pa.Table, mark: str = "") -> None:
         temporary = self.parts / f".{self.rank}-{token_hex(8)}.tmp"
         try:
             with temporary.open("wb") as file:
                 write_part(table, self.rules.run_id, file)
                 file.flush()
                 os.fsync(file.fileno())
-            for path in self._free_names():
+            for path in self._free_names(mark):
                 try:
                     os.link(temporary, path)
                 except FileExistsError:
@@ -257,19 +277,23 @@ class RunStore:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _free_names(self) -> Iterator[Path]:
+    def _free_names(self, mark: str = "") -> Iterator[Path]:
         numbers = (path.name.partition(".")[0].partition("-")[2] for path in self.parts.glob(f"{self.rank}-*.parquet*"))
         sequence = max((int(number) for number in numbers if number.isdecimal()), default=-1)
         while True:
             sequence += 1
-            yield self.parts / f"{self.rank}-{sequence:06d}.parquet"
+            yield self.parts / f"{self.rank}-{sequence:06d}{mark}.parquet"
+
+
+def run_folders(results: Path) -> list[Path]:
+    """Folders of all stored runs below ``results``, in a stable order, also without ``run.json``."""
+    names = ("run.json", "parts")
+    return sorted({path.parent for name in names for path in (results / "runs").glob(f"*/*/*/*/{name}")})
 
 
 def find_runs(results: Path) -> list[RunStore]:
-    """All stored runs below ``results``, in a stable order, also without ``run.json``. Raises UserError for none."""
-    folders = sorted(
-        {path.parent for name in ("run.json", "parts") for path in (results / "runs").glob(f"*/*/*/*/{name}")}
-    )
+    """All stored runs below ``results``, see ``run_folders``. Raises UserError for none."""
+    folders = run_folders(results)
     if not folders:
         raise UserError(f"there are no runs in {results}/runs", "make some with: segscale bench")
     return [RunStore(folder) for folder in folders]

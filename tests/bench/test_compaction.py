@@ -150,5 +150,5 @@ def test_a_finished_run_has_one_part_and_an_unfinished_one_keeps_its_own(
         options = RunOptions(limit=limit, results=tmp_path)
         return run_named("pocket-sd15", ["vanilla"], "pocket", "standard", options)[0]
 
-    assert [path.name for path in run(3).parts.iterdir()] == ["0-000003.parquet"]
-    assert [path.name for path in run(5).parts.iterdir()] == ["0-000006.parquet"]
+    assert [path.name for path in run(3).parts.iterdir()] == ["0-000003.3.parquet"]
+    assert [path.name for path in run(5).parts.iterdir()] == ["0-000006.5.parquet"]

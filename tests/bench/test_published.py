@@ -37,7 +37,7 @@ def test_the_table_of_facts_is_what_was_handed_over(seg4diff_parity: Path) -> No
 
 def test_every_name_that_is_compared_exists_here() -> None:
     rows = comparable(read_published(PAPER))
-    for kind in KINDS:
+    for kind in set(KINDS) - {"sweep"}:
         for name in rows[kind].unique():
             config_file(kind, name)
     for row in rows.to_dict("records"):

@@ -147,7 +147,7 @@ def test_where_hard_links_are_refused_parts_are_renamed_and_none_is_overwritten(
 
     monkeypatch.setattr(os, "link", refused)
     others = [RunStore(store.folder) for _ in range(2)]
-    monkeypatch.setattr(RunStore, "_free_names", lambda self: iter([self.parts / "0-000000.parquet"]))
+    monkeypatch.setattr(RunStore, "_free_names", lambda self, mark: iter([self.parts / "0-000000.parquet"]))
     for image, each in zip("abc", [store, *others], strict=True):
         each.append([record(image)])
     monkeypatch.undo()

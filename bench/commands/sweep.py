@@ -1,0 +1,249 @@
+"""Commands for many runs: plan them and share them out, and say how they fare."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from segscale.catalogue import packaged_backbones
+
+from ..runs.options import RunOptions
+from ..sweeps.record import named_sweep
+from ..sweeps.slurm import SlurmOptions, cancel, submit
+from . import options
+from .command import Option, command
+from .parameters import MINUTES, NATURAL, POSITIVE, Name, Names, Pairs
+from .steps import exit_where, quiet_libraries
+
+if TYPE_CHECKING:
+    from ..sweeps.plan import PlannedJob
+    from ..sweeps.record import SweepFolder
+    from ..sweeps.status import RunStatus
+    from ..sweeps.sweep import Product
+
+WATCH_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a user chose of the product."""
+
+    backbone_names: tuple[str, ...] | None
+    method_names: tuple[str, ...] | None
+    dataset_names: tuple[str, ...] | None
+    protocol_names: tuple[str, ...] | None
+    seeds: tuple[int, ...] | None
+    data_roots: dict[str, str]
+    caption_files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How the jobs of a sweep are run."""
+
+    executor: str
+    gpus: tuple[str, ...] | None
+    dry_run: bool
+    cancel: str | None
+
+
+class _Number(click.ParamType):
+    """A number from 0, as one of several."""
+
+    name = "number"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        return NATURAL(value)
+
+
+_data = partial(click.option, cls=Option, heading="Images")
+_cells = options.chained(
+    options.names("backbone", None, "all that are carried by the package, or the sweep's"),
+    options.names("method", None, "all that suit the protocol, or the sweep's"),
+    options.names("dataset", None, "pocket, or the sweep's"),
+    options.names("protocol", None, "standard, or the sweep's"),
+    click.option("--seeds", type=Names("seed", _Number()), show_default="0, or the sweep's", help="of the noise"),
+    _data("--data-roots", type=Pairs("dataset", "DATASET=FOLDER,..."), default={}, show_default=False),
+    _data("--captions", "caption_files", type=Pairs("dataset", "DATASET=FILE,..."), default={}, show_default=False),
+    options.packed("cells", Cells),
+)
+_execution = partial(click.option, cls=Option, heading="Execution")
+_executed = options.chained(
+    _execution("--dry-run", is_flag=True, help="check and plan, and run nothing"),
+    _execution("--executor", type=click.Choice(["local", "slurm"]), default="local"),
+    _execution("--gpus", type=Names("gpu"), help="one process on each, such as 0,1,2,3, or all; instead of --device"),
+    _execution("--cancel", metavar="SWEEP", help="end the jobs of a sweep that SLURM runs, and nothing else"),
+    options.packed("execution", Execution),
+)
+_slurm = partial(click.option, cls=Option, heading="SLURM")
+_submitted = options.chained(
+    _slurm("--partition", help="where jobs are submitted, instead of SLURM's default"),
+    _slurm("--gres", help="of every job, such as gpu:1"),
+    _slurm("--time", type=MINUTES, default="4:00:00", help="limit of a job; one that needs longer is requeued"),
+    _slurm("--mem", help="of every job, such as 32G"),
+    _slurm("--array-parallelism", type=POSITIVE, default=256, help="jobs that run at once at most"),
+    options.packed("slurm", SlurmOptions),
+)
+_run = options.chained(
+    options.split,
+    options.limit,
+    options.skip_bad,
+    options.strict,
+    options.save_masks,
+    options.batch,
+    options.results,
+    options.loading,
+    options.packed("run_options", RunOptions),
+)
+
+
+@command(
+    resumes=True,
+    examples=[
+        "segscale sweep --limit 20 --dry-run",
+        "segscale sweep papers --gpus all --dtype float16 --data-roots voc=/data/voc,ade20k=/data/ade",
+        "segscale sweep papers --executor slurm --partition gpu --gres gpu:1 --time 8:00:00 --device cuda",
+    ],
+)
+@click.argument("sweep_name", metavar="[SWEEP]", type=Name("sweep"), required=False)
+@_cells
+@_executed
+@_submitted
+@_run
+def sweep(
+    sweep_name: str | None, cells: Cells, execution: Execution, slurm: SlurmOptions, run_options: RunOptions
+) -> None:
+    """Run every cell of a product, or of a config in configs/sweeps/, of which names may choose a part.
+
+    What can be checked is checked first, and the plan is printed. A cell that fails stops no other. The exit status is
+    1 where a cell is not done.
+    """
+    if execution.cancel is not None:
+        number = cancel(named_sweep(run_options.results, execution.cancel))
+        print(f"job {number} is cancelled; what was computed is stored")
+        return
+    quiet_libraries()
+    planned = _plan(_products(sweep_name, cells), cells, execution, run_options)
+    refused = any(cell.problem for job in planned for cell in job.record.cells)
+    if execution.dry_run:
+        exit_where(refused)
+        return
+    folder = _stored(sweep_name or "sweep", planned, run_options)
+    _execute(folder, planned, execution, slurm, run_options)
+
+
+def _products(sweep_name: str | None, cells: Cells) -> list[Product]:
+    """Of the sweep, as far as the names that were chosen go."""
+    from segscale.registry import build
+
+    from ..sweeps.sweep import Product
+
+    if sweep_name is None:
+        chosen = (cells.backbone_names or tuple(packaged_backbones()), cells.dataset_names or ("pocket",))
+        return [Product(*chosen, cells.protocol_names or ("standard",), cells.method_names, cells.seeds or (0,))]
+    return [
+        each.only(
+            backbones=cells.backbone_names,
+            methods=cells.method_names,
+            datasets=cells.dataset_names,
+            protocols=cells.protocol_names,
+            seeds=cells.seeds,
+        )
+        for each in build("sweep", sweep_name).products
+    ]
+
+
+def _plan(products: Sequence[Product], cells: Cells, execution: Execution, run_options: RunOptions) -> list[PlannedJob]:
+    """Plan all jobs and print the plan."""
+    from ..sweeps.command_line import SweepOptions
+    from ..sweeps.plan import Planner
+    from ..sweeps.plan_table import plan_table
+    from ..sweeps.sweep import jobs_of
+
+    local = execution.executor == "local"
+    load = replace(run_options.load, device=_devices(execution, run_options)[0]) if local else run_options.load
+    chosen = SweepOptions(replace(run_options, load=load), cells.data_roots, cells.caption_files)
+    planner = Planner(chosen, checks_memory=local)
+    planned = [planner.plan(job) for job in jobs_of(products)]
+    print(plan_table(planned))
+    return planned
+
+
+def _devices(execution: Execution, run_options: RunOptions) -> tuple[str, ...]:
+    """Those that jobs are shared out to."""
+    if execution.gpus is None:
+        return (run_options.load.device,)
+    if execution.gpus != ("all",):
+        return tuple(f"cuda:{number}" for number in execution.gpus)
+    import torch
+
+    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count())) or ("cuda",)
+
+
+def _stored(name: str, planned: Sequence[PlannedJob], run_options: RunOptions) -> SweepFolder:
+    from ..sweeps.record import SweepFolder, SweepRecord
+
+    jobs = tuple(job.record for job in planned)
+    folder = SweepFolder.of(run_options.results, name, jobs)
+    folder.write(SweepRecord(name, jobs, logs=str(folder.folder / "logs")))
+    return folder
+
+
+def _execute(
+    folder: SweepFolder,
+    planned: Sequence[PlannedJob],
+    execution: Execution,
+    slurm: SlurmOptions,
+    run_options: RunOptions,
+) -> None:
+    """Run the jobs that lack images."""
+    from ..sweeps.local import LocalExecutor
+    from ..sweeps.status import statuses
+
+    due = [job.record for job in planned if job.record.command and job.stored < job.asked]
+    if execution.executor == "slurm":
+        number = submit(folder, due, run_options.load.device, slurm) if due else "none"
+        print(f"submitted job {number}, {len(due)} tasks; see: segscale status {folder.folder.name} --watch")
+        return
+    LocalExecutor(folder, Path(folder.read().logs), _devices(execution, run_options)).run(due)
+    runs = statuses(run_options.results, [folder])
+    _print_status(runs, [folder])
+    exit_where(any(run.outcome != "done" for run in runs))
+
+
+@command(examples=["segscale status", "segscale status --watch", "segscale status papers --results /data/results"])
+@click.argument("sweep_name", metavar="[SWEEP]", required=False)
+@click.option("--watch", is_flag=True, help=f"look again every {WATCH_SECONDS} seconds until nothing runs or waits")
+@options.results
+def status(sweep_name: str | None, watch: bool, results: Path) -> None:
+    """Say how stored runs and sweeps fare: done, running, failed with the line, stopped or waiting.
+
+    SWEEP is the beginning of the name of a folder in the results' sweeps/; without it, all runs are looked at. The exit
+    status is 1 where something failed.
+    """
+    from ..sweeps.record import find_sweeps, named_sweep
+    from ..sweeps.status import statuses
+
+    while True:
+        sweeps = find_sweeps(results) if sweep_name is None else [named_sweep(results, sweep_name)]
+        runs = statuses(results, None if sweep_name is None else sweeps)
+        if watch and sys.stdout.isatty():
+            click.clear()
+        _print_status(runs, sweeps)
+        if not watch or not any(run.outcome in ("running", "waiting") for run in runs):
+            break
+        time.sleep(WATCH_SECONDS)
+    exit_where(any(run.outcome == "failed" for run in runs))
+
+
+def _print_status(runs: Sequence[RunStatus], sweeps: Sequence[SweepFolder]) -> None:
+    from ..sweeps.status import status_text
+
+    print(status_text(runs, sweeps))

@@ -1,0 +1,158 @@
+"""What is stored of a sweep: its jobs in ``sweep.json``, and beside it how each of them fares.
+
+``sweeps/<name>-<id>/`` lies beside ``runs/`` in the results. Numbers are in the runs alone; all of this may be removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from segscale.errors import UserError
+from segscale.files import explained_writes, replaced
+
+FOLDER = "sweeps"
+ID_LENGTH = 8
+Outcome = Literal["waiting", "running", "done", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One run of a job."""
+
+    method: str
+    run: str = ""
+    """Its folder below the results, empty where it was refused."""
+    problem: str = ""
+    """Why it was refused before anything ran."""
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job as it was planned."""
+
+    key: str
+    label: str
+    command: tuple[str, ...]
+    """Words after ``segscale``, empty where every cell was refused."""
+    cells: tuple[CellRecord, ...]
+    images: int
+    """Of each cell."""
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """A sweep as it was planned."""
+
+    name: str
+    jobs: tuple[JobRecord, ...]
+    executor: Literal["local", "slurm"] = "local"
+    logs: str = ""
+    """Folder of the jobs' logs, on the machine that runs them."""
+    slurm_job: str = ""
+    """Number of the array job."""
+    cancelled: bool = False
+    """Whether ``segscale sweep --cancel`` ended it."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """How a job fares."""
+
+    outcome: Outcome = "waiting"
+    failures: dict[str, str] = field(default_factory=dict)
+    """By method, the line in which it ended."""
+    log: str = ""
+    host: str = ""
+    device: str = ""
+    since: float = 0.0
+    """When it began, in seconds since 1970."""
+    attempts: int = 0
+    """How often it was started; more than once after a preemption."""
+
+
+_SWEEP = TypeAdapter(SweepRecord)
+_STATE = TypeAdapter(JobState)
+
+
+class SweepFolder:
+    """The folder of one sweep."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(cls, results: Path, name: str, jobs: Sequence[JobRecord]) -> SweepFolder:
+        """The folder of these jobs: the same command finds it again."""
+        content = json.dumps([[job.key, job.command, [cell.method for cell in job.cells]] for job in jobs])
+        digest = hashlib.sha256(content.encode()).hexdigest()[:ID_LENGTH]
+        return cls(results / FOLDER / f"{name}-{digest}")
+
+    @property
+    def results(self) -> Path:
+        """The results folder."""
+        return self.folder.parent.parent
+
+    def write(self, sweep: SweepRecord) -> None:
+        """Replace the plan."""
+        with explained_writes(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replaced(self.folder / "sweep.json") as file:
+                file.write(_SWEEP.dump_json(sweep, indent=2).decode() + "\n")
+
+    def read(self) -> SweepRecord:
+        """The plan. Raises UserError where it cannot be read."""
+        path = self.folder / "sweep.json"
+        try:
+            return _SWEEP.validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise UserError(f"{path} cannot be read", f"remove {self.folder}; the runs stay") from error
+
+    def write_state(self, job: JobRecord, state: JobState) -> None:
+        """Replace what is known of a job."""
+        path = self._state_path(job)
+        with explained_writes(self.folder):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replaced(path) as file:
+                file.write(_STATE.dump_json(state, indent=2).decode() + "\n")
+
+    def state(self, job: JobRecord) -> JobState:
+        """What is known of a job; one that never started, or whose file is damaged, waits."""
+        try:
+            return _STATE.validate_json(self._state_path(job).read_bytes())
+        except (OSError, ValidationError):
+            return JobState()
+
+    def _state_path(self, job: JobRecord) -> Path:
+        return self.folder / "jobs" / f"{job.key}.json"
+
+
+def find_sweeps(results: Path) -> list[SweepFolder]:
+    """All sweeps below ``results``, by name."""
+    return [SweepFolder(path.parent) for path in sorted((results / FOLDER).glob("*/sweep.json"))]
+
+
+def named_sweep(results: Path, name: str) -> SweepFolder:
+    """The one sweep whose folder begins with ``name``. Raises UserError for none or several."""
+    found = [sweep for sweep in find_sweeps(results) if sweep.folder.name.startswith(name)]
+    if len(found) != 1:
+        names = ", ".join(sweep.folder.name for sweep in found or find_sweeps(results)) or "none"
+        raise UserError(f"{len(found)} sweeps of {results} begin with {name!r}", f"name one of: {names}")
+    return found[0]
+
+
+def last_line(log: str) -> str:
+    """The line in which a command ended: its error, or the last one that says anything."""
+    lines = [line.strip() for line in re.split(r"[\r\n]", log) if line.strip()]
+    errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    return (errors or lines or ["it said nothing"])[-1]
+
+
+ERROR = "segscale: error: "

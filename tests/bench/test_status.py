@@ -1,0 +1,150 @@
+"""How runs and sweeps are said to fare, by what is stored."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from segscale.bench.commands.main import main
+from segscale.bench.runs.leases import HeldLease
+from segscale.bench.runs.store import RunStore
+from segscale.bench.sweeps.record import CellRecord, JobRecord, JobState, SweepFolder, SweepRecord, named_sweep
+from segscale.bench.sweeps.status import START_SECONDS, RunStatus, status_text, statuses
+from segscale.errors import UserError
+
+from .stored_runs import PLAN, new_run, record
+
+LABEL = "b x m on d val (p)"
+
+
+def stored(results: Path, images: str, seed: int = 0) -> RunStore:
+    """A run that is asked for three images."""
+    plan = replace(PLAN, seed=seed)
+    store = RunStore(results / "runs/b/m/d" / plan.run_id)
+    store.start(replace(new_run(plan), wanted=3), [*"abc"])
+    for image in images:
+        store.append([record(image)])
+    return store
+
+
+def sweep(results: Path, *cells: CellRecord, **fields: object) -> tuple[SweepFolder, JobRecord]:
+    job = JobRecord("key", "b on d (p)", ("run",), cells, 3)
+    folder = SweepFolder.of(results, "name", [job])
+    folder.write(SweepRecord("name", (job,), **fields))  # pyright: ignore[reportArgumentType]
+    return folder, job
+
+
+def below(store: RunStore, results: Path) -> str:
+    return str(store.folder.relative_to(results))
+
+
+def test_a_run_is_done_stopped_or_left_out_in_part(tmp_path: Path) -> None:
+    stored(tmp_path, "abc")
+    stored(tmp_path, "ab", seed=1)
+    stored(tmp_path, "ab", seed=2).skip({"c": "it is damaged"})
+    known = {run.label: (run.outcome, run.stored, run.wanted) for run in statuses(tmp_path)}
+    assert known == {
+        LABEL: ("done", 3, 3),
+        "b x m on d val (p, seed 1)": ("stopped", 2, 3),
+        "b x m on d val (p, seed 2)": ("done", 2, 3),
+    }
+
+
+def test_a_run_at_work_has_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = stored(tmp_path, "a")
+    with HeldLease(tmp_path, [store.folder.name]) as lease:
+        now = time.time()
+        store.append([record("b")])
+        monkeypatch.setattr("segscale.bench.sweeps.status.time.time", lambda: now + 30)
+        (run,) = statuses(tmp_path)
+    assert run.outcome == "running"
+    assert run.seconds_left == pytest.approx(30, rel=0.1)
+    assert f"pid {os.getpid()}" in run.line
+    assert lease.path.exists() is False
+    assert statuses(tmp_path)[0].outcome == "stopped"
+
+
+def test_cells_of_a_sweep_wait_fail_and_are_refused(tmp_path: Path) -> None:
+    store = stored(tmp_path, "ab")
+    cells = (
+        CellRecord("m", below(store, tmp_path)),
+        CellRecord("other", "runs/b/other/d/none"),
+        CellRecord("unfit", problem="it does not fit"),
+    )
+    folder, job = sweep(tmp_path, *cells)
+
+    def outcomes() -> list[tuple[str, str]]:
+        return [(run.outcome, run.line) for run in statuses(tmp_path)]
+
+    refused = ("failed", "it does not fit")
+    assert outcomes() == [("waiting", ""), ("waiting", ""), refused]
+    folder.write_state(job, JobState("running", since=time.time()))
+    assert outcomes() == [("running", ""), ("running", ""), refused]
+    folder.write_state(job, JobState("running", since=time.time() - START_SECONDS - 1))
+    assert outcomes() == [("stopped", ""), ("stopped", ""), refused]
+    folder.write_state(job, JobState("failed", failures={"other": "no answer"}))
+    assert outcomes() == [("failed", ""), ("failed", "no answer"), refused]
+    store.append([record("c")])
+    assert outcomes() == [("done", ""), ("failed", "no answer"), refused]
+
+
+def test_a_cancelled_sweep_waits_for_nothing(tmp_path: Path) -> None:
+    sweep(tmp_path, CellRecord("m", "runs/b/m/d/none"), executor="slurm", slurm_job="7", cancelled=True)
+    assert [run.outcome for run in statuses(tmp_path)] == ["stopped"]
+
+
+def test_a_part_that_is_no_part_is_not_counted(tmp_path: Path) -> None:
+    store = stored(tmp_path, "ab")
+    (store.parts / "0-000009.parquet").write_bytes(b"PAR1 nothing")
+    assert statuses(tmp_path)[0].stored == 2
+    assert (store.parts / "0-000009.parquet").exists(), "only what reads images sets parts aside"
+
+
+def test_merged_parts_are_counted_without_a_look_into_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = stored(tmp_path, "abc")
+    store.compact()
+    monkeypatch.setattr("segscale.bench.runs.parts.pq.read_metadata", lambda path: pytest.fail("a part was opened"))
+    assert statuses(tmp_path)[0].stored == 3
+
+
+def test_the_command_prints_it_and_its_status_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored(tmp_path, "abc")
+    main(["status", "--results", str(tmp_path)])
+    assert capsys.readouterr().out == "1 runs: 1 done\n"
+    sweep(tmp_path, CellRecord("unfit", problem="it does not fit"))
+    with pytest.raises(SystemExit) as ended:
+        main(["status", "--watch", "--results", str(tmp_path)])
+    assert ended.value.code == 1
+    out = capsys.readouterr().out
+    assert out.startswith("2 runs: 1 failed, 1 done\nsweep name-")
+    assert "failed   b on d (p) x unfit  0 of 3            it does not fit" in out
+    with pytest.raises(SystemExit):
+        main(["status", "nam", "--results", str(tmp_path)])
+    assert capsys.readouterr().out.startswith("1 runs: 1 failed\n")
+
+
+def test_a_sweep_is_found_by_the_beginning_of_its_name(tmp_path: Path) -> None:
+    folder, _ = sweep(tmp_path)
+    assert named_sweep(tmp_path, "na").folder == folder.folder
+    with pytest.raises(UserError, match=f"0 sweeps of .* begin with 'other'; name one of: {folder.folder.name}"):
+        named_sweep(tmp_path, "other")
+
+
+def test_many_lines_of_one_state_are_counted() -> None:
+    runs = [RunStatus(str(number), "waiting", 0, 3) for number in range(1000)]
+    text = status_text(runs, [])
+    assert "1,000 runs: 1,000 waiting" in text
+    assert "and 970 more" in text
+    assert len(text.splitlines()) < 40
+
+
+def test_a_damaged_plan_is_one_line(tmp_path: Path) -> None:
+    folder, _ = sweep(tmp_path)
+    (folder.folder / "sweep.json").write_text(json.dumps({"name": 3}))
+    with pytest.raises(UserError, match=r"sweep.json cannot be read; remove .*; the runs stay"):
+        statuses(tmp_path)
