@@ -127,7 +127,7 @@ def _texture(name: str, x: Array, y: Array) -> Array:
     return 1.0 - 0.15 * y
 
 
-def _ground(name: str, rng: np.random.Generator) -> Array:
+def draw_ground(name: str, rng: np.random.Generator) -> Array:
     """A ground of muted colours, float32 ``(64, 64, 3)`` in 0..255."""
     coarse = rng.normal(size=(8, 8)).astype(np.float32)
     blobs = np.kron(coarse, np.ones((8, 8), np.float32))
@@ -144,7 +144,7 @@ def _ground(name: str, rng: np.random.Generator) -> Array:
     return np.asarray(base, np.float32) + jitter.astype(np.float32) + shade[..., None].astype(np.float32)
 
 
-def _place(radii: list[float], rng: np.random.Generator) -> list[tuple[float, float]]:
+def place_objects(radii: list[float], rng: np.random.Generator) -> list[tuple[float, float]]:
     """Centres whose objects overlap little: the best of a few draws per object."""
     centres: list[tuple[float, float]] = []
     for i, radius in enumerate(radii):
@@ -163,24 +163,31 @@ def caption_of(words: tuple[str, ...], articles: bool = True, separator: str = "
     return separator.join(w if w in GROUNDS or not articles else f"a {w}" for w in words)
 
 
+def draw_object(
+    canvas: Array, name: str, radius: float, centre: tuple[float, float], rng: np.random.Generator
+) -> tuple[Array, Mask]:
+    """Paint an object of a class, turned and coloured at random, and say which pixels it took."""
+    rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+    angle = rng.uniform(-0.5, 0.5)
+    dx, dy = (columns - centre[0]) / radius, (rows - centre[1]) / radius
+    x, y = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
+    inside = SHAPES[name](x, y)
+    colour = np.clip(np.asarray(COLOURS[name]) + rng.normal(0, 8, 3), 0, 255).astype(np.float32)
+    paint = colour * _texture(name, x, y)[..., None] + rng.normal(0, 3, (SIZE, SIZE, 1))
+    return np.where(inside[..., None], paint, canvas), inside
+
+
 def make_scene(seed: int, split: str, index: int) -> Scene:
     """The scene number ``index`` of ``split``; equal arguments give equal bytes."""
     rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
     ground = str(rng.choice(GROUNDS))
     count = int(rng.integers(1, 4))
     objects = tuple(str(name) for name in rng.choice(OBJECTS, count, replace=False))
-    canvas = _ground(ground, rng)
+    canvas = draw_ground(ground, rng)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     radii = [float(r) for r in rng.uniform(11, 19 if count > 1 else 24, count)]
-    rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32)
-    for name, radius, (cx, cy) in zip(objects, radii, _place(radii, rng), strict=True):
-        angle = rng.uniform(-0.5, 0.5)
-        dx, dy = (columns - cx) / radius, (rows - cy) / radius
-        x, y = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
-        inside = SHAPES[name](x, y)
-        colour = np.clip(np.asarray(COLOURS[name]) + rng.normal(0, 8, 3), 0, 255).astype(np.float32)
-        paint = colour * _texture(name, x, y)[..., None] + rng.normal(0, 3, (SIZE, SIZE, 1))
-        canvas = np.where(inside[..., None], paint, canvas)
+    for name, radius, centre in zip(objects, radii, place_objects(radii, rng), strict=True):
+        canvas, inside = draw_object(canvas, name, radius, centre, rng)
         mask[inside] = OBJECTS.index(name) + 1
     objects = tuple(name for name in objects if np.count_nonzero(mask == OBJECTS.index(name) + 1) >= MIN_VISIBLE)
     words = (*objects, ground)
