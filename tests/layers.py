@@ -34,6 +34,7 @@ ALLOWED = {
     "bench.tasks": TASKS,
     "bench.inference": INFERENCE,
     "bench.runs": RUNS,
+    "bench.training": (*RUNS, "bench.training"),
     "bench.report": (*RUNS, "bench.report"),
     "bench.analysis": (*RUNS, "bench.report", "bench.analysis"),
     "bench.costs": (*RUNS, "bench.costs"),

@@ -1,0 +1,1 @@
+"""What training buys: generators that are taught to draw masks."""
