@@ -21,6 +21,7 @@ from segscale.errors import UserError
 from .analysis import calibrate, layers, modalities, quirks, values
 from .command import Group, help_hint, unknown
 from .data import caption, data
+from .direct_masks import latents
 from .overview import doctor, list_names, sites
 from .perf import perf
 from .predict import predict
@@ -37,6 +38,7 @@ LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
 TABLES = (table, compare, leaderboard, report, verify)
 MEASURING = (bench, run, sweep, status, *TABLES, calibrate, quirks, layers, modalities, values, perf)
+MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, modalities, values, latents, perf)
 COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
 
 program = Group(

@@ -99,6 +99,29 @@ def analysis_figure(table: pd.DataFrame, analysis: AnalysisView, path: Path) -> 
     _save(figure, path)
 
 
+def latents_figure(table: pd.DataFrame, path: Path) -> None:
+    """Accuracy of a linear classifier against noise, and the variance of every component of mask latents."""
+    figure = Figure(figsize=(10.4, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    noisy, components = figure.subplots(1, 2)
+    for kind in ("masks", "pictures"):
+        rows = table[(table["measure"] == "accuracy") & (table["of"] == kind)]
+        noisy.plot(rows["at"], rows["mean"], marker="o", markersize=4, label=kind)
+        noisy.fill_between(rows["at"], rows["low"], rows["high"], alpha=0.2)
+    noisy.set_xlabel("sigma")
+    noisy.set_ylabel("balanced accuracy of a linear classifier")
+    noisy.grid(alpha=0.3)
+    noisy.legend()
+    rows = table[table["measure"] == "variance"]
+    errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+    components.bar(rows["at"], rows["mean"], yerr=errors, capsize=3)
+    components.xaxis.set_major_locator(MaxNLocator(integer=True))
+    components.set_xlabel("principal component of mask latents")
+    components.set_ylabel("share of variance")
+    figure.suptitle("{vae} on {dataset} {split}, {images} images".format(**table.iloc[0]))
+    _save(figure, path)
+
+
 def layers_figure(table: pd.DataFrame, path: Path) -> None:
     """The mIoU with 95 % interval of every block alone, the best one marked; methods compared as horizontal lines."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
