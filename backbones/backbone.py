@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -22,21 +21,21 @@ from .attention.gather import MapGatherer, module_targets
 from .attention.maps import AttentionMaps
 from .attention.recorder import map_probe
 from .attention.requests import MapRequest
-from .attention.sites import Grid, Site
+from .attention.sites import Grid, Site, selected_sites
 from .attention.ways import Ways, ways_on
 from .latents.images import pixel_values
 from .latents.noise import NoiseLevel, normal_draws
+from .latents.pictures import pictures_of, shift_and_scale
 from .latents.settings import CaptureSettings
 from .loading.options import LoadOptions
 from .loading.pretrained import TEXT_ENCODERS, check_device, load_denoiser, load_pipeline, reinitialise
 from .loading.weightless import build_without_weights
 from .text.cache import TextCache
 from .text.conditioning import Conditioning
-from .text.tokens import StreamTokens
-
-log = logging.getLogger(__name__)
+from .text.tokens import StreamTokens, report_truncation
 
 REMEMBERED_PROMPTS = 64
+Training = Literal["none", "masks", "labels"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,16 @@ class PromptedImage:
     """One row of a batch: what the denoiser is given of an image."""
 
     noised: Tensor
-    """Latent ``(1, channels, height, width)``."""
+    """Latent ``(1, channels, height, width)``, or ``(1, channels, 2, height, width)`` of a clean picture and a mask."""
     level: NoiseLevel
     """Its noise level."""
     prompt: Prompt
     """What the text encoders get. Words that lose tokens because it is longer than they take are logged."""
+
+    @property
+    def drawn(self) -> Tensor:
+        """The part of the latent that is noised, ``(1, channels, height, width)``."""
+        return self.noised if self.noised.ndim == 4 else self.noised[:, :, -1]
 
 
 class Backbone(ABC):
@@ -59,6 +63,8 @@ class Backbone(ABC):
     denoiser_part: ClassVar[Literal["unet", "transformer"]]
     text_first: ClassVar[bool] = False
     """Whether text comes before the image in a joint sequence."""
+    draws_masks: ClassVar[bool] = False
+    """Whether ``mask_latent`` works: it was taught to draw masks beside clean pictures."""
     dropped_parts: tuple[str, ...] = ()
     """Parts of the pipeline that are not loaded."""
     text_cache: TextCache | None = None
@@ -73,6 +79,7 @@ class Backbone(ABC):
         denoiser_weights: str | None = None,
         load: LoadOptions | None = None,
         untrained: bool = False,
+        training: Training = "none",
     ) -> None:
         """Load the pipeline.
 
@@ -84,8 +91,10 @@ class Backbone(ABC):
             load: How to load; by default in float32 on the CPU.
             untrained: Whether the denoiser gets random weights from a fixed seed, to see what the architecture alone
                 yields.
+            training: What the denoiser learnt from beside pictures and captions.
         """
         self.name = name
+        self.training = training
         self.load = load or LoadOptions()
         check_device(self.load.device, self.load.offload)
         parts: dict[str, Any] = dict.fromkeys(self.dropped_parts)
@@ -186,8 +195,8 @@ class Backbone(ABC):
         latents = posterior.mean.float()
         if settings.posterior == "sample":
             latents = latents + posterior.std.float() * normal_draws(latents, generators)
-        config = self.vae.config
-        return (latents - (config["shift_factor"] or 0.0)) * config["scaling_factor"]
+        shift, scale = shift_and_scale(self.vae)
+        return (latents - shift) * scale
 
     def noised(
         self, images: Sequence[Image.Image], settings: CaptureSettings, generators: Sequence[torch.Generator]
@@ -200,23 +209,30 @@ class Backbone(ABC):
             generators: One of every image, on the CPU; gives the posterior draw, then the diffusion noise.
 
         Returns:
-            The noised latent of every image, float32 ``(1, channels, height, width)``, and its level.
+            The noised latent of every image, float32 ``(1, channels, height, width)``, or as ``mask_latent`` makes it,
+            and its level.
 
         Raises:
-            UserError: For an image size that the architecture cannot take.
+            UserError: For an image size that the architecture cannot take, or where it draws no masks.
         """
         self.check_size(settings.image_size)
         latents = self.encode_images(images, settings, generators)
         level = self.noise_level(settings)
-        noised = level.mix(latents, normal_draws(latents, generators))
+        draws = normal_draws(latents, generators)
+        noised = level.mix(latents, draws) if settings.drawn == "picture" else self.mask_latent(latents, draws)
         return [(latent, level) for latent in noised.split(1)]
+
+    def mask_latent(self, _picture: Tensor, _draw: Tensor, /) -> Tensor:
+        """Put masks at pure noise beside clean pictures; raises UserError where the denoiser draws no masks."""
+        hint = "name one that was trained to, such as pocket-genmask"
+        raise UserError(f"{self.name} draws no masks beside pictures", hint)
 
     def conditioning(self, texts: Sequence[str]) -> Conditioning:
         """Encode prompts, a row for each; the encoders run once per distinct text, on all that are new together."""
         known = self._conditioning
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if self.text_cache is not None:
-            known.update(_cached(self.text_cache, new, self.device))
+            known.update(self.text_cache.each(new, self.device))
             new = [text for text in new if text not in known]
         if new:
             with torch.no_grad():
@@ -259,39 +275,25 @@ class Backbone(ABC):
         ways = ways or ways_on(self.device)
         tokens = [self.tokenize(image.prompt) for image in images]
         for row in tokens:
-            _report_truncation(row)
+            report_truncation(row)
         conditioning = self.conditioning([image.prompt.text for image in images])
-        sites = _select(self.sites(image_size), request.sites, self.name)
+        sites = selected_sites(self.sites(image_size), request.sites, self.name)
         columns = partial(self.joint_columns, text_length=conditioning.text_length)
         targets = module_targets(sites, request, columns, ways.layers)
         gatherer = MapGatherer(sites, tokens, request)
         latents = torch.cat([image.noised for image in images])
         timesteps = torch.tensor([image.level.timestep for image in images], device=latents.device)
         with map_probe(self.denoiser, targets, pixel_dtype, observer=gatherer, text_way=ways.text):
-            self.denoise(latents.to(self.dtype), timesteps, conditioning)
-        return gatherer.gathered()
+            answers = self.denoise(latents.to(self.dtype), timesteps, conditioning).float()
+        maps = gatherer.gathered()
+        if not request.picture:
+            return maps
+        clean = [image.level.clean(image.drawn, answer[None]) for image, answer in zip(images, answers, strict=True)]
+        pictures = pictures_of(self.vae, torch.cat(clean)).clamp(-1, 1)
+        return [replace(row, picture=picture) for row, picture in zip(maps, pictures, strict=True)]
 
     def joint_columns(self, site: Site, text_length: int) -> tuple[slice, slice]:
         """Return image rows and text columns of a joint sequence."""
         if self.text_first:
             return slice(text_length, text_length + site.grid.pixels), slice(0, text_length)
         return slice(0, site.grid.pixels), slice(site.grid.pixels, site.grid.pixels + text_length)
-
-
-def _cached(cache: TextCache, texts: Sequence[str], device: torch.device) -> dict[str, Conditioning]:
-    """Prompts that the cache has, on ``device``."""
-    found = {text: cache.get(text) for text in texts}
-    return {text: row.to(device) for text, row in found.items() if row is not None}
-
-
-def _select(sites: Iterable[Site], names: Set[str], backbone_name: str) -> dict[str, Site]:
-    by_name = {site.name: site for site in sites}
-    if unknown := sorted(names - by_name.keys()):
-        hint = f"list them with: segscale sites {backbone_name}"
-        raise UserError(f"{backbone_name} has no site {unknown[0]!r}", hint)
-    return {name: site for name, site in by_name.items() if name in names}
-
-
-def _report_truncation(tokens: tuple[StreamTokens, ...]) -> None:
-    if cut := [name for name in tokens[0].cut if all(name in stream.cut for stream in tokens)]:
-        log.warning("the prompt was cut at %d tokens, within or before: %s", tokens[0].length, ", ".join(cut))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from segscale.registry import build, load_config
+from segscale.registry import BACKBONES, build, load_config
 
 from .backbone import Backbone
 from .loading.options import LoadOptions
@@ -22,6 +22,12 @@ def build_backbone(
     if weights is not None:
         overrides |= {"weights": weights, "denoiser_weights": None}
     return build("backbone", backbone_name, **overrides)
+
+
+def draws_masks(backbone_name: str) -> bool:
+    """Whether a backbone was taught to draw masks beside clean pictures; no weights are needed to say so."""
+    kind = BACKBONES.get(load_config("backbone", backbone_name, imports=True)["type"])
+    return kind is not None and kind.draws_masks
 
 
 def build_shape_only(backbone_name: str) -> Backbone:

@@ -1,4 +1,4 @@
-"""The interface of a method: from attention maps to class scores, a pure function."""
+"""The interface of a method: from attention maps, or a prediction, to class scores, a pure function."""
 
 from __future__ import annotations
 
@@ -44,16 +44,17 @@ class ClassScores:
 class PromptRule:
     """How a method makes its prompt of what a protocol prompts."""
 
-    text: Literal["published", "described", "names", "empty"] = "described"
+    text: Literal["published", "described", "names", "each", "empty"] = "described"
     """``published`` reads a caption by GoCA's published rule, ``described`` by its paper's; ``names`` joins class names
-    by blanks whatever the protocol says (Seg4Diff's published code); ``empty`` prompts nothing."""
+    by blanks whatever the protocol says (Seg4Diff's published code); ``each`` makes a prompt of every class, "a star";
+    ``empty`` prompts nothing."""
     location: Location = "span"
     """How words become token columns, see ``Prompt``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """A training-free method. Its fields are its parameters, and all that identifies it; nothing is learnt.
+    """A way to read a network. Its fields are its parameters, and all that identifies it; nothing is learnt here.
 
     A field without default that ``MethodDefaults`` has too is filled by the backbone, see ``build_method``.
     """
@@ -85,7 +86,7 @@ class Method(ABC):
 
     @abstractmethod
     def request(self, sites: Sequence[Site]) -> MapRequest:
-        """Return which maps are needed, given all sites of the backbone."""
+        """Return what is needed of a forward, given all sites of the backbone."""
 
     @abstractmethod
     def __call__(self, maps: AttentionMaps) -> ClassScores:

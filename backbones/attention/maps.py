@@ -1,4 +1,4 @@
-"""What a backbone gives a method: attention maps of one image under one prompt."""
+"""What a backbone gives a method: attention maps and the prediction of one image under one prompt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .ways import Way
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Attention of one image under one prompt.
+    """Attention, and what else a forward gives, of one image under one prompt.
 
     Probabilities come from one softmax over all keys of a module, so the rows of a joint site's text-to-pixel map do
     not sum to one.
@@ -32,6 +32,8 @@ class AttentionMaps:
     """By site and rule: as ``text``, heads weighed by the rule, or averaged where the site has no out projection."""
     similarity: dict[tuple[str, LayerSimilarity], Tensor] = field(default_factory=dict)
     """By site and measure: a float32 scalar."""
+    picture: Tensor | None = None
+    """The clean picture that the denoiser predicts in one step, decoded: float32 ``(3, size, size)`` in [-1, 1]."""
     ways: dict[str, Way] = field(default_factory=dict, compare=False)
     """By module: how it was observed."""
     shared_cache: dict[Hashable, Tensor] = field(default_factory=dict, compare=False, repr=False)
@@ -46,4 +48,5 @@ class AttentionMaps:
             pixels={name: pixels for name, pixels in self.pixels.items() if name in request.pixels},
             weighted={key: text for key, text in self.weighted.items() if key in request.weighted},
             similarity={key: number for key, number in self.similarity.items() if key in request.similar},
+            picture=self.picture if request.picture else None,
         )

@@ -9,7 +9,7 @@ from .rules import HeadWeighting, LayerSimilarity
 
 @dataclass(frozen=True)
 class MapRequest:
-    """The attention maps that a method needs, by site name."""
+    """What a method needs: attention maps by site name, and the prediction."""
 
     text: frozenset[str] = frozenset()
     """Sites whose text-to-pixel maps are needed, averaged over heads."""
@@ -20,6 +20,9 @@ class MapRequest:
     similar: frozenset[tuple[str, LayerSimilarity]] = frozenset()
     """Sites to compare with the reference of a measure, without keeping their maps."""
 
+    picture: bool = False
+    """Whether the picture is needed that the denoiser predicts."""
+
     def __or__(self, other: MapRequest) -> MapRequest:
         """Everything that either request asks for."""
         return MapRequest(
@@ -27,6 +30,7 @@ class MapRequest:
             self.pixels | other.pixels,
             self.weighted | other.weighted,
             self.similar | other.similar,
+            self.picture or other.picture,
         )
 
     @property

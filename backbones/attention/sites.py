@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
+
+from segscale.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,12 @@ class Site:
         if self.text_module == self.pixel_module:
             return "joint"
         return "+".join(kind for kind, module in (("cross", self.text_module), ("self", self.pixel_module)) if module)
+
+
+def selected_sites(sites: Iterable[Site], names: Set[str], backbone_name: str) -> dict[str, Site]:
+    """Return the sites of ``names``, in order. Raises UserError for a name that no site has."""
+    by_name = {site.name: site for site in sites}
+    if unknown := sorted(names - by_name.keys()):
+        hint = f"list them with: segscale sites {backbone_name}"
+        raise UserError(f"{backbone_name} has no site {unknown[0]!r}", hint)
+    return {name: site for name, site in by_name.items() if name in names}

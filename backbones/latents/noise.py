@@ -7,7 +7,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,9 +30,19 @@ class NoiseLevel:
     noise: float
     """Factor of the normal draw."""
 
+    answers: Literal["flow", "v_prediction", "epsilon"] = "flow"
+    """What the denoiser predicts of noise n and clean latent x: ``flow`` n - x, ``v_prediction`` signal n - noise x, or
+    ``epsilon`` n."""
+
     def mix(self, latent: Tensor, draw: Tensor) -> Tensor:
         """Add noise to a latent."""
         return self.signal * latent + self.noise * draw
+
+    def clean(self, noised: Tensor, answer: Tensor) -> Tensor:
+        """Return the clean latent that a denoiser's answer means."""
+        if self.answers == "epsilon":
+            return (noised - self.noise * answer) / self.signal
+        return (1.0 if self.answers == "flow" else self.signal) * noised - self.noise * answer
 
 
 def image_generator(seed: int, dataset: str, image_id: str) -> torch.Generator:
@@ -67,7 +77,8 @@ def diffusion_level(scheduler: Any, timestep: Timestep) -> NoiseLevel:
         assert timestep.index is not None
         fed = _schedule(scheduler, timestep.steps)[timestep.index]
     alpha_bar = float(scheduler.alphas_cumprod[int(fed)])
-    return NoiseLevel(fed, math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar))
+    answers = scheduler.config["prediction_type"]
+    return NoiseLevel(fed, math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar), answers)
 
 
 def flow_level(scheduler: Any, timestep: Timestep, image_tokens: int) -> NoiseLevel:

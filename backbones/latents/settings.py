@@ -36,5 +36,7 @@ class CaptureSettings:
     """What is taken of the VAE's posterior."""
     pixel_range: Literal["signed", "unit"] = "signed"
     """What the VAE is given: [-1, 1], as it was trained, or [0, 1] (Seg4Diff's released Flux)."""
+    drawn: Literal["picture", "mask"] = "picture"
+    """What is noised: the picture itself, or a mask that is drawn beside the clean picture, at pure noise."""
     shift_by: Literal["image-tokens", "latent-channels"] = "image-tokens"
     """The count that sets a dynamic resolution shift; Seg4Diff's released Flux takes the latent channels."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -47,6 +48,11 @@ class TextCache:
             log.warning("%s is damaged; its prompt is encoded again", path)
             return None
         return Conditioning(inputs, int(metadata[LENGTH]))
+
+    def each(self, texts: Iterable[str], device: torch.device) -> dict[str, Conditioning]:
+        """Those of ``texts`` that are here, on ``device``."""
+        found = {text: self.get(text) for text in texts}
+        return {text: row.to(device) for text, row in found.items() if row is not None}
 
     def put(self, text: str, row: Conditioning) -> None:
         """Keep one encoded prompt. Raises UserError where the folder cannot be written."""

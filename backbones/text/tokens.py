@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -9,6 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from segscale.prompt import Prompt
 
 from .word_columns import Columns, encode, word_columns
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,3 +54,9 @@ def stream_tokens(
         special=tuple(offset + i for i, flag in enumerate(special) if flag),
         cut=tuple(word.name for word, all_, left in zip(words, whole, kept, strict=True) if len(left) < len(all_)),
     )
+
+
+def report_truncation(streams: tuple[StreamTokens, ...]) -> None:
+    """Log the words that every stream has cut."""
+    if cut := [name for name in streams[0].cut if all(name in stream.cut for stream in streams)]:
+        log.warning("the prompt was cut at %d tokens, within or before: %s", streams[0].length, ", ".join(cut))

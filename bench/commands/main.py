@@ -37,8 +37,7 @@ FAILURE = 2
 LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
 TABLES = (table, compare, leaderboard, report, verify)
-MEASURING = (bench, run, sweep, status, *TABLES, calibrate, quirks, layers, modalities, values, perf)
-MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, modalities, values, latents, perf)
+MEASURING = (bench, run, sweep, status, *TABLES, calibrate, quirks, layers, modalities, values, latents, perf)
 COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
 
 program = Group(

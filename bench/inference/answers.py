@@ -159,11 +159,11 @@ def named_method(method: Method) -> Iterator[None]:
 def _merged(groups: Sequence[ClassScores], prompts: PromptGroups) -> ClassScores:
     if not groups:
         return ClassScores(torch.empty(0, 1, 1), torch.zeros(1, 1))
-    return merge_groups(groups) if prompts.full_vocabulary else groups[0]
+    return merge_groups(groups) if prompts.full_vocabulary or len(groups) > 1 else groups[0]
 
 
 def merge_groups(groups: Sequence[ClassScores]) -> ClassScores:
-    """Merge scores of the full vocabulary, whose groups were prompted apart.
+    """Merge scores of classes that were prompted apart, as those of the full vocabulary are.
 
     Maps that a method normalises per word say nothing of whether the word is there. So every class is scaled by its
     evidence over the largest evidence of all groups (``ClassScores.evidence``); background is the groups' mean.

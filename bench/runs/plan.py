@@ -15,7 +15,7 @@ from segscale.errors import UserError
 from segscale.registry import build, load_config
 
 from ...backbones.backbone import Backbone
-from ...backbones.build import build_backbone
+from ...backbones.build import build_backbone, draws_masks
 from ...backbones.loading.weights_id import WeightsId, weights_id
 from ...backbones.text.cache import TextCache
 from ...datasets.dataset import check_dataset
@@ -104,8 +104,12 @@ def build_methods(names: Sequence[str] | None, backbone_name: str, protocol: Pro
     if not names and protocol.background_rule != "none":
         # A prompt of class names alone has no word for the background that competes.
         fitting = [method for method in fitting if method.prompt_rule.text != "names"]
+    if not draws_masks(backbone_name):
+        fitting = [method for method in fitting if method.settings.drawn != "mask"]
     if names and len(fitting) < len(methods):
         unfit = next(method.name for method in methods if method not in fitting)
+        if any(method.name == unfit and method.settings.drawn == "mask" for method in methods):
+            raise UserError(f"{unfit} reads masks that {backbone_name} was not taught to draw", "see: segscale list")
         kind = "nameless masks" if protocol.matching is None else "classes"
         raise UserError(f"{unfit} gives {kind}, which protocol {protocol.name} does not evaluate", "see: segscale list")
     return fitting
