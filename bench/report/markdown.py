@@ -75,7 +75,9 @@ def method_matrix(table: pd.DataFrame) -> str:
         labels = by_size["label"].tolist()
         wide = _joined_cells(group, "label").sort_index().reindex(columns=labels).fillna("-").reset_index()
         sizes = map(format_parameters, by_size["parameters"])
-        titles = ["method", *(f"{label}, {size}" for label, size in zip(labels, sizes, strict=True))]
+        taught = ["" if taught == "none" else f", taught with {taught}" for taught in by_size["training"]]
+        columns = zip(labels, sizes, taught, strict=True)
+        titles = ["method", *(f"{label}, {size}{training}" for label, size, training in columns)]
         parts.append(f"{dataset} {split}, protocol {protocol}, mIoU in percent:\n")
         parts.append(markdown_table(wide, titles) + "\n")
     return "\n".join(parts).rstrip("\n")
@@ -96,6 +98,8 @@ def scaling_table(table: pd.DataFrame) -> str:
         cells.insert(list(cells.columns).index(full) + 1, gap.name, gap)
     cells = cells.reindex(rows).fillna("-").reset_index()
     cells.insert(2, "parameters", order["size"].to_numpy())
+    if (order["training"] != "none").any():
+        cells.insert(3, "training", order["training"].to_numpy())
     return markdown_table(cells)
 
 
@@ -134,6 +138,8 @@ def leaderboard(table: pd.DataFrame) -> str:
     for (dataset, split, protocol), group in grouped(table, TASK_COLUMNS):
         ranked = group.sort_values("miou", ascending=False)
         shown = ranking(ranked)
+        if (table["training"] != "none").any():
+            shown.insert(2, "training", ranked["training"])
         shown[MIOU_TITLE] = [*map(bold, shown[MIOU_TITLE], ranked["best_of_task"])]
         parts += [f"## {dataset} {split}, protocol {protocol}", "", markdown_table(shown), ""]
     for note in notes(table):

@@ -43,6 +43,10 @@ CUT_NOTE = (
     "no pixel, or every one where a published rule lets NaN win (`goca`, `seg4diff`):"
 )
 BOLD_NOTE = "Bold: the best of its column, or not significantly worse (paired jackknife, Holm's correction, 5 %)."
+TRAINED_NOTE = (
+    "Training: what a backbone was taught with beside pictures and captions. One that was taught with masks or labels "
+    "is no training-free method's; it shows what training buys."
+)
 DEFAULT_NOTE = f"{DEFAULT_MARK} The protocol's default threshold, not calibrated for this dataset and method."
 
 
@@ -61,6 +65,7 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
     return {
         "backbone": plan.backbone.label,
         "parameters": run.parameters,
+        "training": plan.backbone.training,
         "method": plan.method.label,
         "dataset": plan.task.dataset.name,
         "split": plan.task.dataset.split,
@@ -152,6 +157,7 @@ def notes(table: pd.DataFrame) -> list[str]:
     """What a reader of tables with these rows must know."""
     applies = {
         POCKET_NOTE: table["packaged"],
+        TRAINED_NOTE: table["training"] != "none" if "training" in table else [],
         BEST_NOTE: table["threshold_from"] == "best",
         DEFAULT_NOTE: table["threshold_from"] == "default",
     }

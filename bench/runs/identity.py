@@ -37,6 +37,11 @@ class BackboneIdentity:
         """The name, as tables show it."""
         return f"{self.name} (untrained)" if self.untrained else self.name
 
+    @property
+    def training(self) -> str:
+        """What it was taught with beside pictures and captions: ``none``, ``masks`` or ``labels``."""
+        return str(self.options.get("training", "none"))
+
 
 @dataclass(frozen=True)
 class MethodIdentity:

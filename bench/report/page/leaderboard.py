@@ -60,6 +60,8 @@ def page_leaderboard(table: pd.DataFrame) -> Leaderboard:
     ranked = table.sort_values([*TASK_COLUMNS, "miou"], ascending=[True, True, True, False], ignore_index=True)
     shown = ranking(ranked).assign(backbone=ranked["label"])
     shown.insert(3, "parameters", ranked["parameters"].map(format_parameters))
+    if (ranked["training"] != "none").any():
+        shown.insert(4, "training", ranked["training"])
     for place, column in enumerate(TASK_COLUMNS):
         shown.insert(4 + place, column, ranked[column])
     rows = zip(table_rows(shown), table_rows(ranked), strict=True)
