@@ -67,6 +67,8 @@ class Dataset(ABC):
     """Names of all splits. Every split has its own images; those of ``calibration`` are in no evaluated split."""
     fails_at_duplicate_ids: ClassVar[bool] = False
     """True where reading an image whose id came before raises FileError, so that a run can leave it out."""
+    expressions: ClassVar[bool] = False
+    """Whether the caption of a sample is an expression, and its label the mask of what that means."""
     name: str
     benchmark: str
     """What protocols know this data by: a config's own name, or that of the shipped config which it varies."""

@@ -113,10 +113,14 @@ def tabulate_runs(results: Path) -> tuple[pd.DataFrame, bool]:
     from ..report.evaluated import evaluate_all
     from ..report.files import write_tables
     from ..report.markdown import method_matrix
+    from ..report.referring import referring_table, referring_text
     from ..report.tables import class_table, long_table, notes
 
     evaluation = evaluate_all(results)
     rows = long_table(evaluation.runs)
     print("\n\n".join([method_matrix(rows), *notes(rows)]) + "\n")
+    expressions = referring_table(evaluation.runs)
+    if len(expressions):
+        print(f"{referring_text(expressions)}\n")
     print_written(*write_tables(rows, class_table(evaluation.runs), results))
     return rows, evaluation.unreadable > 0

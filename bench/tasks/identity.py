@@ -39,6 +39,11 @@ class ProtocolIdentity:
     """All other fields of the protocol."""
 
     @property
+    def asks_expressions(self) -> bool:
+        """Whether it is one of referring segmentation."""
+        return str(self.rules.get("prompt", "")).startswith("expression")
+
+    @property
     def label(self) -> str:
         """Name and variant, as tables show them."""
         return f"{self.name}{self.variant}"

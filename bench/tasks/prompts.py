@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from segscale.errors import UserError
 from segscale.prompt import BACKGROUND, Prompt
 
 from ...backbones.backbone import Backbone
 from ...datasets.names import Names
-from ...datasets.prompts.described import class_prompt, described_prompt, names_prompt
+from ...datasets.prompts.described import class_prompt, described_prompt, names_prompt, one_thing_prompt
+from ...datasets.prompts.expressions import expression_prompt
 from ...datasets.prompts.published import published_prompt
 from ...methods.method import PromptRule
 from .protocol import Protocol
@@ -28,7 +30,7 @@ class PromptGroup:
 
 @dataclass(frozen=True)
 class PromptGroups:
-    """The prompts that ask for one image's classes: one, or the groups of the full vocabulary; one forward each."""
+    """The prompts that ask for one image's classes: one, or one of every class or group of them; one forward each."""
 
     groups: tuple[PromptGroup, ...]
     full_vocabulary: bool = False
@@ -52,7 +54,11 @@ class PromptGroups:
 def prompts_for_present(
     protocol: Protocol, rule: PromptRule, names: Names, caption: str | None, class_ids: Sequence[int]
 ) -> PromptGroups:
-    """The prompt for the classes of an image; none where there is nothing to ask, so that no forward is needed."""
+    """The prompt for the classes of an image, or one for each of them; none where there is nothing to ask."""
+    if protocol.asks_expressions and rule.text != "empty":
+        return _expression(protocol, rule, caption, class_ids)
+    if rule.text == "each":
+        return PromptGroups(_each(names, class_ids, rule))
     group = _prompt_group(protocol, rule, names, caption, class_ids)
     needless = not group.prompt.text and rule.text != "empty"
     return PromptGroups(() if needless else (group,))
@@ -62,6 +68,8 @@ def prompts_for_vocabulary(
     protocol: Protocol, rule: PromptRule, names: Names, class_ids: Sequence[int], backbone: Backbone
 ) -> PromptGroups:
     """The full vocabulary in the fewest groups, in order, that the text encoders of ``backbone`` take whole."""
+    if rule.text == "each":
+        return PromptGroups(_each(names, class_ids, rule), full_vocabulary=True)
     groups: list[PromptGroup] = []
     rest = list(class_ids)
     while rest:
@@ -74,6 +82,21 @@ def prompts_for_vocabulary(
         groups.append(_prompt_group(protocol, rule, names, None, rest[:low]))
         rest = rest[low:]
     return PromptGroups(tuple(groups), full_vocabulary=True)
+
+
+def _each(names: Names, class_ids: Sequence[int], rule: PromptRule) -> tuple[PromptGroup, ...]:
+    """A prompt for every class."""
+    prompts = ((id, replace(one_thing_prompt(names[id][0]), location=rule.location)) for id in class_ids)
+    return tuple(PromptGroup(prompt, (id,), captioned=False) for id, prompt in prompts)
+
+
+def _expression(protocol: Protocol, rule: PromptRule, expression: str | None, class_ids: Sequence[int]) -> PromptGroups:
+    """The prompt for what an expression means; background competes where the method reads the prompt's words."""
+    if not expression:
+        raise UserError("it has no expression", "leave it out of the data")
+    competes = protocol.background_rule != "none" and rule.text not in ("names", "each")
+    prompt = expression_prompt(expression, protocol.prompt == "expression-head", [BACKGROUND] if competes else [])
+    return PromptGroups((PromptGroup(replace(prompt, location=rule.location), tuple(class_ids), captioned=True),))
 
 
 def _prompt_group(

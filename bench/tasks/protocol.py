@@ -34,9 +34,11 @@ class Protocol:
     prompted_edges: tuple[int, int] | None = None
     """Short and longest edge in pixels to which a label is resized before its classes are read; None: its own size."""
 
-    prompt: Literal["caption", "class-names", "joined-names"]
+    prompt: Literal["caption", "class-names", "joined-names", "expression", "expression-head"]
     """The dataset's ``caption`` where it has one, else class names; always ``class-names``, followed by the word
-    "background" where it competes; or ``joined-names``, names alone with a blank between them."""
+    "background" where it competes; or ``joined-names``, names alone with a blank between them. Of referring
+    segmentation, the sample's ``expression``, whose words all belong to the target, or of these its head noun alone
+    (``expression-head``)."""
     names: str = "standard"
     """Whose class names are prompted, see ``datasets.names``."""
     name_list: str | None = None
@@ -82,12 +84,17 @@ class Protocol:
         check_thresholds(self.background_rule, self.thresholds)
         if self.threshold not in (*self.thresholds, BEST):
             raise ValueError(f"threshold {self.threshold} is none of {self.thresholds}")
-        if self.class_oracle == "all" and self.prompt == "caption":
+        if self.class_oracle == "all" and (self.prompt == "caption" or self.asks_expressions):
             raise ValueError("a full vocabulary is prompted by class names")
         if (self.matching is None) != (self.evaluated_edges is None):
             raise ValueError("matching and evaluated_edges go together")
         if self.matching is not None and self.background_rule != "none":
             raise ValueError("clusters without names have no background")
+
+    @property
+    def asks_expressions(self) -> bool:
+        """Whether it is one of referring segmentation."""
+        return self.prompt in ("expression", "expression-head")
 
     @property
     def stored_rules(self) -> dict[str, object]:

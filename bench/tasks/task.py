@@ -48,6 +48,10 @@ class Task:
     @classmethod
     def of(cls, protocol: Protocol, dataset: Dataset) -> Task:
         """Apply ``protocol`` to ``dataset``, which was built with its ``dataset_arguments``."""
+        if dataset.expressions != protocol.asks_expressions:
+            has = "has an expression per sample" if dataset.expressions else "has no expressions"
+            hint = "use protocol referring" if dataset.expressions else "use protocol standard"
+            raise UserError(f"{dataset.name} {has}, which protocol {protocol.name} does not suit", hint)
         applied = protocol.at_dataset(dataset.benchmark, dataset.background is not None)
         added = dataset.background is None and applied.void == "background"
         return cls(

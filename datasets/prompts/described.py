@@ -34,6 +34,13 @@ def names_prompt(names: Sequence[str], location: Location = "counted") -> Prompt
     return _listed([name.split("-")[0] for name in names], (), " ", location)
 
 
+def one_thing_prompt(name: str) -> Prompt:
+    """A thing and its article, "a star"."""
+    article = "an" if name[:1].lower() in tuple("aeiou") else "a"
+    start = len(article) + 1
+    return Prompt(f"{article} {name}", (Word(name, ((start, start + len(name)),)),))
+
+
 def _listed(names: Sequence[str], background: Sequence[str], separator: str, location: Location) -> Prompt:
     if not names:
         raise UserError("there is no class to prompt", "name at least one, as in --classes 'dog, grass'")

@@ -206,8 +206,8 @@ def test_a_generated_dataset_is_checked_by_making_it(capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("name", config_files("dataset"))
 def test_missing_data_is_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if name == "pocket":
-        pytest.skip("pocket reads no folder")
+    if name.startswith("pocket"):
+        pytest.skip(f"{name} reads no folder")
     for task in ("check", "prepare"):
         arguments = ["data", task, name, "--data-root", str(tmp_path / "nowhere")]
         if task == "prepare" and name in ("voc", "ade20k", "folder"):

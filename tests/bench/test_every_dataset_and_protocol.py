@@ -21,6 +21,7 @@ from segscale.methods.method import PromptRule
 from segscale.registry import build
 
 from ..conftest import shared
+from ..datasets.referring_files import reasonseg, refcoco
 from .cells import evaluated, run_named
 
 BACKBONE = "pocket-sd15"
@@ -30,8 +31,10 @@ METHOD_OF_PROTOCOL = {
     "goca": "goca",
     "seg4diff": "seg4diff",
     "seg4diff-unsupervised": "seg4diff-masks",
+    "referring": "vanilla",
+    "referring-head": "goca-described",
 }
-DATASETS = [name for name in config_files("dataset") if name != "pocket"]
+DATASETS = [name for name in config_files("dataset") if not name.startswith("pocket")]
 
 
 def linked(source: Path, target: Path) -> Path:
@@ -105,8 +108,12 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "camvid": shared("data", "camvid-mini", "cityscapes-layout"),
         "ade20k": shared("data", "ade-mini"),
         "folder": own_folder(base / "own"),
+        "refcoco": refcoco(base / "refcoco"),
+        "refcoco-plus": refcoco(base / "refcoco-plus", "refcoco+"),
+        "refcocog": refcoco(base / "refcocog", "refcocog", "refs(umd).p"),
+        "reasonseg": reasonseg(base / "reasonseg"),
     }
-    for name in ("coco-object", "coco-stuff-27"):
+    for name in ("coco-object", "coco-stuff-27", "refcoco", "refcoco-plus", "refcocog", "reasonseg"):
         prepare(name, str(found[name]), workers=1)
     return found
 
@@ -120,6 +127,10 @@ def test_it_runs_and_is_evaluated(name: str, protocol: str, roots: dict[str, Pat
     rules = build("protocol", protocol)
     if rules.only_listed_datasets and dataset not in rules.datasets:
         with pytest.raises(UserError, match=f"protocol {protocol} says nothing of {dataset}"):
+            run_named(BACKBONE, [METHOD_OF_PROTOCOL[protocol]], dataset, protocol, options)
+        return
+    if build("dataset", dataset, data_root=str(roots[name])).expressions != rules.asks_expressions:
+        with pytest.raises(UserError, match=f"expression.*, which protocol {protocol} does not suit"):
             run_named(BACKBONE, [METHOD_OF_PROTOCOL[protocol]], dataset, protocol, options)
         return
     (store,) = run_named(BACKBONE, [METHOD_OF_PROTOCOL[protocol]], dataset, protocol, options)

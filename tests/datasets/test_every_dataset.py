@@ -21,6 +21,10 @@ WITH_BACKGROUND = {
     "coco-stuff-27": False,
     "cityscapes": False,
     "ade20k": False,
+    "refcoco": True,
+    "refcoco-plus": True,
+    "refcocog": True,
+    "reasonseg": True,
 }
 
 
