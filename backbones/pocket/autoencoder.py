@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from torch import nn
 
 from .scenes import scene_batch
 
@@ -31,6 +33,31 @@ def build_autoencoder() -> AutoencoderKL:
         sample_size=64,
         mid_block_add_attention=False,
     )
+
+
+def fold_shift(vae: AutoencoderKL) -> AutoencoderKL:
+    """Return a copy whose weights subtract and add the latent shift, so that its ``shift_factor`` is 0.
+
+    The pipelines of SD 1.5, SDXL and PixArt decode latents without a shift. Scaled latents and decoded images stay the
+    same: the shift goes into the biases of the 1 x 1 convolutions that are next to the latent.
+    """
+    shift = vae.config["shift_factor"] or 0.0
+    folded = copy.deepcopy(vae)
+    encoding, decoding = folded.get_submodule("quant_conv"), folded.get_submodule("post_quant_conv")
+    with torch.no_grad():
+        # The first half of the moments is the mean.
+        encoding.bias[: vae.config["latent_channels"]] -= shift
+        decoding.bias += shift * decoding.weight.sum((1, 2, 3))
+    folded.register_to_config(shift_factor=0.0)
+    return folded
+
+
+def halved(vae: AutoencoderKL) -> AutoencoderKL:
+    """Return a copy in half precision but for the biases that may hold the shift, so that latents stay the same."""
+    half = copy.deepcopy(vae).half()
+    for name in ("quant_conv", "post_quant_conv"):
+        half.get_submodule(name).bias = nn.Parameter(vae.get_submodule(name).bias.float(), requires_grad=False)
+    return half
 
 
 def train_autoencoder(steps: int = STEPS, seed: int = 0) -> AutoencoderKL:
