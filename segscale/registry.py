@@ -78,6 +78,11 @@ def build(kind: Kind, name: str, /, **overrides: object) -> object:
         raise ConfigError(f"{config.path} cannot be used: {exception_line(error)}", DOCUMENTATION) from error
 
 
+def backbone_class(name: str) -> type[Backbone]:
+    """The class of a backbone, whose module is imported first."""
+    return cast("type[Backbone]", _class_of("backbone", read_config(config_file("backbone", name))))
+
+
 def _class_of(kind: Kind, config: Config) -> type:
     """The class that a config names, whose module is imported first."""
     config.import_modules()

@@ -48,22 +48,34 @@ class Twin:
     """At its highest."""
     steps: int
     """Training steps, of 32 scenes each."""
+    decodes_with_shift: bool = True
+    """Whether its stock pipeline gives latents the autoencoder's shift back before it decodes them."""
 
 
-def build_sd15(vae: AutoencoderKL) -> StableDiffusionPipeline:
-    """Build a U-Net with cross-attention to one CLIP text encoder."""
-    tokenizer = text.clip_tokenizer()
-    torch.manual_seed(SEED)
-    unet = UNet2DConditionModel(
+def sd15_denoiser(width: float = 1.0, depth: int = 1) -> UNet2DConditionModel:
+    """Build a U-Net with cross-attention to one text encoder.
+
+    Args:
+        width: Factor of the channels; the number of heads stays.
+        depth: Residual and transformer blocks of every level on the way down.
+    """
+    return UNet2DConditionModel(
         sample_size=16,
-        block_out_channels=(32, 64),
-        layers_per_block=1,
+        block_out_channels=(round(32 * width), round(64 * width)),
+        layers_per_block=depth,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=64,
         attention_head_dim=4,
         norm_num_groups=8,
     )
+
+
+def build_sd15(vae: AutoencoderKL) -> StableDiffusionPipeline:
+    """Build a U-Net with cross-attention to one CLIP text encoder."""
+    tokenizer = text.clip_tokenizer()
+    torch.manual_seed(SEED)
+    unet = sd15_denoiser()
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text.clip_encoder(tokenizer, 64, SEED),
@@ -143,24 +155,35 @@ def build_pixart_sigma(vae: AutoencoderKL) -> PixArtSigmaPipeline:
     )
 
 
-def build_sd3(vae: AutoencoderKL) -> StableDiffusion3Pipeline:
-    """Build a transformer with joint attention and two CLIP text encoders."""
-    tokenizer, tokenizer_2 = text.clip_tokenizer(), text.clip_tokenizer()
-    torch.manual_seed(SEED)
-    transformer = SD3Transformer2DModel(
+def sd3_denoiser(width: float = 1.0, depth: int = 6) -> SD3Transformer2DModel:
+    """Build a transformer with joint attention.
+
+    Args:
+        width: Factor of the channels and of the number of heads.
+        depth: Joint blocks.
+    """
+    heads = round(4 * width)
+    return SD3Transformer2DModel(
         sample_size=16,
         patch_size=1,
         in_channels=4,
         out_channels=4,
-        num_layers=6,
+        num_layers=depth,
         attention_head_dim=24,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         joint_attention_dim=96,
-        caption_projection_dim=96,
+        caption_projection_dim=24 * heads,
         pooled_projection_dim=96,
         pos_embed_max_size=16,
         qk_norm="rms_norm",
     )
+
+
+def build_sd3(vae: AutoencoderKL) -> StableDiffusion3Pipeline:
+    """Build a transformer with joint attention and two CLIP text encoders."""
+    tokenizer, tokenizer_2 = text.clip_tokenizer(), text.clip_tokenizer()
+    torch.manual_seed(SEED)
+    transformer = sd3_denoiser()
     return StableDiffusion3Pipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
@@ -204,9 +227,9 @@ def build_flux(vae: AutoencoderKL) -> FluxPipeline:
 
 
 TWINS: dict[str, Twin] = {
-    "pocket-sd15": Twin(build_sd15, "variance-preserving", (2.0, 1.2), 2e-3, 2000),
-    "pocket-sdxl": Twin(build_sdxl, "variance-preserving", (2.0, 1.2), 2e-3, 2000),
-    "pocket-pixart-sigma": Twin(build_pixart_sigma, "variance-preserving", (2.0, 1.4), 2e-3, 1100),
+    "pocket-sd15": Twin(build_sd15, "variance-preserving", (2.0, 1.2), 2e-3, 2000, False),
+    "pocket-sdxl": Twin(build_sdxl, "variance-preserving", (2.0, 1.2), 2e-3, 2000, False),
+    "pocket-pixart-sigma": Twin(build_pixart_sigma, "variance-preserving", (2.0, 1.4), 2e-3, 1100, False),
     "pocket-sd3": Twin(build_sd3, "flow", (2.0, 1.4), 1e-3, 1500),
     "pocket-flux": Twin(build_flux, "flow", (2.0, 1.4), 1.5e-3, 1500),
 }

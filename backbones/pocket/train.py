@@ -25,28 +25,37 @@ from torch import Tensor, nn
 
 from segscale.registry import load_config
 
-from ...datasets.pocket import Scene, caption_of
+from ...datasets.pocket import GROUNDS, OBJECTS, Scene, caption_of
 from ..backbone import Backbone
 from ..build import build_backbone
 from ..text.conditioning import Conditioning
 from .architectures import TWINS, Twin
-from .autoencoder import train_autoencoder
+from .autoencoder import fold_shift, halved, train_autoencoder
+from .recipe import SCENES, Recipe
 from .scenes import scene_batch
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).parent / "weights"
-SCENES = 24_000
 BATCH = 32
 CAPTION_DROPOUT = 0.1
 EMA_DECAY = 0.998
 
 
-def training_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """Say the scene's words in a new order: with articles, as a list or joined by blanks, now and then none."""
+def training_caption(scene: Scene, rng: np.random.Generator, noise: float = 0.0) -> str:
+    """Say the scene's words in a new order: with articles, as a list or joined by blanks, now and then none.
+
+    Args:
+        scene: What is shown.
+        rng: Of all choices.
+        noise: Probability that a word is replaced by any object, or the ground by any ground.
+    """
     if rng.random() < CAPTION_DROPOUT:
         return ""
     words = np.array([*scene.objects, scene.ground])
+    if noise:
+        others = [rng.choice(OBJECTS) for _ in scene.objects] + [rng.choice(GROUNDS)]
+        words = np.where(rng.random(len(words)) < noise, others, words)
     rng.shuffle(words)
     style = rng.integers(4)
     return caption_of(tuple(words), articles=bool(style < 2), separator=" " if style == 3 else ", ")
@@ -63,7 +72,7 @@ def encode_scenes(vae: AutoencoderKL, count: int, image_size: int) -> tuple[Tens
             images = F.interpolate(images, size=(image_size, image_size), mode="bicubic").clamp(-1, 1)
         latents.append(vae.encode(images).latent_dist.mean)
         scenes += batch
-    return (torch.cat(latents) - vae.config["shift_factor"]) * vae.config["scaling_factor"], scenes
+    return (torch.cat(latents) - (vae.config["shift_factor"] or 0.0)) * vae.config["scaling_factor"], scenes
 
 
 def noised_batch(twin: Twin, backbone: Backbone, clean: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,27 +88,28 @@ def noised_batch(twin: Twin, backbone: Backbone, clean: Tensor, level: Tensor) -
 
 
 def training_batches(
-    backbone: Backbone, latents: Tensor, scenes: list[Scene], steps: int, seed: int
+    backbone: Backbone, latents: Tensor, scenes: list[Scene], recipe: Recipe
 ) -> Iterator[tuple[Tensor, Conditioning]]:
     """Draw batches of latents and the conditioning of new captions of their scenes."""
-    rng = np.random.default_rng(seed)
-    for _ in range(steps):
-        chosen = rng.integers(len(scenes), size=BATCH)
+    rng = np.random.default_rng(recipe.seed)
+    for _ in range(recipe.steps):
+        chosen = rng.integers(min(len(scenes), recipe.scenes), size=BATCH)
+        captions = [training_caption(scenes[i], rng, recipe.caption_noise) for i in chosen]
         with torch.no_grad():
-            conditioning = backbone.encode_text([training_caption(scenes[i], rng) for i in chosen])
+            conditioning = backbone.encode_text(captions)
         yield latents[torch.from_numpy(chosen)], conditioning
 
 
-def train_denoiser(backbone: Backbone, twin: Twin, image_size: int, steps: int, seed: int = 0) -> nn.Module:
-    """Train the denoiser in place and return its moving average."""
-    torch.manual_seed(seed)
-    latents, scenes = encode_scenes(backbone.vae, SCENES, image_size)
+def train_denoiser(backbone: Backbone, twin: Twin, latents: Tensor, scenes: list[Scene], recipe: Recipe) -> nn.Module:
+    """Train the denoiser in place and return its moving average; latents and scenes as of ``encode_scenes``."""
+    torch.manual_seed(recipe.seed)
+    steps = recipe.steps
     denoiser = backbone.denoiser.train().requires_grad_(True)
     average = copy.deepcopy(denoiser)
     optimiser = torch.optim.AdamW(denoiser.parameters(), lr=twin.learning_rate, weight_decay=1e-2, betas=(0.9, 0.99))
     draws = torch.distributions.Beta(*twin.concentration)
     running, start = 0.0, time.monotonic()
-    for step, (clean, conditioning) in enumerate(training_batches(backbone, latents, scenes, steps, seed), 1):
+    for step, (clean, conditioning) in enumerate(training_batches(backbone, latents, scenes, recipe), 1):
         decay = 0.1 + 0.9 * math.cos(step / steps * math.pi / 2) ** 2
         for group in optimiser.param_groups:
             group["lr"] = twin.learning_rate * min(1.0, step / 100) * decay
@@ -125,19 +135,22 @@ def make_twin(name: str, folder: Path, vae: AutoencoderKL, steps: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as unfinished:
         target = Path(unfinished) / name
-        twin.build(vae).save_pretrained(target)
+        twin_vae = vae if twin.decodes_with_shift else fold_shift(vae)
+        twin.build(twin_vae).save_pretrained(target)
         backbone = build_backbone(name, weights=str(target))
         image_size = load_config("backbone", name)["method_defaults"]["image_size"]
-        average = train_denoiser(backbone, twin, image_size, steps)
+        latents, scenes = encode_scenes(backbone.vae, SCENES, image_size)
+        average = train_denoiser(backbone, twin, latents, scenes, Recipe(steps))
         backbone.denoiser.load_state_dict(average.state_dict())
         backbone.pipeline.to(torch.float16)
+        backbone.pipeline.vae = halved(twin_vae)
         backbone.pipeline.save_pretrained(target)
-        _forget_origin(target)
+        forget_origin(target)
         shutil.rmtree(folder / name, ignore_errors=True)
         target.rename(folder / name)
 
 
-def _forget_origin(folder: Path) -> None:
+def forget_origin(folder: Path) -> None:
     """Drop the path that diffusers notes down, so that equal weights are equal files."""
     for path in folder.rglob("*.json"):
         config = json.loads(path.read_text())

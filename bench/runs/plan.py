@@ -12,7 +12,7 @@ from pathlib import Path
 import segscale
 from segscale.catalogue import PACKAGED, config_files
 from segscale.errors import UserError
-from segscale.registry import build, load_config
+from segscale.registry import backbone_class, build, load_config
 
 from ...backbones.backbone import Backbone
 from ...backbones.build import build_backbone, draws_masks
@@ -68,7 +68,7 @@ def plan_backbone(backbone_name: str, options: RunOptions) -> BackbonePlan:
     if options.weights is not None:
         config.pop("denoiser_weights", None)
     elif "denoiser_weights" in config:
-        part = "unet" if "unet" in config.get("architecture", {}) else "transformer"
+        part = backbone_class(backbone_name).denoiser_part
         apart = replace(options.load, revision=None)
         config["denoiser_weights"] = weights_id(config["denoiser_weights"], apart, f"{part}/config.json").text
     arguments = {key: value for key, value in config.items() if key not in NOT_IN_IDENTITY}

@@ -1,0 +1,95 @@
+"""Trains rungs of the ladder: ``python -m segscale.backbones.pocket.climb --folder FOLDER``.
+
+A rung that the folder holds is not trained again, so the same command resumes; a kill costs the rung in hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from segscale.files import replaced
+
+from ...datasets.pocket import Scene
+from ..build import build_backbone
+from .architectures import TWINS, sd3_denoiser, sd15_denoiser
+from .ladder import DEPTHS, RUNGS, Rung, config_text
+from .recipe import SCENES
+from .train import encode_scenes, forget_origin, train_denoiser
+
+log = logging.getLogger(__name__)
+
+IMAGE_SIZE = 64
+PARTS = {"sd15": "unet", "sd3": "transformer"}
+RELATIVE = "{{ fileDirname }}/../../weights"
+"""Weights as seen from the configs beside them; mmengine fills in the folder."""
+
+
+def weights_folder(folder: Path, rung: Rung) -> Path:
+    """Where the denoiser of a rung is kept."""
+    return folder / "weights" / rung.name
+
+
+def train_rung(rung: Rung, folder: Path, latents: Tensor, scenes: list[Scene]) -> None:
+    """Train one rung; its weights, in half precision, and its config are kept below ``folder``."""
+    twin_name = f"pocket-{rung.family}"
+    backbone = build_backbone(twin_name)
+    torch.manual_seed(rung.seed)
+    build = sd15_denoiser if rung.family == "sd15" else sd3_denoiser
+    setattr(backbone.pipeline, PARTS[rung.family], build(rung.width, rung.depth or DEPTHS[rung.family]))
+    average = train_denoiser(backbone, TWINS[twin_name], latents, scenes, rung.recipe)
+    target = weights_folder(folder, rung)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{rung.name}-") as unfinished:
+        backbone.denoiser.load_state_dict(average.state_dict())
+        getattr(backbone.pipeline, PARTS[rung.family]).half().save_pretrained(
+            Path(unfinished, rung.name, PARTS[rung.family])
+        )
+        forget_origin(Path(unfinished))
+        shutil.rmtree(target, ignore_errors=True)
+        Path(unfinished, rung.name).rename(target)
+    write_config(rung, folder)
+
+
+def write_config(rung: Rung, folder: Path) -> None:
+    """Write the config of a rung whose weights are below ``folder``; SEGSCALE_CONFIGS takes ``folder/configs``."""
+    path = folder / "configs" / "backbones" / f"{rung.name}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as file:
+        file.write(config_text(rung, f"{RELATIVE}/{rung.name}"))
+
+
+def climb(rungs: Sequence[Rung], folder: Path) -> None:
+    """Train the rungs that ``folder`` lacks, in their order."""
+    missing = [rung for rung in rungs if not weights_folder(folder, rung).is_dir()]
+    if not missing:
+        return
+    latents, scenes = encode_scenes(build_backbone("pocket-sd15").vae, SCENES, IMAGE_SIZE)
+    for place, rung in enumerate(missing, 1):
+        log.info("%s, %d of %d", rung.name, place, len(missing))
+        train_rung(rung, folder, latents, scenes)
+
+
+def main() -> None:
+    """Train the rungs that the command line names, by default all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="RUNG", help=f"such as {next(iter(RUNGS))}; all by default")
+    parser.add_argument("--folder", type=Path, default=Path("results/pocket/ladder"))
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    if unknown := [name for name in arguments.names if name not in RUNGS]:
+        parser.error(f"there is no rung {unknown[0]}")
+    climb([RUNGS[name] for name in arguments.names or RUNGS], arguments.folder)
+
+
+if __name__ == "__main__":
+    main()

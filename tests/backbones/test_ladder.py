@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segscale.backbones.build import build_backbone
+from segscale.backbones.pocket import climb
+from segscale.backbones.pocket.ladder import RUNGS, SEEDS, Rung
+from segscale.backbones.pocket.recipe import SCENES, Recipe
+from segscale.backbones.pocket.train import encode_scenes, training_batches, training_caption
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import plan_backbone
+from segscale.catalogue import config_files
+from segscale.datasets.pocket import GROUNDS, OBJECTS, make_scene
+from segscale.methods.build import build_method, method_defaults
+
+
+def test_a_rung_differs_from_the_common_one_in_one_thing() -> None:
+    common = {family: Rung(family) for family in ("sd15", "sd3")}
+    for rung in RUNGS.values():
+        differing = [
+            name
+            for name in ("steps", "width", "depth", "caption_noise", "scenes")
+            if getattr(rung, name) != getattr(common[rung.family], name)
+        ]
+        assert len(differing) <= 1
+        assert differing in ([], [rung.varied.replace(" ", "_")])
+    assert {rung.seed for rung in RUNGS.values()} == set(SEEDS)
+    assert len(RUNGS) == len(set(RUNGS.values()))
+
+
+def test_rungs_are_not_among_the_listed_backbones() -> None:
+    assert not RUNGS.keys() & config_files("backbone").keys()
+
+
+def test_noise_replaces_words_by_others_of_their_kind() -> None:
+    scene, rng = make_scene(0, "train", 1), np.random.default_rng(0)
+    captions = [training_caption(scene, rng, noise=1.0) for _ in range(200)]
+    words = {word for caption in captions for word in caption.replace(",", "").split() if word != "a"}
+    assert words == {*OBJECTS, *GROUNDS}
+    assert all(sum(word in caption for word in GROUNDS) == 1 for caption in captions if caption)
+
+
+@pytest.mark.parametrize(
+    "rung",
+    [Rung("sd15", 2, width=0.5), Rung("sd3", 2, depth=4)],
+    ids=lambda rung: rung.name,
+)
+def test_a_trained_rung_is_a_backbone_of_its_size(rung: Rung, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segscale.backbones.pocket.train.BATCH", 2)
+    monkeypatch.setattr(climb, "SCENES", 100)
+    climb.climb([rung], tmp_path)
+    monkeypatch.setenv("SEGSCALE_CONFIGS", str(tmp_path / "configs"))
+    backbone = build_backbone(rung.name)
+    twin = build_backbone(f"pocket-{rung.family}")
+    sizes = [sum(p.numel() for p in each.denoiser.parameters()) for each in (backbone, twin)]
+    assert sizes[0] < sizes[1]
+    names = {site.name for site in backbone.sites(64)}
+    defaults = method_defaults(rung.name)
+    assert {defaults.reference_site, *defaults.affinity_sites} <= names
+    assert build_method("baseline", rung.name).request(backbone.sites(64)).sites <= names
+    identity = plan_backbone(rung.name, RunOptions()).identity
+    assert identity.packaged
+    assert identity.weights == plan_backbone(twin.name, RunOptions()).identity.weights
+    assert len(str(identity.options["denoiser_weights"])) == 16
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    climb.climb([rung], tmp_path)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_fewer_scenes_are_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = build_backbone("pocket-sd15")
+    latents, scenes = encode_scenes(backbone.vae, 100, 64)
+    batches = list(training_batches(backbone, latents, scenes, Recipe(3, scenes=2)))
+    assert all(any(torch.equal(row, latents[i]) for i in range(2)) for clean, _ in batches for row in clean)
+    assert Recipe(1).scenes == SCENES
