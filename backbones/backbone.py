@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +24,7 @@ from .attention.recorder import map_probe
 from .attention.requests import MapRequest
 from .attention.sites import Grid, Site, selected_sites
 from .attention.ways import Ways, ways_on
+from .inputs import DenoiserInput, PromptedImage
 from .latents.images import pixel_values
 from .latents.noise import NoiseLevel, normal_draws
 from .latents.pictures import pictures_of, shift_and_scale
@@ -36,23 +38,6 @@ from .text.tokens import StreamTokens, report_truncation
 
 REMEMBERED_PROMPTS = 64
 Training = Literal["none", "masks", "labels"]
-
-
-@dataclass(frozen=True)
-class PromptedImage:
-    """One row of a batch: what the denoiser is given of an image."""
-
-    noised: Tensor
-    """Latent ``(1, channels, height, width)``, or ``(1, channels, 2, height, width)`` of a clean picture and a mask."""
-    level: NoiseLevel
-    """Its noise level."""
-    prompt: Prompt
-    """What the text encoders get. Words that lose tokens because it is longer than they take are logged."""
-
-    @property
-    def drawn(self) -> Tensor:
-        """The part of the latent that is noised, ``(1, channels, height, width)``."""
-        return self.noised if self.noised.ndim == 4 else self.noised[:, :, -1]
 
 
 class Backbone(ABC):
@@ -272,25 +257,50 @@ class Backbone(ABC):
             pixel_dtype: Precision of pixel-to-pixel maps.
             ways: How to observe, by default what pays on the device.
         """
-        ways = ways or ways_on(self.device)
-        tokens = [self.tokenize(image.prompt) for image in images]
-        for row in tokens:
-            report_truncation(row)
-        conditioning = self.conditioning([image.prompt.text for image in images])
-        sites = selected_sites(self.sites(image_size), request.sites, self.name)
-        columns = partial(self.joint_columns, text_length=conditioning.text_length)
-        targets = module_targets(sites, request, columns, ways.layers)
-        gatherer = MapGatherer(sites, tokens, request)
         latents = torch.cat([image.noised for image in images])
         timesteps = torch.tensor([image.level.timestep for image in images], device=latents.device)
-        with map_probe(self.denoiser, targets, pixel_dtype, observer=gatherer, text_way=ways.text):
-            answers = self.denoise(latents.to(self.dtype), timesteps, conditioning).float()
-        maps = gatherer.gathered()
+        prompts = [image.prompt for image in images]
+        for prompt in prompts:
+            report_truncation(self.tokenize(prompt))
+        inputs = DenoiserInput(latents, timesteps, self.conditioning([prompt.text for prompt in prompts]))
+        prediction, maps = self.predict(inputs, prompts, request, image_size, pixel_dtype, ways)
         if not request.picture:
             return maps
-        clean = [image.level.clean(image.drawn, answer[None]) for image, answer in zip(images, answers, strict=True)]
+        answers = zip(images, prediction.float(), strict=True)
+        clean = [image.level.clean(image.drawn, answer[None]) for image, answer in answers]
         pictures = pictures_of(self.vae, torch.cat(clean)).clamp(-1, 1)
         return [replace(row, picture=picture) for row, picture in zip(maps, pictures, strict=True)]
+
+    @torch.no_grad()
+    def predict(
+        self,
+        inputs: DenoiserInput,
+        prompts: Sequence[Prompt],
+        request: MapRequest,
+        image_size: int,
+        pixel_dtype: torch.dtype = torch.float16,
+        ways: Ways | None = None,
+    ) -> tuple[Tensor, list[AttentionMaps]]:
+        """Return the denoiser's prediction for a batch, and each row's maps; other arguments as of ``observe``."""
+        ways = ways or ways_on(self.device)
+        sites = selected_sites(self.sites(image_size), request.sites, self.name)
+        columns = partial(self.joint_columns, text_length=inputs.conditioning.text_length)
+        targets = module_targets(sites, request, columns, ways.layers)
+        gatherer = MapGatherer(sites, [self.tokenize(prompt) for prompt in prompts], request)
+        with map_probe(self.denoiser, targets, pixel_dtype, observer=gatherer, text_way=ways.text):
+            prediction = self.denoise(inputs.latents.to(self.dtype), inputs.timesteps, inputs.conditioning)
+        return prediction, gatherer.gathered()
+
+    def unconditional(self, count: int) -> Conditioning:
+        """Return the conditioning of rows without a prompt, as classifier-free guidance wants it."""
+        return self.conditioning([""] * count)
+
+    def sampling_scheduler(self, steps: int, image_size: int) -> Any:
+        """Return a fresh scheduler whose timesteps are set, as the pipeline itself would set them."""
+        del image_size  # only a resolution shift depends on it
+        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        scheduler.set_timesteps(steps, device=self.device)
+        return scheduler
 
     def joint_columns(self, site: Site, text_length: int) -> tuple[slice, slice]:
         """Return image rows and text columns of a joint sequence."""

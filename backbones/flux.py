@@ -13,7 +13,7 @@ from segscale.registry import BACKBONES
 
 from .attention.sites import Site
 from .backbone import Backbone
-from .latents.noise import NoiseLevel, flow_level
+from .latents.noise import NoiseLevel, flow_level, shifted_scheduler
 from .latents.settings import CaptureSettings
 from .text.conditioning import Conditioning
 from .text.tokens import StreamTokens, stream_tokens
@@ -91,6 +91,10 @@ class Flux(Backbone):
         if settings.shift_by == "latent-channels":
             tokens = self.vae.config["latent_channels"]
         return flow_level(self.pipeline.scheduler, settings.timestep, tokens)
+
+    def sampling_scheduler(self, steps: int, image_size: int) -> Any:
+        """Set evenly spaced noise levels, shifted by the number of image tokens where it is so configured."""
+        return shifted_scheduler(self.pipeline.scheduler, steps, self.grid(image_size).pixels, evenly=True)
 
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the denoiser."""

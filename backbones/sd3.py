@@ -12,7 +12,7 @@ from segscale.registry import BACKBONES
 
 from .attention.sites import Site
 from .backbone import Backbone
-from .latents.noise import NoiseLevel, flow_level
+from .latents.noise import NoiseLevel, flow_level, shifted_scheduler
 from .latents.settings import CaptureSettings
 from .text.conditioning import Conditioning
 from .text.tokens import StreamTokens, stream_tokens
@@ -92,6 +92,10 @@ class StableDiffusion3(Backbone):
     def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
         """Resolve the timestep by the flow-matching schedule."""
         return flow_level(self.pipeline.scheduler, settings.timestep, self.grid(settings.image_size).pixels)
+
+    def sampling_scheduler(self, steps: int, image_size: int) -> Any:
+        """Set the scheduler's own noise levels, shifted by the number of image tokens where it is so configured."""
+        return shifted_scheduler(self.pipeline.scheduler, steps, self.grid(image_size).pixels)
 
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the denoiser."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
@@ -27,6 +28,14 @@ class StableDiffusionXL(StableDiffusion):
             texts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
         return Conditioning({"encoder_hidden_states": states, "text_embeds": pooled}, states.shape[1])
+
+    def unconditional(self, count: int) -> Conditioning:
+        """Return zeros where the pipeline is configured to, as SDXL's is."""
+        conditioning = super().unconditional(count)
+        if not self.pipeline.config["force_zeros_for_empty_prompt"]:
+            return conditioning
+        zeros = {name: torch.zeros_like(value) for name, value in conditioning.inputs.items()}
+        return Conditioning(zeros, conditioning.text_length)
 
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the denoiser."""

@@ -38,6 +38,8 @@ REGISTRIES: dict[Kind, Registry] = {
 NOT_FOR_CONFIGS = ("name", "load", "untrained")
 # What a backbone's config holds for methods; its constructor does not get it.
 FOR_METHODS = ("method_defaults", "presets")
+# And for drawing pictures.
+FOR_SAMPLING = "sampling"
 Table = dict[str, object]
 
 
@@ -108,7 +110,7 @@ def _checked_class(kind: Kind, config: Config) -> type:
 
 
 def _constructor_arguments(kind: Kind, config: Config) -> dict[str, object]:
-    left_out = FOR_METHODS if kind == "backbone" else ()
+    left_out = (*FOR_METHODS, FOR_SAMPLING) if kind == "backbone" else ()
     return {key: value for key, value in config.arguments.items() if key not in left_out}
 
 
@@ -119,6 +121,9 @@ def _check_method_settings(config: Config) -> None:
     defaults, presets = (_table(str(config.path), key, config.arguments) for key in FOR_METHODS)
     check_arguments(f"{config.path}, {FOR_METHODS[0]}", defaults_class, defaults)
     check_complete(f"{config.path}, {FOR_METHODS[0]}", defaults_class, defaults)
+    settings = importlib.import_module("segscale.backbones.latents.settings")
+    sampling = _table(str(config.path), FOR_SAMPLING, config.arguments)
+    check_arguments(f"{config.path}, {FOR_SAMPLING}", settings.SamplingDefaults, sampling)
     for method_name in presets:
         arguments = _table(f"{config.path}, presets", method_name, presets)
         _check_for("method", method_name, f"{config.path}, presets", arguments)

@@ -81,6 +81,27 @@ def diffusion_level(scheduler: Any, timestep: Timestep) -> NoiseLevel:
     return NoiseLevel(fed, math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar), answers)
 
 
+def shifted_scheduler(scheduler: Any, steps: int, image_tokens: int, evenly: bool = False) -> Any:
+    """Return a copy of a flow-matching scheduler with ``steps`` timesteps.
+
+    The resolution shift ``mu`` of one with dynamic shifting follows the number of image tokens; its levels are evenly
+    spaced before that. ``evenly`` spaces them so for any scheduler, as Flux's pipeline does.
+    """
+    scheduler = copy.deepcopy(scheduler)
+    config, levels = scheduler.config, np.linspace(1.0, 1 / steps, steps)
+    if config["use_dynamic_shifting"]:
+        slope = (config["max_shift"] - config["base_shift"]) / (
+            config["max_image_seq_len"] - config["base_image_seq_len"]
+        )
+        mu = config["base_shift"] + slope * (image_tokens - config["base_image_seq_len"])
+        scheduler.set_timesteps(sigmas=levels, mu=mu)
+    elif evenly:
+        scheduler.set_timesteps(sigmas=levels)
+    else:
+        scheduler.set_timesteps(steps)
+    return scheduler
+
+
 def flow_level(scheduler: Any, timestep: Timestep, image_tokens: int) -> NoiseLevel:
     """Resolve a timestep for flow matching: signal is 1 - sigma, noise is sigma, the fed timestep 1000 sigma.
 
@@ -93,15 +114,6 @@ def flow_level(scheduler: Any, timestep: Timestep, image_tokens: int) -> NoiseLe
     else:
         assert timestep.index is not None
         index = timestep.index % steps
-    scheduler = copy.deepcopy(scheduler)
-    config = scheduler.config
-    if config["use_dynamic_shifting"]:
-        slope = (config["max_shift"] - config["base_shift"]) / (
-            config["max_image_seq_len"] - config["base_image_seq_len"]
-        )
-        mu = config["base_shift"] + slope * (image_tokens - config["base_image_seq_len"])
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
-    else:
-        scheduler.set_timesteps(steps)
+    scheduler = shifted_scheduler(scheduler, steps, image_tokens)
     sigma = float(scheduler.sigmas[index])
     return NoiseLevel(float(scheduler.timesteps[index]), 1 - sigma, sigma)

@@ -40,3 +40,13 @@ class CaptureSettings:
     """What is noised: the picture itself, or a mask that is drawn beside the clean picture, at pure noise."""
     shift_by: Literal["image-tokens", "latent-channels"] = "image-tokens"
     """The count that sets a dynamic resolution shift; Seg4Diff's released Flux takes the latent channels."""
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """How a backbone draws pictures, as its config recommends."""
+
+    steps: int
+    """Inference steps of its scheduler."""
+    guidance: float
+    """Scale of classifier-free guidance; 1 or less: none, as of distilled models."""

@@ -22,6 +22,7 @@ from .analysis import calibrate, layers, modalities, quirks, values
 from .command import Group, help_hint, unknown
 from .data import caption, data
 from .direct_masks import latents
+from .generate import generate
 from .overview import doctor, list_names, sites
 from .perf import perf
 from .predict import predict
@@ -39,6 +40,8 @@ COMPLETION = "_SEGSCALE_COMPLETE"
 TABLES = (table, compare, leaderboard, report, verify)
 MEASURING = (bench, run, sweep, status, *TABLES, calibrate, quirks, layers, modalities, values, latents, perf)
 COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
+MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, modalities, values, perf)
+COMMANDS = (*MEASURING, generate, predict, caption, data, sites, list_names, doctor)
 
 program = Group(
     "segscale",

@@ -47,8 +47,15 @@ def _threshold(text: str) -> float:
     return float(text)
 
 
+def _positive_number(text: str) -> float:
+    if not 0 <= float(text) < float("inf"):
+        raise ValueError
+    return float(text)
+
+
 NATURAL = _number(partial(_whole, lowest=0), "not a number from 0")
 POSITIVE = _number(partial(_whole, lowest=1), "not a positive number")
+NUMBER = _number(_positive_number, "not a number from 0")
 AMOUNT = _number(_amount, "neither all nor a number")
 TIMESTEP = _number(partial(_whole, lowest=1, highest=1000), "not a timestep in 1..1000")
 THRESHOLD = _number(_threshold, "not a number from -1 to 1")

@@ -19,7 +19,8 @@ from segscale.errors import UserError
 from segscale.registry import build
 
 from ...backbones.attention.maps import AttentionMaps
-from ...backbones.backbone import Backbone, PromptedImage
+from ...backbones.backbone import Backbone
+from ...backbones.inputs import PromptedImage
 from ...backbones.text.conditioning import Conditioning
 from ...datasets.dataset import Sample
 from ...methods.method import ClassScores, Method

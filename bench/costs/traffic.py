@@ -28,8 +28,9 @@ from ...backbones.attention.maps import AttentionMaps
 from ...backbones.attention.probe import AttentionProbe
 from ...backbones.attention.requests import MapRequest
 from ...backbones.attention.ways import Way, Ways
-from ...backbones.backbone import Backbone, PromptedImage
+from ...backbones.backbone import Backbone
 from ...backbones.build import build_backbone
+from ...backbones.inputs import PromptedImage
 from ...backbones.latents.noise import NoiseLevel
 from ...backbones.loading.options import LoadOptions
 from ...methods.build import build_method

@@ -15,7 +15,8 @@ from segscale.errors import UserError, exception_line
 from ...backbones.attention.maps import AttentionMaps
 from ...backbones.attention.requests import MapRequest
 from ...backbones.attention.ways import Way
-from ...backbones.backbone import Backbone, PromptedImage
+from ...backbones.backbone import Backbone
+from ...backbones.inputs import PromptedImage
 from ...backbones.latents.noise import NoiseLevel
 from ...backbones.latents.settings import CaptureSettings
 from ...datasets.dataset import Sample

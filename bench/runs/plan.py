@@ -29,7 +29,7 @@ from .options import RunOptions
 
 log = logging.getLogger(__name__)
 
-NOT_IN_IDENTITY = ("weights", "architecture", "method_defaults", "presets")
+NOT_IN_IDENTITY = ("weights", "architecture", "method_defaults", "presets", "sampling")
 """Parts of a backbone's config that are in a run's identity by what follows from them, if at all."""
 
 

@@ -32,3 +32,4 @@ presets = dict(
     vanilla=dict(text_sites=_picked, affinity_sites=_picked),
     baseline=dict(text_sites=_picked, affinity_sites=_picked),
 )
+sampling = dict(steps=28, guidance=1.0)

@@ -20,3 +20,4 @@ presets = dict(
     vanilla=dict(text_sites=tuple(f"vit-block{i}" for i in range(10, 18))),
     baseline=dict(text_sites=tuple(f"vit-block{i}" for i in range(10, 18))),
 )
+sampling = dict(steps=20, guidance=4.5)

@@ -24,3 +24,4 @@ presets = {
     "seg4diff": dict(steps=50, pixel_range="unit", shift_by="latent-channels"),
     "seg4diff-described": dict(steps=50),
 }
+sampling = dict(steps=20, guidance=3.0)

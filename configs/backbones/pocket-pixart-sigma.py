@@ -14,3 +14,4 @@ method_defaults = dict(
     affinity_order=1,
 )
 presets = dict(baseline=dict(text_sites=("vit-block2", "vit-block3", "vit-block4")))
+sampling = dict(steps=20, guidance=3.0)

@@ -24,3 +24,4 @@ presets = dict(
         )
     )
 )
+sampling = dict(steps=20, guidance=3.0)

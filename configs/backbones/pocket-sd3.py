@@ -18,3 +18,4 @@ method_defaults = dict(
 )
 # The blocks that localise best alone, on the calibration scenes.
 presets = dict(baseline=dict(text_sites=("vit-block4", "vit-block5")))
+sampling = dict(steps=20, guidance=3.0)

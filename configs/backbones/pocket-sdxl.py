@@ -23,3 +23,4 @@ presets = dict(
         )
     )
 )
+sampling = dict(steps=20, guidance=3.0)

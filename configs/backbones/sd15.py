@@ -32,3 +32,4 @@ presets = dict(
         )
     )
 )
+sampling = dict(steps=50, guidance=7.5)

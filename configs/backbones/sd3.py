@@ -22,3 +22,4 @@ method_defaults = dict(
     grounding_sites=("vit-block9",),
 )
 presets = dict(baseline=dict(text_sites=("vit-block8", "vit-block9", "vit-block10")))
+sampling = dict(steps=28, guidance=7.0)

@@ -13,3 +13,4 @@ method_defaults = dict(
     grounding_sites=("vit-block14",),
 )
 presets = dict(baseline=dict(text_sites=("vit-block13", "vit-block14", "vit-block15")))
+sampling = dict(steps=28, guidance=3.5)

@@ -6,3 +6,4 @@ weights = "stabilityai/stable-diffusion-3.5-medium"
 architecture = dict(
     transformer=dict(dual_attention_layers=tuple(range(13)), qk_norm="rms_norm", pos_embed_max_size=384)
 )
+sampling = dict(steps=40, guidance=4.5)

@@ -8,3 +8,4 @@ architecture = dict(
     scheduler=dict(type="EulerAncestralDiscreteScheduler", timestep_spacing="trailing"),
 )
 method_defaults = dict(image_size=512)
+sampling = dict(steps=1, guidance=1.0)

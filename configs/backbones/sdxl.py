@@ -34,3 +34,4 @@ presets = dict(
         )
     )
 )
+sampling = dict(steps=50, guidance=5.0)

@@ -12,8 +12,9 @@ from torch import Tensor
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.ways import Way, Ways
-from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone, PromptedImage
+from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone
 from segscale.backbones.build import build_backbone
+from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.datasets.pocket import make_scene

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
-from segscale.backbones.backbone import Backbone, PromptedImage
+from segscale.backbones.backbone import Backbone
 from segscale.backbones.flux import Flux, pack, position_ids, unpack
+from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.images import pixel_values
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.sd3 import StableDiffusion3

@@ -12,8 +12,9 @@ from PIL import Image
 
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
-from segscale.backbones.backbone import Backbone, PromptedImage
+from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
+from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.loading.pretrained import PACKAGED

@@ -17,8 +17,9 @@ from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.ways import Way, Ways
 from segscale.backbones.attention.word_shares import show_word_shares
-from segscale.backbones.backbone import Backbone, PromptedImage
+from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
+from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.loading.options import LoadOptions

@@ -9,8 +9,9 @@ from PIL import Image
 
 import segscale
 from segscale.backbones.attention.requests import MapRequest
-from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone, PromptedImage
+from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone
 from segscale.backbones.build import build_backbone
+from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.loading.options import LoadOptions

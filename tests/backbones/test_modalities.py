@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from segscale.backbones.attention.modalities import Modalities, ModalityMeter, observe_modalities
 from segscale.backbones.attention.probe import AttentionProbe
 from segscale.backbones.attention.requests import MapRequest
-from segscale.backbones.backbone import PromptedImage
 from segscale.backbones.build import build_backbone
+from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.sd3 import StableDiffusion3

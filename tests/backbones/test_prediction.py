@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from segscale.backbones.attention.requests import MapRequest
-from segscale.backbones.backbone import Backbone, PromptedImage
+from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
+from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import NoiseLevel, image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.datasets.pocket import make_scene

@@ -8,8 +8,8 @@ from PIL import Image
 
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.sites import Site
-from segscale.backbones.backbone import PromptedImage
 from segscale.backbones.build import build_backbone, build_shape_only
+from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.loading.options import LoadOptions
 from segscale.catalogue import config_files

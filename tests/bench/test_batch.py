@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from segscale.backbones.backbone import Backbone, PromptedImage
+from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
+from segscale.backbones.inputs import PromptedImage
 from segscale.bench.commands.main import main
 from segscale.bench.inference.batch import BatchLimit
 from segscale.bench.inference.score import image_noise, score

@@ -9,8 +9,9 @@ import torch
 
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.sites import Grid, Site
-from segscale.backbones.backbone import Backbone, PromptedImage
+from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
+from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.bench.analysis.layers import LayerAnalysis, Part, best_text, evaluate_parts, part_method, parts_of

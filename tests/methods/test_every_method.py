@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from segscale.backbones.backbone import Backbone, PromptedImage
+from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
+from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.loading.pretrained import PACKAGED
 from segscale.catalogue import config_files

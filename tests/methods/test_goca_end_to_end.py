@@ -15,7 +15,7 @@ from torch import Tensor
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.rules import HeadWeighting, HeadWeights
-from segscale.backbones.backbone import PromptedImage
+from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.stable_diffusion import StableDiffusion
 from segscale.methods.affinity import spatial_affinity

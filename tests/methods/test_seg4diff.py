@@ -14,8 +14,9 @@ from torch import Tensor
 
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.sites import Grid, Site
-from segscale.backbones.backbone import Backbone, PromptedImage
+from segscale.backbones.backbone import Backbone
 from segscale.backbones.flux import Flux
+from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.images import pixel_values
 from segscale.backbones.sd3 import StableDiffusion3
 from segscale.backbones.text.tokens import StreamTokens

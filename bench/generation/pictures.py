@@ -1,0 +1,118 @@
+"""A folder of pictures drawn for prompts. A killed command, typed again, draws what is missing."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL.Image import Image
+from tqdm import tqdm
+
+import segscale
+from segscale.errors import UserError
+from segscale.files import explained_writes, remove_leftovers, replaced, replaced_bytes
+
+from ...backbones.backbone import Backbone
+from ..inference.batch import BatchLimit
+from ..runs.launcher import is_rank_zero, rank_and_world
+from ..runs.loop import machine
+from ..runs.options import RunOptions
+from ..runs.plan import BackbonePlan, plan_backbone
+from ..runs.record import Sources
+from .guidance import guidance_rule
+from .prompts import PicturePrompt, PromptList, first
+from .record import PicturePlan, SamplingSettings, StoredPictures, read_record, write_record
+from .sampling import draw
+
+FOLDER = "pictures"
+PROMPTS = "prompts.csv"
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """Where the pictures of one plan are."""
+
+    folder: Path
+
+    def path(self, id: str) -> Path:
+        """The picture of a prompt; an id with slashes is in folders below."""
+        return self.folder / f"{id}.png"
+
+    def missing(self, prompts: Sequence[PicturePrompt]) -> list[PicturePrompt]:
+        """Prompts without a picture."""
+        return [prompt for prompt in prompts if not self.path(prompt.id).is_file()]
+
+    def keep(self, id: str, picture: Image) -> None:
+        """Write one picture, whole or not at all."""
+        path = self.path(id)
+        with explained_writes(self.folder):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replaced_bytes(path) as file:
+                picture.save(file, "PNG")
+
+
+def draw_pictures(
+    backbone_name: str, prompts: PromptList, settings: SamplingSettings, options: RunOptions
+) -> PictureFolder:
+    """Draw what a folder lacks of the first ``options.limit`` prompts; ranks of a launcher share them.
+
+    Raises:
+        UserError: For an id that names no file below the folder, or weights that are missing.
+    """
+    planned = plan_backbone(backbone_name, options)
+    plan = PicturePlan(planned.identity, settings, prompts.source, prompts.digest, segscale.__version__)
+    pictures = PictureFolder(options.results / FOLDER / backbone_name / prompts.source / plan.plan_id)
+    wanted = first(prompts, options.limit)
+    _refuse_strange_ids(wanted)
+    with explained_writes(pictures.folder):
+        pictures.folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(pictures.folder.rglob(".*.tmp"))
+    if is_rank_zero():
+        _note(pictures.folder, StoredPictures(plan, None, machine(), Sources.of(options), plan.plan_id), wanted)
+    rank, world = rank_and_world()
+    if missing := pictures.missing(wanted[rank::world]):
+        _draw_missing(planned, missing, settings, pictures)
+    return pictures
+
+
+def _draw_missing(
+    planned: BackbonePlan, missing: Sequence[PicturePrompt], settings: SamplingSettings, pictures: PictureFolder
+) -> None:
+    backbone, guidance = planned.load(), guidance_rule(settings)
+    if is_rank_zero():
+        _note_parameters(pictures.folder, backbone)
+    title = f"{backbone.name}, {settings.guidance_method} {settings.guidance:g}, {settings.steps} steps"
+    with tqdm(total=len(missing), desc=title, unit="picture") as progress:
+
+        def work(batch: Sequence[PicturePrompt]) -> None:
+            for prompt, picture in zip(batch, draw(backbone, batch, settings, guidance), strict=True):
+                pictures.keep(prompt.id, picture)
+            progress.update(len(batch))
+
+        BatchLimit(planned.options.batch).over(missing, work)
+
+
+def _note(folder: Path, stored: StoredPictures, prompts: Sequence[PicturePrompt]) -> None:
+    """Write the record where there is none, and the prompts asked for."""
+    if not (folder / "pictures.json").exists():
+        write_record(folder, stored)
+    with explained_writes(folder), replaced(folder / PROMPTS) as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("id", "prompt"))
+        rows.writerows((prompt.id, prompt.text) for prompt in prompts)
+
+
+def _note_parameters(folder: Path, backbone: Backbone) -> None:
+    stored = read_record(folder)
+    parameters = sum(parameter.numel() for parameter in backbone.denoiser.parameters())
+    if stored.parameters != parameters:
+        write_record(folder, replace(stored, parameters=parameters))
+
+
+def _refuse_strange_ids(prompts: Sequence[PicturePrompt]) -> None:
+    for prompt in prompts:
+        path = Path(prompt.id)
+        if path.is_absolute() or ".." in path.parts:
+            raise UserError(f"the id {prompt.id!r} names no file below a folder", "rename the image")

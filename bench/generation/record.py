@@ -1,0 +1,95 @@
+"""``pictures.json``: what a folder of drawn pictures is. Its hash names the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from segscale.errors import StoreError
+from segscale.files import explained_writes, replaced
+
+from ..runs.identity import IDENTITY_LENGTH, BackboneIdentity
+from ..runs.record import Machine, Sources
+from .choices import GuidanceMethod
+
+RECORD = "pictures.json"
+_REMEDY = "remove the folder, or draw the pictures into another --results"
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Everything beside backbone and prompt that decides a picture."""
+
+    image_size: int
+    """Side in pixels."""
+    steps: int
+    """Inference steps of the backbone's scheduler."""
+    guidance: float
+    """Scale of guidance; 1 or less: the conditional prediction alone."""
+    guidance_method: GuidanceMethod
+    seed: int
+    """With the prompt's id it gives the noise."""
+
+
+@dataclass(frozen=True)
+class PicturePlan:
+    """Everything that can change a picture."""
+
+    backbone: BackboneIdentity
+    settings: SamplingSettings
+    prompts: str
+    """Dataset and split, or the name of the file."""
+    prompts_digest: str
+    """SHA-256 of all ids and prompts of that source."""
+    version: str
+    """Of Segscale."""
+
+    @property
+    def plan_id(self) -> str:
+        """Hash of all of it, 12 hexadecimal digits."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:IDENTITY_LENGTH]
+
+
+@dataclass(frozen=True)
+class StoredPictures:
+    """Everything in ``pictures.json``."""
+
+    plan: PicturePlan
+    parameters: int | None
+    """Of the denoiser; None until it was loaded."""
+    machine: Machine
+    """What started to draw."""
+    sources: Sources
+    plan_id: str
+
+
+_ADAPTER = TypeAdapter(StoredPictures)
+
+
+def write_record(folder: Path, stored: StoredPictures) -> None:
+    """Write the record of a folder, whole or not at all."""
+    with explained_writes(folder), replaced(folder / RECORD) as file:
+        file.write(_ADAPTER.dump_json(stored, indent=2).decode() + "\n")
+
+
+def read_record(folder: Path) -> StoredPictures:
+    """Read the record of a folder.
+
+    Raises:
+        StoreError: Where it is missing, damaged, or names another plan than it holds.
+    """
+    path = folder / RECORD
+    try:
+        stored = _ADAPTER.validate_json(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror})", _REMEDY) from error
+    except ValidationError as error:
+        raise StoreError(f"{path} is damaged or of another version", _REMEDY) from error
+    if stored.plan_id != stored.plan.plan_id:
+        raise StoreError(f"{path} does not match its id {stored.plan_id}", _REMEDY)
+    return stored

@@ -1,0 +1,31 @@
+"""How pictures are drawn: what a command chose, filled up with what the backbone's config recommends."""
+
+from __future__ import annotations
+
+from segscale.errors import UserError
+from segscale.registry import load_config
+
+from ...backbones.latents.settings import SamplingDefaults
+from ...methods.build import method_defaults
+from .choices import SamplingChoices
+from .record import SamplingSettings
+
+
+def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 0) -> SamplingSettings:
+    """Fill choices up with what the backbone's config recommends.
+
+    Raises:
+        UserError: For a backbone whose config recommends nothing, and no choice was made.
+    """
+    config = load_config("backbone", backbone_name).get("sampling")
+    if config is None and (choices.steps is None or choices.guidance is None):
+        problem = f"the config of {backbone_name} recommends no steps and no guidance"
+        raise UserError(problem, "name both: --steps 28 --guidance 5")
+    defaults = SamplingDefaults(**config) if config else SamplingDefaults(0, 0.0)
+    return SamplingSettings(
+        image_size=choices.size or method_defaults(backbone_name).image_size,
+        steps=choices.steps or defaults.steps,
+        guidance=defaults.guidance if choices.guidance is None else choices.guidance,
+        guidance_method=choices.guidance_method,
+        seed=seed,
+    )

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segscale.bench.commands.main import main
+from segscale.bench.generation import pictures as module
+from segscale.bench.generation.choices import SamplingChoices
+from segscale.bench.generation.pictures import draw_pictures
+from segscale.bench.generation.prompts import PicturePrompt, PromptList, captions_of_dataset, prompts_of_file
+from segscale.bench.generation.record import read_record
+from segscale.bench.generation.settings import sampling_settings
+from segscale.bench.runs.options import RunOptions
+from segscale.errors import StoreError, UserError
+
+SETTINGS = sampling_settings("pocket-sd15", SamplingChoices(steps=2))
+
+
+def test_a_second_command_draws_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = RunOptions(results=tmp_path, limit=3, batch=2)
+    prompts = captions_of_dataset("pocket", options)
+    drawn: list[str] = []
+    draw = module.draw
+
+    def noting(backbone, batch, *rest):  # type: ignore[no-untyped-def]
+        drawn.extend(prompt.id for prompt in batch)
+        return draw(backbone, batch, *rest)
+
+    monkeypatch.setattr(module, "draw", noting)
+    folder = draw_pictures("pocket-sd15", prompts, SETTINGS, options)
+    ids = [prompt.id for prompt in prompts.prompts[:3]]
+    assert drawn == ids
+    before = folder.path(ids[1]).read_bytes()
+    folder.path(ids[1]).unlink()
+    drawn.clear()
+    assert draw_pictures("pocket-sd15", prompts, SETTINGS, replace(options, limit=4)) == folder
+    assert drawn == [ids[1], prompts.prompts[3].id]
+    again, first = (np.asarray(Image.open(path), int) for path in (folder.path(ids[1]), _written(tmp_path, before)))
+    assert np.abs(again - first).max() <= 1
+    with (folder.folder / "prompts.csv").open() as file:
+        assert [(row["id"], row["prompt"]) for row in csv.DictReader(file)] == [
+            (prompt.id, prompt.text) for prompt in prompts.prompts[:4]
+        ]
+    record = read_record(folder.folder)
+    assert record.plan.settings == SETTINGS
+    assert 1e6 < (record.parameters or 0) < 1.2e6
+    other = draw_pictures("pocket-sd15", prompts, replace(SETTINGS, guidance=1.0), options)
+    assert other.folder != folder.folder
+
+
+def _written(folder: Path, content: bytes) -> Path:
+    path = folder / "before.png"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_changed_record_is_refused(tmp_path: Path) -> None:
+    options = RunOptions(results=tmp_path, limit=1)
+    prompts = PromptList("mine", (PicturePrompt("sub/one", "grass, a star"),))
+    folder = draw_pictures("pocket-sd15", prompts, SETTINGS, options)
+    assert folder.path("sub/one").is_file()
+    path = folder.folder / "pictures.json"
+    content = json.loads(path.read_text())
+    content["plan"]["settings"]["guidance"] = 9.0
+    path.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match="does not match its id"):
+        read_record(folder.folder)
+    path.write_text("{")
+    with pytest.raises(StoreError, match="damaged"):
+        read_record(folder.folder)
+
+
+def test_an_id_outside_the_folder_is_refused(tmp_path: Path) -> None:
+    prompts = PromptList("mine", (PicturePrompt("../one", "grass"),))
+    with pytest.raises(UserError, match="names no file below"):
+        draw_pictures("pocket-sd15", prompts, SETTINGS, RunOptions(results=tmp_path))
+
+
+def test_lines_of_a_file_are_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("a star on grass\n\n  a ring \n")
+    assert prompts_of_file(path).prompts == (
+        PicturePrompt("00001", "a star on grass"),
+        PicturePrompt("00003", "a ring"),
+    )
+    path.write_text("\n")
+    with pytest.raises(UserError, match="holds no prompt"):
+        prompts_of_file(path)
+    with pytest.raises(UserError, match="cannot read"):
+        prompts_of_file(tmp_path / "other.txt")
+
+
+def test_the_command_says_where_pictures_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["generate", "pocket-sd15", "--steps", "1", "--limit", "2", "--batch", "2", "--results", str(tmp_path)])
+    folder = Path(capsys.readouterr().out.removeprefix("wrote ").strip())
+    assert len(list(folder.glob("*.png"))) == 2

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch import Tensor
+
+from segscale.backbones.attention.requests import MapRequest
+from segscale.backbones.backbone import Backbone
+from segscale.backbones.build import build_backbone
+from segscale.backbones.latents.noise import image_generator
+from segscale.backbones.pocket.architectures import TWINS
+from segscale.bench.generation.choices import SamplingChoices
+from segscale.bench.generation.guidance import ClassifierFree, Guidance, GuidedStep
+from segscale.bench.generation.prompts import PicturePrompt
+from segscale.bench.generation.record import SamplingSettings
+from segscale.bench.generation.sampling import NOISE_OF, draw
+from segscale.bench.generation.settings import sampling_settings
+from segscale.errors import UserError
+
+PROMPTS = [PicturePrompt("a", "grass, a star"), PicturePrompt("b", "sand, a ring, a ball")]
+
+
+def settings_of(name: str, **choices: float) -> SamplingSettings:
+    return sampling_settings(name, SamplingChoices(**({"steps": 4} | choices)))  # type: ignore[arg-type]
+
+
+def pixels(pictures: list[Image]) -> NDArray[np.int_]:
+    return np.stack([np.asarray(picture, int) for picture in pictures])
+
+
+def stock_pictures(backbone: Backbone, settings: SamplingSettings) -> NDArray[np.int_]:
+    """What diffusers' own pipeline draws from the same noise."""
+    side = settings.image_size // backbone.latent_stride
+    generators = [image_generator(settings.seed, NOISE_OF, prompt.id) for prompt in PROMPTS]
+    noise = torch.cat([torch.randn(1, 4, side, side, generator=generator) for generator in generators])
+    special: dict[str, object] = {"guidance_scale": settings.guidance}
+    if backbone.name == "pocket-flux":
+        noise = backbone.pipeline._pack_latents(noise, len(noise), 4, side, side)
+        special = {"true_cfg_scale": settings.guidance, "negative_prompt": "", "guidance_scale": 1.0}
+        special["max_sequence_length"] = 16
+    elif backbone.name == "pocket-pixart-sigma":
+        special |= {"use_resolution_binning": False, "clean_caption": False, "max_sequence_length": 16}
+    elif backbone.name == "pocket-sd3":
+        special["max_sequence_length"] = 16
+    output = backbone.pipeline(
+        [prompt.text for prompt in PROMPTS],
+        height=settings.image_size,
+        width=settings.image_size,
+        num_inference_steps=settings.steps,
+        latents=noise,
+        output_type="pil",
+        **special,
+    )
+    return pixels(output.images)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_pictures_are_those_of_the_stock_pipeline(name: str) -> None:
+    backbone, settings = build_backbone(name), settings_of(name)
+    ours = pixels(draw(backbone, PROMPTS, settings, ClassifierFree(settings.guidance)))
+    assert ours.shape[1:] == (settings.image_size, settings.image_size, 3)
+    assert ours.std() > 10
+    assert np.abs(ours - stock_pictures(backbone, settings)).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["pocket-sd15", "pocket-sd3"])
+def test_a_picture_depends_on_no_batch_and_no_order(name: str) -> None:
+    backbone, settings, rule = build_backbone(name), settings_of(name), ClassifierFree(3)
+    together = pixels(draw(backbone, PROMPTS, settings, rule))
+    reverse = pixels(draw(backbone, PROMPTS[::-1], settings, rule))
+    alone = pixels(draw(backbone, PROMPTS[:1], settings, rule))
+    assert np.abs(together - reverse[::-1]).max() <= 1
+    assert np.abs(together[:1] - alone).max() <= 1
+
+
+def test_noise_follows_from_seed_and_id() -> None:
+    backbone, settings = build_backbone("pocket-sd15"), settings_of("pocket-sd15")
+    rule = ClassifierFree(3)
+    first, second = PROMPTS
+    renamed = PicturePrompt("c", first.text)
+    drawn = pixels(draw(backbone, [first, renamed, replace(second, id="a")], settings, rule))
+    assert np.abs(drawn[0] - drawn[1]).mean() > 5
+    other_seed = pixels(draw(backbone, [first], replace(settings, seed=1), rule))
+    assert np.abs(drawn[0] - other_seed[0]).mean() > 5
+
+
+def test_guidance_of_1_asks_for_no_unconditional_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, settings = build_backbone("pocket-sd15"), settings_of("pocket-sd15", guidance=1.0)
+    rows: list[int] = []
+    denoise = backbone.denoise
+
+    def counting(latent: Tensor, *rest: object) -> Tensor:
+        rows.append(len(latent))
+        return denoise(latent, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(backbone, "denoise", counting)
+    draw(backbone, PROMPTS, settings, ClassifierFree(1.0))
+    assert set(rows) == {2}
+    draw(backbone, PROMPTS, settings, ClassifierFree(1.5))
+    assert set(rows) == {2, 4}
+
+
+class Looking(Guidance):
+    """Plain guidance that also looks at maps, and asks again."""
+
+    def __init__(self, scale: float, site: str) -> None:
+        super().__init__(scale)
+        self.site = site
+        self.steps: list[GuidedStep] = []
+
+    def request(self, backbone: Backbone, image_size: int) -> MapRequest:
+        return MapRequest(text=frozenset([self.site]))
+
+    def __call__(self, step: GuidedStep) -> Tensor:
+        self.steps.append(step)
+        torch.testing.assert_close(step.predict_again(), step.conditional, atol=1e-4, rtol=0)
+        return ClassifierFree(self.scale)(step)
+
+
+@pytest.mark.parametrize(
+    ("name", "site"), [("pocket-sd15", "up-level1-repeat0-vit-block0"), ("pocket-flux", "vit-block1")]
+)
+def test_a_rule_sees_the_maps_of_both_rows_in_the_forward(name: str, site: str) -> None:
+    backbone, settings = build_backbone(name), settings_of(name, steps=2)
+    rule = Looking(3.0, site)
+    seen = pixels(draw(backbone, PROMPTS, settings, rule))
+    plain = pixels(draw(backbone, PROMPTS, settings, ClassifierFree(3.0)))
+    assert np.abs(seen - plain).max() <= 1
+    assert [step.index for step in rule.steps] == list(range(len(rule.steps)))
+    for step in rule.steps:
+        assert len(step.conditional_maps) == len(step.unconditional_maps) == len(PROMPTS)
+        for given, free in zip(step.conditional_maps, step.unconditional_maps, strict=True):
+            assert given.text[site].shape == free.text[site].shape
+            assert not torch.equal(given.text[site], free.text[site])
+        first, second = step.conditional_maps
+        assert not torch.equal(first.text[site], second.text[site])
+
+
+def test_settings_are_the_configs_unless_chosen() -> None:
+    assert sampling_settings("sd15", SamplingChoices()) == SamplingSettings(512, 50, 7.5, "cfg", 0)
+    chosen = sampling_settings("sd15", SamplingChoices(steps=3, guidance=0.0, size=64), seed=4)
+    assert chosen == SamplingSettings(64, 3, 0.0, "cfg", 4)
+
+
+def test_a_size_that_the_architecture_cannot_take_is_refused() -> None:
+    with pytest.raises(UserError, match="takes no images of 62 px"):
+        draw(build_backbone("pocket-sd15"), PROMPTS, settings_of("pocket-sd15", size=62), ClassifierFree(3))
