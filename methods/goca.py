@@ -21,7 +21,16 @@ from .affinity import propagate, spatial_affinity
 from .head_weights import HEAD_WEIGHTINGS, ContributionWeighting
 from .layer_weights import LayerMeasure, ReferenceAffinity, layer_weights, uniform_weights
 from .method import ClassScores, Method, PromptRule
-from .rescaling import Rescaling, merged_columns, peak_contrast, rescale, rescaling_columns, strongest, word_maps
+from .rescaling import (
+    Rescaling,
+    WordRule,
+    merged_columns,
+    peak_contrast,
+    rescale,
+    rescaling_columns,
+    strongest,
+    word_maps,
+)
 from .resizing import resized_tokens
 from .safe_division import shares
 
@@ -46,6 +55,8 @@ class GoCA(Method):
     """How sites are weighed: by their agreement with the reference site, or all the same."""
     rescaling: Rescaling = "share+min-max"
     """How word maps are rescaled."""
+    words: WordRule = "mean"
+    """How the columns of a word become its map."""
     text_sites: tuple[str, ...] | None = None
     """Sites that are aggregated, None for all."""
     affinity_sites: tuple[str, ...]
@@ -135,7 +146,9 @@ class GoCA(Method):
         classes, background = merged_columns(maps.tokens)
         factor = tokens[rescaling_columns(maps.tokens)].sum(0)
         class_maps, background_maps = (
-            rescale(word_maps(tokens, words, self.safe_division), factor, self.rescaling, self.safe_division)
+            rescale(
+                word_maps(tokens, words, self.safe_division, self.words), factor, self.rescaling, self.safe_division
+            )
             for words in (classes, background)
         )
         evidence = peak_contrast(word_maps(tokens, classes, safe_division=True))

@@ -23,6 +23,7 @@ Rescaling = Literal[
     "share+min-max x raw",
     "share+min-max x raw+min-max",
 ]
+WordRule = Literal["mean", "sum"]
 RESCALINGS: tuple[Rescaling, ...] = get_args(Rescaling)
 BLUR_SIZE = 5
 # Share of a map's pixels that speak for its word being there at all.
@@ -42,12 +43,18 @@ def rescaling_columns(streams: Sequence[StreamTokens]) -> list[int]:
     return sorted({column for stream in streams for word in stream.classes + stream.background for column in word})
 
 
-def word_maps(token_maps: Tensor, words: Sequence[Sequence[int]], safe_division: bool = False) -> Tensor:
-    """Average each word's columns into ``(words, h, w)``; a word without column is NaN, or 0 with ``safe_division``."""
+def word_maps(
+    token_maps: Tensor, words: Sequence[Sequence[int]], safe_division: bool = False, rule: WordRule = "mean"
+) -> Tensor:
+    """Merge each word's columns into ``(words, h, w)``.
+
+    The mean of no column is NaN, or 0 with ``safe_division``; their sum is 0.
+    """
     if not words:
         return token_maps.new_empty(0, *token_maps.shape[1:])
     zeros = token_maps.new_zeros(token_maps.shape[1:])
-    maps = [zeros if safe_division and not columns else token_maps[list(columns)].mean(0) for columns in words]
+    merge = torch.mean if rule == "mean" else torch.sum
+    maps = [zeros if safe_division and not columns else merge(token_maps[list(columns)], 0) for columns in words]
     return torch.stack(maps)
 
 

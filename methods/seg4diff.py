@@ -20,7 +20,7 @@ from ..backbones.latents.settings import CaptureSettings, Timestep
 from .defaults import AttentionKind
 from .head_weights import OneHead
 from .method import ClassScores, Method, PromptRule
-from .rescaling import merged_columns, peak_contrast, strongest, word_maps
+from .rescaling import WordRule, merged_columns, peak_contrast, strongest, word_maps
 
 NORMALISATION_EPSILON = 1e-6
 STEPS_FROM_THE_END = 8
@@ -46,6 +46,8 @@ class Seg4Diff(Method):
     """Sites whose attention is averaged."""
     head: int | None = None
     """Read this head alone."""
+    words: WordRule = "mean"
+    """How the columns of a word become its map."""
     normalise_words: bool = False
     """Stretch each token's map to (x - min) / (max - min + 1e-6) before the mean."""
     normalise_classes: bool = False
@@ -110,7 +112,7 @@ class Seg4Diff(Method):
         evidence = self._evidence(tokens, classes)
         if self.normalise_words:
             tokens = _stretched(tokens)
-        words = [word_maps(tokens, columns, self.safe_division) for columns in (classes, background)]
+        words = [word_maps(tokens, columns, self.safe_division, self.words) for columns in (classes, background)]
         if self.normalise_classes:
             words = [_stretched(maps) for maps in words]
         return ClassScores(words[0], strongest(words[1]), evidence)

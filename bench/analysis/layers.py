@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -15,17 +15,13 @@ from ...backbones.attention.sites import Site
 from ...backbones.latents.settings import Timestep
 from ...methods.build import build_method
 from ...methods.method import Method
-from ..report.evaluated import evaluate_run
 from ..report.markdown import format_miou
 from ..report.tables import BEST_OF, TableRow, long_table, table_rows
-from ..report.thresholds import Thresholds
-from ..runs.loop import run_methods
 from ..runs.options import RunOptions
 from ..runs.plan import build_methods
-from ..runs.store import RunStore
 from ..tasks.task import Task
+from .variants import evaluate_variants
 
-FOLDER = "analysis"
 # Measured, so never twice the same; or told by the header.
 LEFT_OUT = ["label", "split_images", "seconds_per_image", "peak_mib", "oracle_protocol", *BEST_OF]
 
@@ -93,11 +89,9 @@ def evaluate_parts(analysis: LayerAnalysis, backbone_name: str, task: Task, opti
     """
     compared = build_methods([analysis.method_name, *analysis.compared], backbone_name, task.protocol)[1:]
     methods = [part_method(analysis, part, backbone_name) for part in analysis.parts] + compared
-    stores = run_methods(backbone_name, methods, task, replace(options, results=options.results / FOLDER))
-    images = _common_images(stores, task, options)
-    thresholds = Thresholds(options.results)
-    rows = long_table(evaluate_run(store, thresholds, images) for store in stores).set_index("identity", drop=False)
-    table = rows.loc[[store.folder.name for store in stores]].reset_index(drop=True).drop(columns=LEFT_OUT)
+    runs = evaluate_variants(backbone_name, methods, task, options)
+    rows = long_table(runs).set_index("identity", drop=False)
+    table = rows.loc[[run.run.run_id for run in runs]].reset_index(drop=True).drop(columns=LEFT_OUT)
     none = [None] * len(compared)
     table.insert(0, "layer", pd.array([*(part.layer for part in analysis.parts), *none], "Int64"))
     table.insert(1, "site", [*(part.site for part in analysis.parts), *none])
@@ -145,11 +139,6 @@ def printable(table: pd.DataFrame) -> str:
     titles = [*columns, "mIoU [95 %]", "noise"]
     lines = tabulate(shown.to_numpy().tolist(), titles, tablefmt="simple", disable_numparse=True)
     return f"{header}: {method} on every part alone\n{lines}"
-
-
-def _common_images(stores: Sequence[RunStore], task: Task, options: RunOptions) -> frozenset[str]:
-    """Those asked for that every store has: a store may hold more from an earlier run, or less in a shared one."""
-    return frozenset(task.dataset.ids[: options.limit]).intersection(*(store.done() for store in stores))
 
 
 def _noise(timestep: Timestep) -> str:

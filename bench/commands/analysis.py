@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,52 +11,11 @@ from ..runs.launcher import is_rank_zero
 from ..runs.options import RunOptions
 from . import options
 from .command import Command, command
-from .parameters import TIMESTEP, Name, Names
+from .parameters import Name, Names
 from .steps import print_written, quiet_libraries, refuse_ranks
-
-if TYPE_CHECKING:
-    from ..tasks.task import Task
+from .subject import Subject, subject
 
 SEG4DIFF = ("seg4diff", "seg4diff-described")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What an analysis of blocks looks at."""
-
-    backbone_name: str
-    dataset_name: str
-    protocol_name: str
-    timestep: int | None
-
-    def task(self, run_options: RunOptions) -> Task:
-        """What is prompted and counted."""
-        from segscale.registry import build
-
-        from ..runs.plan import build_task
-
-        return build_task(self.dataset_name, build("protocol", self.protocol_name), run_options)
-
-    def stem(self, task: Task, *parts: str | None, limit: int | None) -> str:
-        """The name of the analysis' files."""
-        from ..report.files import result_stem
-
-        timestep = None if self.timestep is None else f"t{self.timestep}"
-        names = (self.backbone_name, self.dataset_name, task.dataset.split, self.protocol_name)
-        return result_stem(*names, timestep, *parts, limit=limit)
-
-
-def _subject(timestep: str) -> options.Decorator:
-    """``timestep`` says what its default is."""
-    return options.chained(
-        options.backbone,
-        options.name("dataset", "pocket"),
-        options.name("protocol", "standard", help="whose prompts are used"),
-        click.option("--timestep", type=TIMESTEP, help="t in 1..1000", show_default=timestep),
-        options.packed("subject", Subject),
-        options.overwrite,
-        options.run,
-    )
 
 
 @command(resumes=True, examples=["segscale calibrate --backbone pocket-sd15 --method vanilla --limit 20"])
@@ -97,8 +55,8 @@ def calibrate(
 @options.run
 def quirks(backbone_names: tuple[str, ...], dataset_name: str, overwrite: bool, run_options: RunOptions) -> None:
     """Tell what each quirk of the published code does to the number."""
-    from ..analysis.layers import FOLDER
     from ..analysis.quirks import effects, effects_table
+    from ..analysis.variants import FOLDER
     from ..report.files import result_stem, write_analysis
     from ..report.tables import interval_notes
 
@@ -120,7 +78,7 @@ def quirks(backbone_names: tuple[str, ...], dataset_name: str, overwrite: bool, 
 @click.option("--heads", is_flag=True, help="every head of every block alone")
 @click.option("--sites", "site_names", type=Names("site"), help="only these blocks, see: segscale sites BACKBONE")
 @click.option("--with", "compared", type=Names("method", Name("method")), help="methods to compare, such as goca")
-@_subject(timestep="the method's own noise level")
+@subject(timestep="the method's own noise level")
 def layers(
     subject: Subject,
     run_options: RunOptions,
@@ -133,7 +91,8 @@ def layers(
     """Tell the mIoU of every block or head alone. One pass gives all, and a figure shows them."""
     from ...backbones.build import build_shape_only
     from ...methods.build import method_defaults
-    from ..analysis.layers import FOLDER, LayerAnalysis, best_text, evaluate_parts, parts_of, printable
+    from ..analysis.layers import LayerAnalysis, best_text, evaluate_parts, parts_of, printable
+    from ..analysis.variants import FOLDER
     from ..report.figures import heads_figure, layers_figure
     from ..report.files import write_analysis
     from ..report.tables import notes
@@ -156,13 +115,13 @@ def _averaging(name: str, summary: str) -> Command:
     """A command that averages one analysis of every joint block over images."""
 
     @command(name, help=summary, examples=[f"segscale {name} pocket-sd3 --limit 20"])
-    @_subject(timestep="the backbone's recommended one")
+    @subject(timestep="the backbone's recommended one")
     def average(subject: Subject, run_options: RunOptions, overwrite: bool) -> None:
         from ...backbones.attention.modalities import require_joint
         from ...backbones.build import build_shape_only
         from ...methods.build import method_defaults
-        from ..analysis.layers import FOLDER
         from ..analysis.modalities import ANALYSES, averages_on, printable
+        from ..analysis.variants import FOLDER
         from ..report.figures import analysis_figure
         from ..report.files import write_analysis
 

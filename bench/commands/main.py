@@ -30,6 +30,7 @@ from .report import compare, leaderboard, report, table
 from .run import bench, run
 from .sweep import status, sweep
 from .termination import Terminated, terminable
+from .variants import ablate, timesteps
 from .verify import verify
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
 TABLES = (table, compare, leaderboard, report, verify)
 MEASURING = (bench, run, sweep, status, *TABLES, calibrate, quirks, layers, modalities, values, latents, perf)
+MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, timesteps, ablate, modalities, values, perf)
 COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
 MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, modalities, values, perf)
 COMMANDS = (*MEASURING, generate, predict, caption, data, sites, list_names, doctor)

@@ -175,6 +175,42 @@ def heads_figure(table: pd.DataFrame, path: Path) -> None:
     _save(figure, path)
 
 
+def timesteps_figure(table: pd.DataFrame, path: Path) -> None:
+    """The mIoU with 95 % interval against the timestep, one curve per method, its best marked."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, rows in table.groupby("method", sort=False):
+        (line,) = axes.plot(rows["timestep"], rows["miou"], marker="o", markersize=4, label=str(name))
+        axes.fill_between(rows["timestep"], rows["low"], rows["high"], alpha=0.2)
+        best = rows.loc[rows["miou"].idxmax()]
+        axes.plot(best["timestep"], best["miou"], marker="*", markersize=13, color=line.get_color())
+    axes.set_xlabel("timestep t")
+    axes.set_ylabel("mIoU (%), best threshold")
+    axes.set_ylim(bottom=0)
+    axes.set_title(_measured_on(table))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
+def ablation_figure(table: pd.DataFrame, path: Path) -> None:
+    """What each exchange adds to the mIoU, in points with 95 % interval, one line per cell."""
+    cells: Any = table.iloc[1:].iloc[::-1]
+    figure = Figure(figsize=(6.4, 1.2 + 0.24 * len(cells)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    places = range(len(cells))
+    axes.hlines(places, cells["difference_low"], cells["difference_high"], linewidth=2)
+    axes.plot(cells["difference"], places, "o", markersize=4)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_yticks(places, cells["axis"] + ": " + cells["value"], fontsize=7)
+    axes.set_xlabel("mIoU less that of the method, points")
+    axes.set_title(f"{table.iloc[0]['method']}, {_measured_on(table)}", fontsize=10)
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
 def _measured_on(table: pd.DataFrame) -> str:
     return "{backbone} on {dataset} {split} ({protocol})".format(**table.iloc[0])
 

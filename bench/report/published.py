@@ -20,7 +20,14 @@ BACKBONE_OF_PAPER_NAME = {
     "Seg4Diff": {"SD3": "sd3", "SD3.5": "sd35", "Flux.1-dev": "flux-seg4diff"},
 }
 METHOD_OF_PAPER_NAME = {
-    "goca": {"Vanilla": "vanilla", "Baseline": "baseline", "GoCA": "goca"},
+    "goca": {
+        "Vanilla": "vanilla",
+        "Baseline": "baseline",
+        "GoCA": "goca",
+        "Heads alone": "goca-heads",
+        "Layers alone": "goca-layers",
+        "Rescaling alone": "goca-rescale",
+    },
     "seg4diff": {"Seg4Diff": "seg4diff"},
     "seg4diff-unsupervised": {"Seg4Diff": "seg4diff-masks"},
 }

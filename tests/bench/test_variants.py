@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segscale.bench.analysis.layers import FOLDER, LayerAnalysis, Part, evaluate_parts
+from segscale.bench.analysis.layers import LayerAnalysis, Part, evaluate_parts
 from segscale.bench.analysis.quirks import PROTOCOL_QUIRKS, method_cells, protocol_cells
+from segscale.bench.analysis.variants import FOLDER
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_runs
 from segscale.bench.report.markdown import leaderboard, method_matrix, scaling_table
 from segscale.bench.report.published import COLUMNS, beside_published, comparable

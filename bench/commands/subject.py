@@ -1,0 +1,59 @@
+"""What an analysis of a backbone's blocks looks at, as options and as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from ..runs.options import RunOptions
+from . import options
+from .parameters import TIMESTEP
+
+if TYPE_CHECKING:
+    from ..tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an analysis of blocks looks at."""
+
+    backbone_name: str
+    dataset_name: str
+    protocol_name: str
+    timestep: int | None = None
+
+    def task(self, run_options: RunOptions) -> Task:
+        """What is prompted and counted."""
+        from segscale.registry import build
+
+        from ..runs.plan import build_task
+
+        return build_task(self.dataset_name, build("protocol", self.protocol_name), run_options)
+
+    def stem(self, task: Task, *parts: str | None, limit: int | None) -> str:
+        """The name of the analysis' files."""
+        from ..report.files import result_stem
+
+        timestep = None if self.timestep is None else f"t{self.timestep}"
+        names = (self.backbone_name, self.dataset_name, task.dataset.split, self.protocol_name)
+        return result_stem(*names, timestep, *parts, limit=limit)
+
+
+def subject(timestep: str | None) -> options.Decorator:
+    """``timestep`` says what its default is, None where the command has no such option."""
+    chosen = [] if timestep is None else [_timestep(timestep)]
+    return options.chained(
+        options.backbone,
+        options.name("dataset", "pocket"),
+        options.name("protocol", "standard", help="whose prompts are used"),
+        *chosen,
+        options.packed("subject", Subject),
+        options.overwrite,
+        options.run,
+    )
+
+
+def _timestep(default: str) -> options.Decorator:
+    return click.option("--timestep", type=TIMESTEP, help="t in 1..1000", show_default=default)
