@@ -29,6 +29,7 @@ from .latents.images import pixel_values
 from .latents.noise import NoiseLevel, normal_draws
 from .latents.pictures import pictures_of, shift_and_scale
 from .latents.settings import CaptureSettings
+from .loading.lora import merge_lora, read_lora
 from .loading.options import LoadOptions
 from .loading.pretrained import TEXT_ENCODERS, check_device, load_denoiser, load_pipeline, reinitialise
 from .loading.weightless import build_without_weights
@@ -96,6 +97,8 @@ class Backbone(ABC):
             self.pipeline = build_without_weights(self.pipeline_class, architecture, self.load, **parts)
         if untrained:
             reinitialise(self.denoiser)
+        if self.load.lora is not None:
+            merge_lora(self.denoiser, read_lora(self.load.lora, self.denoiser_part))
         self._conditioning: OrderedDict[str, Conditioning] = OrderedDict()
 
     @property

@@ -27,6 +27,8 @@ Mask = NDArray[np.bool_]
 
 SIZE = 64
 MIN_VISIBLE = 20
+TRAIN_SCENES = 24_000
+"""What the shipped twins were trained on."""
 GROUNDS = ("grass", "sand", "water", "night")
 
 
@@ -219,7 +221,7 @@ class PocketScenes(Dataset):
         Args:
             name: Name of the config.
             split: Any of ``splits``.
-            size: Number of scenes.
+            size: Number of scenes of a split that is evaluated; ``train`` has all that the twins saw.
             seed: Seed of the scenes, 0 for the shipped twins.
             background: True makes grounds a class, False ignores them.
             data_root: Must be None, as no folder is read.
@@ -232,7 +234,7 @@ class PocketScenes(Dataset):
         super().__init__(name=name, split=split, benchmark=benchmark)
         if data_root is not None:
             raise UserError(f"{name} is generated and reads no folder", "leave out --data-root")
-        self.size = size
+        self.size = TRAIN_SCENES if split == "train" else size
         self.seed = seed
         first, table = 0 if background else 1, LabelTable.consecutive(len(OBJECTS) + 1)
         self.background = 0 if background else None

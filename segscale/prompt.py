@@ -8,7 +8,7 @@ from typing import Literal
 Span = tuple[int, int]
 # The class of pixels that no other class names, and its word.
 BACKGROUND = "background"
-Location = Literal["span", "first-substring", "counted"]
+Location = Literal["span", "first-substring", "counted", "token-id"]
 
 
 @dataclass(frozen=True)
@@ -34,5 +34,6 @@ class Prompt:
 
     ``span`` takes their own spans. ``first-substring`` takes the place where their text first occurs in the prompt,
     which is GoCA's published rule. ``counted`` counts the tokens that each word has alone, one word after the other,
-    which is Seg4Diff's published rule.
+    which is Seg4Diff's published rule. ``token-id`` takes every token that the word has, wherever it stands, which is
+    the rule of Seg4Diff's published training.
     """

@@ -117,3 +117,24 @@ def flow_level(scheduler: Any, timestep: Timestep, image_tokens: int) -> NoiseLe
     scheduler = shifted_scheduler(scheduler, steps, image_tokens)
     sigma = float(scheduler.sigmas[index])
     return NoiseLevel(float(scheduler.timesteps[index]), 1 - sigma, sigma)
+
+
+def level_of_share(scheduler: Any, share: float) -> NoiseLevel:
+    """The noise level at a share of the schedule in (0, 1), as models are trained: of flow matching it is sigma."""
+    if not hasattr(scheduler, "alphas_cumprod"):
+        return NoiseLevel(DIFFUSION_STEPS * share, 1 - share, share)
+    timestep = int(share * len(scheduler.alphas_cumprod))
+    alpha_bar = float(scheduler.alphas_cumprod[timestep])
+    return NoiseLevel(float(timestep), math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar))
+
+
+def denoising_target(scheduler: Any, level: NoiseLevel, clean: Tensor, draw: Tensor) -> Tensor:
+    """What the denoiser should answer for ``level.mix(clean, draw)``: the velocity, or what its scheduler predicts."""
+    kind = scheduler.config.get("prediction_type", "flow")
+    if kind == "epsilon":
+        return draw
+    if kind == "v_prediction":
+        return level.signal * draw - level.noise * clean
+    if kind == "sample":
+        return clean
+    return draw - clean

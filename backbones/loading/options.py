@@ -31,6 +31,8 @@ class LoadOptions:
     """diffusers' own."""
     quantize: Quantize | None = None
     """One of diffusers' backends, applied to denoiser and text encoders."""
+    lora: str | None = None
+    """Folder of a LoRA that is merged into the denoiser."""
     source: Literal["pretrained", "random", "meta"] = "pretrained"
     """``random`` weights in the config's architecture need no download; on ``meta`` there are only shapes."""
 

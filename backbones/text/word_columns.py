@@ -115,10 +115,26 @@ def _by_count(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Enco
     return columns
 
 
+def _by_token_id(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Encoding) -> list[Columns]:
+    """Every token of the prompt that the word has, too, also within another word."""
+    columns: list[Columns] = []
+    for word in _words(prompt):
+        alone = [encode(tokenizer, prompt.text[start:end]) for start, end in word.spans]
+        own = {
+            token
+            for encoded in alone
+            for token, special in zip(encoded.tokens, encoded.special, strict=True)
+            if not special
+        }
+        columns.append(tuple(i for i, token in enumerate(encoding.tokens) if token in own and not encoding.special[i]))
+    return columns
+
+
 LOCATE: dict[Location, Callable[[PreTrainedTokenizerBase, Prompt, Encoding], list[Columns]]] = {
     "span": _by_span,
     "first-substring": _by_first_substring,
     "counted": _by_count,
+    "token-id": _by_token_id,
 }
 
 

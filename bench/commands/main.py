@@ -18,6 +18,7 @@ from click.shell_completion import shell_complete
 import segscale
 from segscale.errors import UserError
 
+from .align import align, convert_lora
 from .analysis import calibrate, layers, modalities, quirks, values
 from .command import Group, help_hint, unknown
 from .data import caption, data
@@ -44,6 +45,7 @@ MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, timesteps, ablate, 
 COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
 MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, modalities, values, perf)
 COMMANDS = (*MEASURING, generate, predict, caption, data, sites, list_names, doctor)
+COMMANDS = (*MEASURING, align, convert_lora, predict, caption, data, sites, list_names, doctor)
 
 program = Group(
     "segscale",

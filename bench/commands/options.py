@@ -114,15 +114,27 @@ loading = chained(
     _loading("--variant", help="variant of the weight files, such as fp16"),
     _loading("--offload", type=click.Choice(get_args(Offload)), help="diffusers' offload to the CPU"),
     _loading("--device-map", help="diffusers' placement over devices, such as balanced"),
+    _loading("--lora", metavar="FOLDER", help="a LoRA to merge into the denoiser, see: segscale align --help"),
     _loading("--quantize", type=click.Choice(get_args(Quantize)), help="of denoiser and text encoders"),
     packed("load", LoadOptions),
 )
+_captions = _image("--captions", type=FILE, metavar="FILE", help="caption file, see: segscale caption --help")
+_seed = _image("--seed", type=NATURAL, default=0, help="of the noise")
+training = chained(
+    _image("--split", default="train", help="split of the dataset"),
+    data_root,
+    _captions,
+    limit,
+    _seed,
+    loading,
+    packed("run_options", RunOptions),
+)
 calibration = chained(
     data_root,
-    _image("--captions", type=FILE, metavar="FILE", help="caption file, see: segscale caption --help"),
+    _captions,
     limit,
     skip_bad,
-    _image("--seed", type=NATURAL, default=0, help="of the noise"),
+    _seed,
     results,
     loading,
     packed("run_options", RunOptions),

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from ..tasks.identity import TaskIdentity
 
 IDENTITY_LENGTH = 12
+LABEL_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class BackboneIdentity:
     variant: str | None
     """Of the weight files, such as ``fp16``."""
     quantize: str | None
+    lora: str | None
+    """Digest of the LoRA that is merged into the denoiser."""
     untrained: bool
     """Whether the denoiser has random weights."""
     packaged: bool
@@ -35,7 +38,8 @@ class BackboneIdentity:
     @property
     def label(self) -> str:
         """The name, as tables show it."""
-        return f"{self.name} (untrained)" if self.untrained else self.name
+        name = self.name if self.lora is None else f"{self.name} + LoRA {self.lora[:LABEL_DIGITS]}"
+        return f"{name} (untrained)" if self.untrained else name
 
     @property
     def training(self) -> str:

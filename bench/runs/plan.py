@@ -16,6 +16,7 @@ from segscale.registry import backbone_class, build, load_config
 
 from ...backbones.backbone import Backbone
 from ...backbones.build import build_backbone, draws_masks
+from ...backbones.loading.lora import lora_id
 from ...backbones.loading.weights_id import WeightsId, weights_id
 from ...backbones.text.cache import TextCache
 from ...datasets.dataset import check_dataset
@@ -79,6 +80,7 @@ def plan_backbone(backbone_name: str, options: RunOptions) -> BackbonePlan:
         text_dtype=options.load.text_dtype or options.load.dtype,
         variant=options.load.variant,
         quantize=options.load.quantize,
+        lora=lora_id(options.load),
         untrained=options.untrained,
         packaged=weights.startswith(PACKAGED),
         options=plain_data(arguments | dict(options.backbone_arguments)),

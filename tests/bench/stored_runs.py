@@ -12,7 +12,9 @@ from segscale.bench.tasks.identity import DatasetIdentity, ProtocolIdentity, Tab
 from segscale.datasets.dataset import Digests
 
 PLAN = RunPlan(
-    BackboneIdentity("b", "weights", "float32", "float32", None, None, untrained=False, packaged=False, options={}),
+    BackboneIdentity(
+        "b", "weights", "float32", "float32", None, None, None, untrained=False, packaged=False, options={}
+    ),
     MethodIdentity("m", "", normalised=True, attention=None, parameters={"order": 1, "sites": ["a", "b"]}),
     TaskIdentity(
         DatasetIdentity("d", "d", "val", "digest of the ids", {}),

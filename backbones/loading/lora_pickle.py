@@ -1,0 +1,77 @@
+"""Converts LoRAs that were published as pickles, such as Seg4Diff's ``lora_weights.pth``."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from segscale.errors import UserError
+
+from .lora import checked_lora, save_lora
+
+SPELLINGS = {
+    ".lora_A.default.weight": ".lora_A.weight",
+    ".lora_B.default.weight": ".lora_B.weight",
+    ".lora.down.weight": ".lora_A.weight",
+    ".lora.up.weight": ".lora_B.weight",
+    ".lora_down.weight": ".lora_A.weight",
+    ".lora_up.weight": ".lora_B.weight",
+}
+"""Ends of names, as peft keeps them in a model and as older diffusers wrote them."""
+
+
+def convert_pickle(source: Path, folder: Path, denoiser: nn.Module, part: str, alpha: float | None) -> Path:
+    """Write the LoRA in a pickle as a folder that ``--lora`` takes.
+
+    Args:
+        source: Written by ``torch.save``. It is read with ``weights_only``, so no code in it runs.
+        folder: Gets the safetensors file.
+        denoiser: The network that the LoRA changes; shapes are enough.
+        part: Its name in the pipeline.
+        alpha: The LoRA's, by default its rank.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: For a file that is no such pickle, or tensors that are no LoRA of this denoiser.
+    """
+    layers = {name for name, module in denoiser.named_modules() if isinstance(module, nn.Linear)}
+    tensors = dict(_renamed(_read(source), layers, source))
+    return save_lora(folder, part, checked_lora(tensors, alpha, str(source)))
+
+
+def _read(source: Path) -> Mapping[str, Tensor]:
+    try:
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        line = str(error).strip().partition("\n")[0]
+        raise UserError(f"{source} cannot be read as tensors alone ({line})", "download it anew") from error
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{source} is no table of tensors", "name the LoRA's file, such as lora_weights.pth")
+    return content
+
+
+def _renamed(content: Mapping[str, Tensor], layers: set[str], source: Path) -> Iterator[tuple[str, Tensor]]:
+    """Tensors by the denoiser's own layers, whatever wraps it in front of their names."""
+    for key, tensor in sorted(content.items()):
+        name = key
+        for theirs, ours in SPELLINGS.items():
+            if name.endswith(theirs):
+                name = name.removesuffix(theirs) + ours
+        module, kind, _ = name.rpartition(".lora_")
+        layer = _suffix_in(module, layers)
+        if not kind or layer is None:
+            raise UserError(f"{source} holds {key}, which is no LoRA of this backbone", "name another BACKBONE")
+        yield f"{layer}{name[len(module) :]}", tensor.float().contiguous()
+
+
+def _suffix_in(module: str, layers: set[str]) -> str | None:
+    """The longest end of a dotted name that is a layer."""
+    while module and module not in layers:
+        module = module.partition(".")[2]
+    return module or None

@@ -1,0 +1,116 @@
+"""Batches of mask alignment: noised images, their prompts, and the mask of every prompted class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segscale.errors import UserError
+from segscale.prompt import Prompt
+
+from ...backbones.attention.sites import Grid
+from ...backbones.backbone import Backbone
+from ...backbones.latents.noise import NoiseLevel, denoising_target, level_of_share, normal_draws
+from ...backbones.latents.settings import CaptureSettings, Timestep
+from ...datasets.dataset import Sample
+from ...methods.method import PromptRule
+from ...methods.rescaling import merged_columns
+from ..tasks.task import Task
+from .settings import SIGMA_SPREAD, AlignmentSettings
+
+TRIES = 100
+"""Images looked at for one that shows a class."""
+
+
+@dataclass(frozen=True)
+class ClassMask:
+    """One class of one image of a batch."""
+
+    row: int
+    """Of the image in the batch."""
+    columns: tuple[int, ...]
+    """Its token columns."""
+    mask: Tensor
+    """float32 ``(height, width)`` of the denoiser's grid, 0 or 1."""
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """What one step sees."""
+
+    noised: Tensor
+    """float32 ``(n, channels, height, width)``."""
+    target: Tensor
+    """What the denoiser should answer."""
+    timesteps: list[float]
+    """As the scheduler counts."""
+    texts: list[str]
+    masks: list[ClassMask]
+    """Of all classes that have a token."""
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """Draws batches, each from the seed and the number of its step alone."""
+
+    backbone: Backbone
+    task: Task
+    image_size: int
+    grid: Grid
+    """Of the masks."""
+    settings: AlignmentSettings
+    images: int
+    """Only the first ones of the dataset are drawn from."""
+
+    def draw(self, step: int) -> TrainingBatch:
+        """The batch of a step. Raises UserError where no image shows a class."""
+        rng = np.random.default_rng([self.settings.seed, step])
+        samples, prompts, class_ids = zip(*(self._sample(rng) for _ in range(self.settings.images)), strict=True)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        capture = CaptureSettings(self.image_size, Timestep(t=0))
+        generators = [generator] * len(samples)
+        clean = self.backbone.encode_images([sample.image for sample in samples], capture, generators)
+        draw = normal_draws(clean, generators)
+        shares = (SIGMA_SPREAD * torch.randn(len(samples), generator=generator)).sigmoid().tolist()
+        scheduler = self.backbone.pipeline.scheduler
+        levels: list[NoiseLevel] = [level_of_share(scheduler, share) for share in shares]
+        rows = list(zip(levels, clean.split(1), draw.split(1), strict=True))
+        return TrainingBatch(
+            noised=torch.cat([level.mix(image, noise) for level, image, noise in rows]),
+            target=torch.cat([denoising_target(scheduler, level, image, noise) for level, image, noise in rows]),
+            timesteps=[level.timestep for level in levels],
+            texts=[prompt.text for prompt in prompts],
+            masks=[
+                mask
+                for row, (sample, prompt, ids) in enumerate(zip(samples, prompts, class_ids, strict=True))
+                for mask in self._masks(row, sample, prompt, ids)
+            ],
+        )
+
+    def _sample(self, rng: np.random.Generator) -> tuple[Sample, Prompt, tuple[int, ...]]:
+        """An image that shows a class, its prompt and the classes that it names."""
+        rules = self.settings.rules
+        rule = PromptRule("names" if rules.names_alone else "described", rules.location)
+        for _ in range(TRIES):
+            sample = self.task.dataset[int(rng.integers(self.images))]
+            groups = self.task.present_prompts(rule, sample).groups if self.task.present_classes(sample) else ()
+            if groups and groups[0].class_ids:
+                return sample, groups[0].prompt, groups[0].class_ids
+        raise UserError(f"none of {TRIES} images of {self.task.dataset.name} shows a class", "name another --dataset")
+
+    def _masks(self, row: int, sample: Sample, prompt: Prompt, class_ids: tuple[int, ...]) -> list[ClassMask]:
+        """A pixel of the grid belongs to a class that covers at least half of it."""
+        columns, _ = merged_columns(self.backbone.tokenize(prompt))
+        label = torch.from_numpy(sample.label.astype(np.int64))
+        areas = F.interpolate(
+            torch.stack([(label == id).float() for id in class_ids])[None],
+            size=(self.grid.height, self.grid.width),
+            mode="area",
+        )[0]
+        return [
+            ClassMask(row, tuple(own), (area >= 0.5).float()) for own, area in zip(columns, areas, strict=True) if own
+        ]

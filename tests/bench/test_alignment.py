@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from segscale.backbones.attention.probe import AttentionProbe
+from segscale.backbones.attention.scores import ScoreMeter, denoise_with_scores, text_columns
+from segscale.backbones.attention.sites import Grid
+from segscale.backbones.backbone import Backbone
+from segscale.backbones.build import build_backbone
+from segscale.backbones.latents.noise import NoiseLevel, denoising_target, level_of_share
+from segscale.backbones.loading.lora import LORA_FILE
+from segscale.backbones.loading.options import LoadOptions
+from segscale.bench.commands.main import main
+from segscale.bench.evaluation.intervals import Interval
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_task
+from segscale.bench.tasks.task import Task
+from segscale.bench.training import align as loop
+from segscale.bench.training.align import align, expert_site
+from segscale.bench.training.alignment import rate_share
+from segscale.bench.training.batches import BatchSource
+from segscale.bench.training.checkpoint import STATE_FILE
+from segscale.bench.training.objectives import dice_loss, focal_loss
+from segscale.bench.training.settings import AlignmentSettings
+from segscale.datasets.prompts.described import names_prompt
+from segscale.errors import UserError
+from segscale.registry import build
+
+from .cells import evaluated, run_named
+
+pytest.importorskip("peft")
+
+TINY = AlignmentSettings(rank=2, steps=3, images=2, learning_rate=1e-3, warm_up=1)
+TRAIN = RunOptions(split="train")
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return build_task("pocket", build("protocol", "standard"), TRAIN)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return build_backbone("pocket-sd3")
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_focal_loss_is_its_formula(raw: bool) -> None:
+    logits = torch.linspace(-2, 2, 8).view(2, 2, 2)
+    masks = torch.tensor([1.0, 0, 0, 1, 0, 1, 0, 1]).view(2, 2, 2)
+    total = 0.0
+    for x, y in zip(logits.flatten().tolist(), masks.flatten().tolist(), strict=True):
+        sigmoid = 1 / (1 + np.exp(-x))
+        p = x if raw else sigmoid
+        right = p if y else 1 - p
+        entropy = -np.log(sigmoid if y else 1 - sigmoid)
+        total += (0.25 if y else 0.75) * (1 - right) ** 2 * entropy
+    assert float(focal_loss(logits, masks, raw)) == pytest.approx(total / 8)
+
+
+def test_the_dice_loss_of_a_perfect_mask_is_almost_nothing() -> None:
+    masks = torch.zeros(2, 4, 4)
+    masks[:, :2] = 1
+    assert float(dice_loss(40 * (2 * masks - 1), masks)) == pytest.approx(0, abs=1e-6)
+    # 8 of 16 pixels, none of them hit: 1 - 1 / (8 + 8 + 1).
+    assert float(dice_loss(-40 * (2 * masks - 1), masks)) == pytest.approx(1 - 1 / 17)
+
+
+@pytest.mark.parametrize("name", ["pocket-sd3", "pocket-flux", "pocket-sd15"])
+def test_scores_are_the_logits_that_the_softmax_sees(name: str) -> None:
+    model = build_backbone(name)
+    size = 128 if name == "pocket-flux" else 64
+    site = next(site for site in model.sites(size) if site.text_module)
+    assert site.text_module is not None
+    conditioning = model.conditioning(["a star, grass"])
+    side, channels = size // model.latent_stride, model.vae.config["latent_channels"]
+    latent = torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+    columns = text_columns(model, site, conditioning.text_length)
+    seen: list[Tensor] = []
+
+    def softmaxed(call: object) -> tuple[Tensor, Tensor]:
+        assert hasattr(call, "query")
+        output, scores = ScoreMeter(*columns)(call)  # pyright: ignore[reportArgumentType]
+        logits = call.query @ call.key.transpose(2, 3) * call.query.shape[-1] ** -0.5  # pyright: ignore
+        seen.append(logits[:, :, columns[0], columns[1]].mean(1))
+        return output, scores
+
+    with torch.no_grad(), AttentionProbe(model.denoiser, {site.text_module: softmaxed}) as probe:
+        model.denoise(latent, torch.tensor([300.0]), conditioning)
+    torch.testing.assert_close(probe.observations[site.text_module], seen[0])
+    assert seen[0].shape == (1, site.grid.pixels, conditioning.text_length)
+    output, scores = denoise_with_scores(model, site, latent, [300.0], conditioning)
+    assert not output.requires_grad
+    torch.testing.assert_close(scores, seen[0])
+
+
+def test_words_by_token_are_found_wherever_the_token_stands(backbone: Backbone) -> None:
+    prompt = names_prompt(["star", "ring", "star"], "token-id")
+    columns = backbone.tokenize(prompt)[0].classes
+    # The vocabulary has a token for each word; both mentions of a star are either's.
+    assert columns[0] == columns[2]
+    assert len(columns[0]) == 2
+    assert len(columns[1]) == 1
+    assert not {*columns[0]} & {*columns[1]}
+
+
+def test_levels_are_those_of_the_schedule(backbone: Backbone) -> None:
+    assert level_of_share(backbone.pipeline.scheduler, 0.25) == NoiseLevel(250.0, 0.75, 0.25)
+    diffusion = build_backbone("pocket-sd15").pipeline.scheduler
+    level = level_of_share(diffusion, 0.25)
+    assert level.timestep == 250
+    assert level.signal**2 == pytest.approx(float(diffusion.alphas_cumprod[250]))
+    clean, draw = torch.ones(1), 3 * torch.ones(1)
+    assert float(denoising_target(diffusion, level, clean, draw)) == pytest.approx(3 * level.signal - level.noise)
+    assert float(denoising_target(backbone.pipeline.scheduler, level, clean, draw)) == 2
+
+
+@pytest.mark.parametrize("reading", ["published", "described"])
+def test_a_batch_follows_from_its_step_and_masks_from_the_labels(reading: str, backbone: Backbone, task: Task) -> None:
+    settings = AlignmentSettings(reading=reading, images=3)  # pyright: ignore[reportArgumentType]
+    source = BatchSource(backbone, task, 64, Grid(64, 64), settings, images=50)
+    source.draw(8)
+    first, again, other = source.draw(7), source.draw(7), source.draw(9)
+    assert torch.equal(first.noised, again.noised)
+    assert (first.texts, first.timesteps) == (again.texts, again.timesteps)
+    assert first.texts != other.texts
+    labels = {np.isin(task.dataset[i].label, [c]).tobytes() for i in range(50) for c in range(1, 13)}
+    assert first.masks
+    for mask in first.masks:
+        assert mask.mask.bool().numpy().tobytes() in labels
+        assert mask.columns
+    assert len({mask.row for mask in first.masks}) == 3
+    grounds = ("grass", "sand", "water", "night")
+    assert any(ground in text for text in first.texts for ground in grounds) == (reading == "described")
+
+
+def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+    settings = AlignmentSettings(steps=10, warm_up=4)
+    shares = [rate_share(step, settings) for step in range(11)]
+    assert shares[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert shares[4:] == sorted(shares[4:], reverse=True)
+    assert shares[10] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("reading", ["published", "described"])
+def test_an_interrupted_alignment_goes_on_to_the_same_bytes(
+    reading: str, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(TINY, reading=reading)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    whole = align("pocket-sd3", task, settings, tmp_path / "whole", TRAIN)
+    draw = BatchSource.draw
+
+    def interrupted(source: BatchSource, step: int) -> object:
+        if step == 2:
+            raise KeyboardInterrupt
+        return draw(source, step)
+
+    monkeypatch.setattr(BatchSource, "draw", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        align("pocket-sd3", task, settings, tmp_path / "parts", TRAIN)
+    monkeypatch.setattr(BatchSource, "draw", draw)
+    parts = align("pocket-sd3", task, settings, tmp_path / "parts", TRAIN)
+    assert whole.equals(parts)
+    assert len(whole) == 3
+    for name in (LORA_FILE, STATE_FILE):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+    nothing_left = align("pocket-sd3", task, settings, tmp_path / "parts", TRAIN)
+    assert whole.equals(nothing_left)
+    with pytest.raises(UserError, match=r"another alignment \(learning_rate differ\)"):
+        align("pocket-sd3", task, replace(settings, learning_rate=2e-3), tmp_path / "parts", TRAIN)
+    (tmp_path / "parts" / STATE_FILE).write_bytes(b"x")
+    with pytest.raises(UserError, match="damaged"):
+        align("pocket-sd3", task, settings, tmp_path / "parts", TRAIN)
+
+
+def test_alignment_without_mask_loss_leaves_the_segmentation_within_its_interval(task: Task, tmp_path: Path) -> None:
+    settings = AlignmentSettings("described", 4, 6, 8, 1e-3, warm_up=2, focal=0, dice=0)
+    align("pocket-sd3", task, settings, tmp_path / "lora", TRAIN)
+    mious = []
+    for lora in (None, str(tmp_path / "lora")):
+        options = RunOptions(limit=60, results=tmp_path, load=LoadOptions(lora=lora))
+        (store,) = run_named("pocket-sd3", ["seg4diff-described"], "pocket", "standard", options)
+        mious.append(evaluated(store).miou)
+    plain, aligned = mious
+    assert isinstance(plain.interval, Interval)
+    assert plain.interval.low <= aligned.value <= plain.interval.high
+    assert aligned.value != plain.value
+
+
+def test_a_block_that_reads_no_text_is_refused(backbone: Backbone) -> None:
+    sites = backbone.sites(64)
+    assert expert_site("pocket-sd3", sites, None).name == "vit-block4"
+    with pytest.raises(UserError, match="segscale sites pocket-sd3"):
+        expert_site("pocket-sd3", sites, "vit-block77")
+
+
+def test_the_command_writes_a_lora_that_runs_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, chosen = tmp_path / "lora", ["--rank", "2", "--steps", "2", "--batch", "2", "--limit", "20"]
+    main(["align", "pocket-sd15", str(folder), *chosen, "--learning-rate", "1e-2", "--warm-up", "1"])
+    assert f"wrote {folder / LORA_FILE}" in capsys.readouterr().out
+    assert len((folder / "losses.csv").read_text().splitlines()) == 3
+    results = ["--results", str(tmp_path / "results"), "--limit", "1", "--backbone", "pocket-sd15"]
+    main(["run", *results, "--lora", str(folder)])
+    assert "pocket-sd15 + LoRA " in capsys.readouterr().out
