@@ -96,7 +96,7 @@ def ablate(cells: Sequence[AblatedCell], backbone_name: str, task: Task, options
     rows = [facts | _row(cell, sample, samples[0]) for cell, sample in zip(cells, samples, strict=True)]
     table = pd.DataFrame(rows)
     # The first cell is compared with itself, which is no question.
-    return table.assign(p_value=[np.nan, *holm(table["p_value"].to_numpy()[1:])])
+    return table.assign(p_value=[np.nan, *holm(table["p_value"].tolist()[1:])])
 
 
 def _row(cell: AblatedCell, sample: SampledCounts, reference: SampledCounts) -> dict[str, object]:

@@ -20,6 +20,7 @@ from segscale.errors import UserError
 
 from .align import align, convert_lora
 from .analysis import calibrate, layers, modalities, quirks, values
+from .blocks import features, perturb
 from .command import Group, help_hint, unknown
 from .data import caption, data
 from .direct_masks import latents
@@ -45,6 +46,21 @@ MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, timesteps, ablate, 
 COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
 MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, modalities, values, perf)
 COMMANDS = (*MEASURING, generate, predict, caption, data, sites, list_names, doctor)
+MEASURING = (
+    bench,
+    run,
+    *TABLES,
+    calibrate,
+    quirks,
+    layers,
+    timesteps,
+    ablate,
+    modalities,
+    values,
+    perturb,
+    features,
+    perf,
+)
 COMMANDS = (*MEASURING, align, convert_lora, predict, caption, data, sites, list_names, doctor)
 
 program = Group(

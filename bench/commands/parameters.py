@@ -53,12 +53,19 @@ def _positive_number(text: str) -> float:
     return float(text)
 
 
+def _width(text: str) -> float:
+    if not float(text) >= 0:
+        raise ValueError
+    return float(text)
+
+
 NATURAL = _number(partial(_whole, lowest=0), "not a number from 0")
 POSITIVE = _number(partial(_whole, lowest=1), "not a positive number")
 NUMBER = _number(_positive_number, "not a number from 0")
 AMOUNT = _number(_amount, "neither all nor a number")
 TIMESTEP = _number(partial(_whole, lowest=1, highest=1000), "not a timestep in 1..1000")
 THRESHOLD = _number(_threshold, "not a number from -1 to 1")
+WIDTH = _number(_width, "neither inf nor a number from 0")
 TEMPERATURE = _number(_temperature, "neither none nor a number from 0 to 2")
 
 

@@ -74,7 +74,7 @@ def scaling_figure(table: pd.DataFrame, path: Path) -> None:
         axes.margins(y=0.12)
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def analysis_figure(table: pd.DataFrame, analysis: AnalysisView, path: Path) -> None:
@@ -84,19 +84,21 @@ def analysis_figure(table: pd.DataFrame, analysis: AnalysisView, path: Path) -> 
     first = table.iloc[0]
     panels = figure.subplots(1, len(analysis.panels), squeeze=False)[0]
     for axes, (title, labels) in zip(panels, analysis.panels.items(), strict=True):
+        bottom = 0.0
         for measure, label in labels.items():
-            rows = table[table["measure"] == measure]
+            rows: Any = table[table["measure"] == measure]
             low, mean, high = (analysis.scale * rows[column] for column in ("low", "mean", "high"))
             axes.plot(rows["layer"], mean, marker="o", markersize=4, label=label)
             axes.fill_between(rows["layer"], low, high, alpha=0.2)
+            bottom = min(bottom, float(low.min()))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("layer")
         axes.set_ylabel(analysis.axis)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=bottom)
         axes.set_title(f"{first['backbone']} on {first['dataset']} {first['split']}, {title}")
         axes.grid(alpha=0.3)
         axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def latents_figure(table: pd.DataFrame, path: Path) -> None:
@@ -146,7 +148,7 @@ def layers_figure(table: pd.DataFrame, path: Path) -> None:
     axes.set_title(_measured_on(table))
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def heads_figure(table: pd.DataFrame, path: Path) -> None:
@@ -172,7 +174,7 @@ def heads_figure(table: pd.DataFrame, path: Path) -> None:
     axes.set_xlabel("head")
     figure.colorbar(image, label="mIoU (%)")
     axes.set_title(f"{_measured_on(table)}\n{_read_by(table)}, one head each", fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def timesteps_figure(table: pd.DataFrame, path: Path) -> None:
@@ -191,7 +193,7 @@ def timesteps_figure(table: pd.DataFrame, path: Path) -> None:
     axes.set_title(_measured_on(table))
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def ablation_figure(table: pd.DataFrame, path: Path) -> None:
@@ -208,7 +210,7 @@ def ablation_figure(table: pd.DataFrame, path: Path) -> None:
     axes.set_xlabel("mIoU less that of the method, points")
     axes.set_title(f"{table.iloc[0]['method']}, {_measured_on(table)}", fontsize=10)
     axes.grid(alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _measured_on(table: pd.DataFrame) -> str:
@@ -219,7 +221,7 @@ def _read_by(table: pd.DataFrame) -> str:
     return str(table.iloc[0]["method"]).partition("@")[0]
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """The same figure gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})

@@ -1,0 +1,199 @@
+"""What perturbing one block's attention on text does to the denoiser's answer, beside what the block segments alone.
+
+After Seg4Diff (arXiv 2509.18096), which shows pictures; the blur and the measures are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy.stats import permutation_test, rankdata
+from torch import Tensor
+from tqdm import tqdm
+
+from segscale.errors import UserError
+from segscale.prompt import Prompt
+
+from ...backbones.attention.perturbation import denoise_perturbed
+from ...backbones.backbone import Backbone, PromptedImage
+from ...backbones.latents.noise import denoising_target, image_generator, normal_draws
+from ...backbones.latents.settings import CaptureSettings
+from ...datasets.dataset import Sample
+from ...methods.build import method_defaults
+from ...methods.method import Method
+from ..evaluation.metrics import Floats
+from ..report.figures import AnalysisView
+from ..report.tables import table_rows
+from ..runs.options import RunOptions
+from ..runs.plan import plan_backbone
+from ..tasks.task import Task
+from .layers import LayerAnalysis, evaluate_parts, part_method, parts_of
+from .modalities import averages
+
+VIEW = AnalysisView(
+    "perturb",
+    {
+        "one block blurred": {
+            "change_objects": "velocity on objects",
+            "change_rest": "velocity elsewhere",
+            "loss": "denoising loss",
+        },
+        "one block alone": {"miou": "mIoU"},
+    },
+    "change, or mIoU (%)",
+    scale=1,
+    digits=2,
+    bounds=(-np.inf, np.inf),
+)
+MEASURES = tuple(VIEW.panels["one block blurred"])
+PERMUTATIONS = 10_000
+NO_CORRELATION = (float("nan"), float("nan"))
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """What is perturbed, and how."""
+
+    method_name: str = "seg4diff-described"
+    """Whose image, noise level and prompt are used, and what reads blocks alone."""
+    width: float = 0.1
+    """Of the blur, as a share of the image's side."""
+    timestep: float | None = None
+    """``t`` in 0..1000 instead of the method's own."""
+
+
+def perturb(perturbation: Perturbation, backbone_name: str, task: Task, options: RunOptions) -> pd.DataFrame:
+    """Averages over images of every block, one row per block and measure, in percent.
+
+    ``change_objects`` and ``change_rest`` are the norm of the denoiser's change over the norm of its answer, on pixels
+    of prompted classes and on all others; ``loss`` is what the denoising loss grows by. ``miou`` is the block alone, as
+    of ``segscale layers``; ``rho`` is its rank correlation over blocks with a measure, ``rho_p`` the p-value.
+    """
+    planned = plan_backbone(backbone_name, options)
+    backbone = planned.load()
+    image_size = method_defaults(backbone_name).image_size
+    parts = parts_of(backbone_name, backbone.sites(image_size), None, heads=False)
+    analysis = LayerAnalysis(perturbation.method_name, parts, timestep=perturbation.timestep)
+    method = part_method(analysis, parts[0], backbone_name)
+    rows = measure(backbone, task, method, perturbation.width, options)
+    table = averages(rows, MEASURES, VIEW.bounds)
+    alone = evaluate_parts(analysis, backbone_name, task, options)
+    curve = alone[["layer", "site"]].assign(measure="miou", mean=alone["miou"], low=alone["low"], high=alone["high"])
+    table = pd.concat([table, curve], ignore_index=True).sort_values("layer", kind="stable", ignore_index=True)
+    facts = {
+        "backbone": planned.identity.label,
+        "dataset": task.dataset.name,
+        "split": task.dataset.split,
+        "protocol": task.protocol.name,
+        "images": rows["image"].nunique(),
+        "width": perturbation.width,
+        "timestep": backbone.noise_level(method.settings).timestep,
+        "seed": options.seed,
+    }
+    return pd.concat([pd.DataFrame(facts, index=table.index), with_correlations(table)], axis=1)
+
+
+def measure(backbone: Backbone, task: Task, method: Method, width: float, options: RunOptions) -> pd.DataFrame:
+    """``MEASURES`` in percent, one row per image and block.
+
+    Images that show no class are left out.
+
+    Args:
+        backbone: What denoises.
+        task: Says what is prompted.
+        method: Whose noised image and prompt are used.
+        width: Of the blur.
+        options: Limit and seed; ``batch`` blocks share a forward.
+
+    Raises:
+        UserError: Where no image shows a class.
+    """
+    sites = [site for site in backbone.sites(method.settings.image_size) if site.text_module is not None]
+    rows: list[dict[str, str | int | float]] = []
+    indices = range(len(task.dataset))[: options.limit]
+    for index in tqdm(indices, desc=f"{backbone.name} on {task.dataset.name}", unit="image"):
+        sample = task.dataset[index]
+        if not task.present_classes(sample):
+            continue
+        (group,) = task.present_prompts(method.prompt_rule, sample).groups
+        generator = image_generator(options.seed, task.dataset.name, sample.id)
+        image, target = _noised(backbone, sample, group.prompt, method.settings, generator)
+        objects = _object_share(sample, group.class_ids, (target.shape[-2], target.shape[-1])).to(target.device)
+        for start in range(0, len(sites), options.batch):
+            part = sites[start : start + options.batch]
+            plain, *perturbed = denoise_perturbed(backbone, [None, *part], image, width)
+            for site, output in zip(part, perturbed, strict=True):
+                measures = _measures(plain, output, target[0], objects)
+                rows.append({"image": sample.id, "layer": site.layer, "site": site.name, **measures})
+    if not rows:
+        raise UserError(f"none of {len(indices)} images of {task.dataset.name} shows a class", "take more with --limit")
+    return pd.DataFrame(rows)
+
+
+def _noised(
+    backbone: Backbone, sample: Sample, prompt: Prompt, settings: CaptureSettings, generator: torch.Generator
+) -> tuple[PromptedImage, Tensor]:
+    """The noised image that methods of these settings read, and what the denoiser should answer."""
+    backbone.check_size(settings.image_size)
+    clean = backbone.encode_images([sample.image], settings, [generator])
+    level, draw = backbone.noise_level(settings), normal_draws(clean, [generator])
+    target = denoising_target(backbone.pipeline.scheduler, level, clean, draw)
+    return PromptedImage(level.mix(clean, draw), level, prompt), target
+
+
+def _object_share(sample: Sample, class_ids: Sequence[int], size: tuple[int, int]) -> Tensor:
+    """How much of every latent pixel shows a prompted class, float32 ``(height, width)``."""
+    shown = torch.from_numpy(np.isin(sample.label, class_ids).astype(np.float32))
+    return F.interpolate(shown[None, None], size=size, mode="area")[0, 0]
+
+
+def _measures(plain: Tensor, perturbed: Tensor, target: Tensor, objects: Tensor) -> dict[str, float]:
+    """``MEASURES`` of answers ``(channels, height, width)``, in percent."""
+    losses = [float(F.mse_loss(output, target)) for output in (plain, perturbed)]
+    changed, answered = ((part**2).sum(0) for part in (perturbed - plain, plain))
+
+    def change(weight: Tensor) -> float:
+        return 100 * float(((weight * changed).sum() / (weight * answered).sum()).sqrt())
+
+    return {
+        "change_objects": change(objects),
+        "change_rest": change(1 - objects),
+        "loss": 100 * (losses[1] / losses[0] - 1),
+    }
+
+
+def with_correlations(table: pd.DataFrame) -> pd.DataFrame:
+    """Add Spearman's rho over blocks of every measure with the mIoU, and the p-value of a permutation test."""
+    wide = table.pivot(index="layer", columns="measure", values="mean")
+    found = {name: _rank_correlation(wide["miou"].to_numpy(), wide[name].to_numpy()) for name in MEASURES}
+    pairs = [found.get(str(name), NO_CORRELATION) for name in table["measure"]]
+    return table.assign(rho=[rho for rho, _ in pairs], rho_p=[p_value for _, p_value in pairs])
+
+
+def _rank_correlation(first: Floats, second: Floats) -> tuple[float, float]:
+    """Rho and its two-sided p-value, exact where there are few blocks; NaN for fewer than three or even values."""
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return NO_CORRELATION
+
+    ranks = rankdata(second)
+
+    def rho(values: Floats) -> float:
+        return float(np.corrcoef(rankdata(values), ranks)[0, 1])
+
+    test = permutation_test(
+        (first,), rho, permutation_type="pairings", n_resamples=PERMUTATIONS, rng=np.random.default_rng(0)
+    )
+    return float(test.statistic), float(test.pvalue)
+
+
+def correlation_text(table: pd.DataFrame) -> str:
+    """Does the block that segments best hurt most?"""
+    rows = {str(row["measure"]): row for row in table_rows(table)}
+    labels = VIEW.labels
+    parts = [f"{labels[name]} {rows[name]['rho']:+.2f} (p {rows[name]['rho_p']:.2f})" for name in MEASURES]
+    return f"rank correlation over blocks of the mIoU alone with: {', '.join(parts)}"

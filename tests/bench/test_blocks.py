@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from segscale.backbones.attention.features import TokenFeatures
+from segscale.backbones.attention.sites import Grid
+from segscale.backbones.build import build_backbone
+from segscale.bench.analysis import features as features_module
+from segscale.bench.analysis.features import (
+    VIEW,
+    adjusted_r2,
+    explained,
+    grid_labels,
+    one_hot,
+    position_design,
+    principal_components,
+)
+from segscale.bench.analysis.layers import LayerAnalysis, evaluate_parts, parts_of
+from segscale.bench.analysis.perturbation import MEASURES, measure, with_correlations
+from segscale.bench.commands.main import main
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_task
+from segscale.bench.tasks.task import Task
+from segscale.datasets.dataset import Sample
+from segscale.errors import UserError
+from segscale.methods.build import build_method
+from segscale.registry import build
+
+GRID = Grid(6, 5)
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return build_task("pocket", build("protocol", "standard"), RunOptions())
+
+
+def test_r2_is_one_of_what_decides_and_nothing_of_what_does_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.arange(6).repeat_interleave(5)
+    decided = torch.stack([(rows**2).double(), 3 * torch.arange(5).repeat(6).double()], dim=1)
+    assert adjusted_r2(decided, position_design(GRID)) == pytest.approx(1)
+    noise = [torch.randn(30, 2, generator=generator).double() for _ in range(300)]
+    by_chance = [adjusted_r2(each, position_design(GRID)) for each in noise]
+    assert np.mean(by_chance) == pytest.approx(0, abs=0.03)
+    # Sums of squares by hand: groups {1, 3} and {5, 9} around 2, 7 and 4.5.
+    values = torch.tensor([[1.0], [3], [5], [9]]).double()
+    design = one_hot(torch.tensor([0, 0, 1, 1]))
+    share = 1 - (1 + 1 + 4 + 4) / (3.5**2 + 1.5**2 + 0.5**2 + 4.5**2)
+    assert adjusted_r2(values, design) == pytest.approx(1 - (1 - share) * 3 / 2)
+
+
+def test_components_are_those_of_a_singular_value_decomposition() -> None:
+    tokens = torch.randn(30, 12, generator=torch.Generator().manual_seed(0)).double() * torch.arange(1, 13)
+    components = principal_components(tokens, 4)
+    left, scales, _ = torch.linalg.svd(tokens - tokens.mean(0), full_matrices=False)
+    torch.testing.assert_close(components.abs(), (left * scales)[:, :4].abs())
+    torch.testing.assert_close(components, principal_components(tokens, 4))
+
+
+def test_tokens_made_of_position_and_class_are_told_apart() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = np.array([0, 1, 2] * 10, np.uint8)
+    position, classes = position_design(GRID).float(), one_hot(torch.from_numpy(labels.astype(int))).float()
+    spread = [10 * part @ torch.randn(part.shape[1], 12, generator=generator) for part in (position, classes)]
+    measures = explained(TokenFeatures(spread[0], spread[1], spread[1]), GRID, labels)
+    assert measures.keys() == VIEW.labels.keys()
+    assert measures["query_position_3"] == pytest.approx(1)
+    assert measures["query_class_3"] < 0.5
+    assert measures["key_class_3"] == measures["value_class_3"] == pytest.approx(1)
+
+
+def test_a_pixel_of_the_grid_has_the_label_that_covers_most_of_it(task: Task) -> None:
+    label = np.zeros((4, 4), np.uint8)
+    label[:2, :2], label[0, 2], label[2:, 2:] = 7, 3, 255
+    sample = Sample("x", task.dataset[0].image, label)
+    assert grid_labels(sample, Grid(2, 2)).tolist() == [7, 0, 0, 255]
+
+
+def test_rank_correlations_are_of_the_blocks_and_exact() -> None:
+    layers = range(5)
+    parts = {"change_objects": [1, 2, 3, 4, 5], "change_rest": [5, 4, 3, 2, 1], "loss": [1.0] * 5}
+    rows = [{"layer": layer, "measure": "miou", "mean": 10 * layer} for layer in layers]
+    rows += [{"layer": layer, "measure": name, "mean": parts[name][layer]} for layer in layers for name in parts]
+    table = with_correlations(pd.DataFrame(rows)).drop_duplicates("measure").set_index("measure")
+    assert table.loc["change_objects", ["rho", "rho_p"]].tolist() == pytest.approx([1, 2 / 120])
+    assert table.loc["change_rest", "rho"] == pytest.approx(-1)
+    assert table.loc[["loss", "miou"], "rho"].isna().all()
+
+
+def test_blocks_are_measured_alike_whatever_shares_a_forward(task: Task) -> None:
+    backbone, method = build_backbone("pocket-sd3"), build_method("seg4diff-described", "pocket-sd3")
+    together, apart = (
+        measure(backbone, task, method, 0.1, RunOptions(limit=2, batch=batch)).set_index(["image", "site"])
+        for batch in (8, 1)
+    )
+    assert (together.index == apart.index).all()
+    np.testing.assert_allclose(together[[*MEASURES]], apart[[*MEASURES]], rtol=1e-2, atol=1e-2)
+    nothing = measure(backbone, task, method, 0.0, RunOptions(limit=2, batch=8))
+    assert (nothing[[*MEASURES]] == 0).all(axis=None)
+
+
+def test_the_commands_write_the_same_files_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written: list[list[bytes]] = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        rest = ["pocket-sd3", "--limit", "2", "--results", str(folder)]
+        main(["perturb", *rest])
+        main(["features", *rest])
+        written.append([path.read_bytes() for path in sorted((folder / "analysis").glob("*.*"))])
+    assert written[0] == written[1]
+    assert len(written[0]) == 5
+    printed = capsys.readouterr().out
+    assert "rank correlation over blocks of the mIoU alone with: velocity on objects" in printed
+    stem = tmp_path / "one" / "analysis" / "pocket-sd3-pocket-val-standard"
+    table = pd.read_csv(f"{stem}-width0.1-perturb-first2.csv")
+    parts = parts_of("pocket-sd3", build_backbone("pocket-sd3").sites(64), None, heads=False)
+    task = build_task("pocket", build("protocol", "standard"), RunOptions())
+    options = RunOptions(limit=2, results=tmp_path / "one")
+    alone = evaluate_parts(LayerAnalysis("seg4diff-described", parts), "pocket-sd3", task, options)
+    np.testing.assert_allclose(table[table["measure"] == "miou"]["mean"], alone["miou"])
+    assert pd.read_csv(f"{stem}-features-first2.csv")["images"].tolist() == [2] * 6 * 12
+    assert Path(f"{stem}-features-first2-val-00000.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_images_of_a_single_class_are_left_out(task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(features_module, "grid_labels", lambda *_: np.zeros(256, np.uint8))
+    with pytest.raises(UserError, match="two classes"):
+        features_module.features_on("pocket-sd3", task, RunOptions(limit=1, results=tmp_path))
