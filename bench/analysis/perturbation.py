@@ -52,6 +52,8 @@ VIEW = AnalysisView(
 )
 MEASURES = tuple(VIEW.panels["one block blurred"])
 PERMUTATIONS = 10_000
+BLOCKS = 8
+"""That share a forward where nothing was chosen."""
 NO_CORRELATION = (float("nan"), float("nan"))
 
 
@@ -115,7 +117,7 @@ def measure(backbone: Backbone, task: Task, method: Method, width: float, option
     """
     sites = [site for site in backbone.sites(method.settings.image_size) if site.text_module is not None]
     rows: list[dict[str, str | int | float]] = []
-    indices = range(len(task.dataset))[: options.limit]
+    indices, together = range(len(task.dataset))[: options.limit], options.batch or BLOCKS
     for index in tqdm(indices, desc=f"{backbone.name} on {task.dataset.name}", unit="image"):
         sample = task.dataset[index]
         if not task.present_classes(sample):
@@ -124,8 +126,8 @@ def measure(backbone: Backbone, task: Task, method: Method, width: float, option
         generator = image_generator(options.seed, task.dataset.name, sample.id)
         image, target = _noised(backbone, sample, group.prompt, method.settings, generator)
         objects = _object_share(sample, group.class_ids, (target.shape[-2], target.shape[-1])).to(target.device)
-        for start in range(0, len(sites), options.batch):
-            part = sites[start : start + options.batch]
+        for start in range(0, len(sites), together):
+            part = sites[start : start + together]
             plain, *perturbed = denoise_perturbed(backbone, [None, *part], image, width)
             for site, output in zip(part, perturbed, strict=True):
                 measures = _measures(plain, output, target[0], objects)

@@ -15,7 +15,7 @@ from .subject import Subject, subject
 
 @command(resumes=True, examples=["segscale perturb pocket-sd3 --limit 20", "segscale perturb pocket-sd15 --width inf"])
 @click.option("--width", type=WIDTH, default=0.1, help="of the Gaussian, as a share of the image's side, or inf")
-@click.option("--batch", type=POSITIVE, default=8, help="blocks that share a forward")
+@click.option("--batch", type=POSITIVE, show_default="8", help="blocks that share a forward")
 @subject(timestep="that of seg4diff-described")
 def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: float) -> None:
     """Blur one block's attention on text. Tells what that does to the denoiser, beside what the block segments."""

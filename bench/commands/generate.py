@@ -8,18 +8,26 @@ from typing import get_args
 
 import click
 
-from ..generation.choices import GuidanceMethod, SamplingChoices
+from ..generation.choices import GuidanceMethod, GuidanceReading, SamplingChoices
 from ..runs.launcher import is_rank_zero
 from ..runs.options import RunOptions
 from . import options
 from .command import Option, command
-from .parameters import NUMBER, POSITIVE
+from .parameters import NUMBER, POSITIVE, WIDTH
 from .steps import print_written, quiet_libraries
 
 _picture = partial(click.option, cls=Option, heading="Pictures")
 sampling = options.chained(
     _picture("--guidance", type=NUMBER, help="scale; 1: none", show_default="the backbone's"),
     _picture("--guidance-method", type=click.Choice(get_args(GuidanceMethod)), default="cfg"),
+    _picture(
+        "--guidance-reading",
+        type=click.Choice(get_args(GuidanceReading)),
+        default="published",
+        help="whose rules make the segments of s-cfg and goca-s-cfg",
+    ),
+    _picture("--guidance-site", help="block that is blurred", show_default="the one that segments best alone"),
+    _picture("--guidance-width", type=WIDTH, default=0.1, help="of its blur, as a share of the side, or inf"),
     _picture("--steps", type=POSITIVE, help="inference steps", show_default="the backbone's"),
     _picture("--size", type=POSITIVE, help="side in pixels", show_default="the backbone's"),
     options.packed("choices", SamplingChoices),

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-GuidanceMethod = Literal["cfg"]
+GuidanceMethod = Literal["cfg", "s-cfg", "goca-s-cfg", "perturbed", "blurred-block"]
+PERTURBING: tuple[GuidanceMethod, ...] = ("perturbed", "blurred-block")
+"""Those that blur the attention on text of one block."""
+GuidanceReading = Literal["published", "described"]
+"""How segments for guidance are made."""
 
 
 @dataclass(frozen=True)
@@ -16,3 +20,6 @@ class SamplingChoices:
     guidance: float | None = None
     size: int | None = None
     guidance_method: GuidanceMethod = "cfg"
+    guidance_reading: GuidanceReading = "published"
+    guidance_site: str | None = None
+    guidance_width: float = 0.1

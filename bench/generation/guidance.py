@@ -1,6 +1,6 @@
 """The seam of guidance: a rule makes one prediction of those with and without the prompt, at every step.
 
-To add a rule, write a class beside ``ClassifierFree``, name it in ``GuidanceMethod`` and in ``guidance_rule``.
+To add a rule, write a subclass of ``Guidance``, name it in ``GuidanceMethod`` and in ``rules.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from torch import Tensor
 from ...backbones.attention.maps import AttentionMaps
 from ...backbones.attention.requests import MapRequest
 from ...backbones.backbone import Backbone
-from .record import SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,8 @@ class GuidedStep:
     unconditional_maps: tuple[AttentionMaps, ...]
     """Of every row in the very forward; empty where the rule asks for no maps."""
     conditional_maps: tuple[AttentionMaps, ...]
+    text_length: int
+    """Text columns of the prompts."""
     predict_again: Callable[[], Tensor]
     """Runs the denoiser on the conditional rows once more, for rules that change it meanwhile."""
 
@@ -65,8 +66,3 @@ class ClassifierFree(Guidance):
         if not self.needs_unconditional:
             return step.conditional
         return step.unconditional + self.scale * (step.conditional - step.unconditional)
-
-
-def guidance_rule(settings: SamplingSettings) -> Guidance:
-    """Build the rule that the settings name."""
-    return {"cfg": ClassifierFree}[settings.guidance_method](settings.guidance)

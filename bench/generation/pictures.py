@@ -21,9 +21,9 @@ from ..runs.loop import machine
 from ..runs.options import RunOptions
 from ..runs.plan import BackbonePlan, plan_backbone
 from ..runs.record import Sources
-from .guidance import guidance_rule
 from .prompts import PicturePrompt, PromptList, first
 from .record import PicturePlan, SamplingSettings, StoredPictures, read_record, write_record
+from .rules import guidance_rule
 from .sampling import draw
 
 FOLDER = "pictures"
@@ -80,7 +80,8 @@ def draw_pictures(
 def _draw_missing(
     planned: BackbonePlan, missing: Sequence[PicturePrompt], settings: SamplingSettings, pictures: PictureFolder
 ) -> None:
-    backbone, guidance = planned.load(), guidance_rule(settings)
+    backbone = planned.load()
+    guidance = guidance_rule(settings, backbone)
     if is_rank_zero():
         _note_parameters(pictures.folder, backbone)
     title = f"{backbone.name}, {settings.guidance_method} {settings.guidance:g}, {settings.steps} steps"
@@ -91,7 +92,7 @@ def _draw_missing(
                 pictures.keep(prompt.id, picture)
             progress.update(len(batch))
 
-        BatchLimit(planned.options.batch).over(missing, work)
+        BatchLimit(planned.options.batch or 1).over(missing, work)
 
 
 def _note(folder: Path, stored: StoredPictures, prompts: Sequence[PicturePrompt]) -> None:

@@ -14,7 +14,7 @@ from segscale.files import explained_writes, replaced
 
 from ..runs.identity import IDENTITY_LENGTH, BackboneIdentity
 from ..runs.record import Machine, Sources
-from .choices import GuidanceMethod
+from .choices import GuidanceMethod, GuidanceReading
 
 RECORD = "pictures.json"
 _REMEDY = "remove the folder, or draw the pictures into another --results"
@@ -33,6 +33,12 @@ class SamplingSettings:
     guidance_method: GuidanceMethod
     seed: int
     """With the prompt's id it gives the noise."""
+    reading: GuidanceReading = "published"
+    """How segments for guidance are made."""
+    site: str | None = None
+    """The block that is perturbed, by methods that perturb one."""
+    width: float = 0.1
+    """Of its blur, as a share of the image's side."""
 
 
 @dataclass(frozen=True)

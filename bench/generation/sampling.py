@@ -104,6 +104,7 @@ class _Batch:
             conditional=prediction[-count:],
             unconditional_maps=tuple(maps[:count]),
             conditional_maps=tuple(maps[-count:]),
+            text_length=self.conditional.text_length,
             predict_again=lambda: self._plain(alone),
         )
 

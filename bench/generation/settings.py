@@ -7,7 +7,7 @@ from segscale.registry import load_config
 
 from ...backbones.latents.settings import SamplingDefaults
 from ...methods.build import method_defaults
-from .choices import SamplingChoices
+from .choices import PERTURBING, SamplingChoices
 from .record import SamplingSettings
 
 
@@ -28,4 +28,14 @@ def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 
         guidance=defaults.guidance if choices.guidance is None else choices.guidance,
         guidance_method=choices.guidance_method,
         seed=seed,
+        reading=choices.guidance_reading,
+        site=_site(backbone_name, choices),
+        width=choices.guidance_width,
     )
+
+
+def _site(backbone_name: str, choices: SamplingChoices) -> str | None:
+    """The block that is perturbed, by default the one that segments best alone; None where none is."""
+    if choices.guidance_method not in PERTURBING:
+        return None
+    return choices.guidance_site or method_defaults(backbone_name).grounding_sites[0]

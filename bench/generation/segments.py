@@ -1,0 +1,159 @@
+"""Segments of a picture in the making, from the attention of the very step that guidance changes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...backbones.attention.maps import AttentionMaps
+from ...backbones.attention.requests import MapRequest
+from ...backbones.attention.sites import Grid, Site
+from ...backbones.backbone import Backbone
+from ...backbones.text.tokens import StreamTokens
+from ...methods.affinity import propagate, spatial_affinity
+from ...methods.build import build_method
+from ...methods.goca import GoCA
+from ...methods.rescaling import blur, min_max
+from .choices import GuidanceReading
+from .rates import Segments
+
+FOREGROUND_BELOW = 0.5
+POWERS = 4
+
+
+class Segmenter(ABC):
+    """Makes segments of the maps of a picture's conditional and unconditional row."""
+
+    @abstractmethod
+    def request(self, sites: Sequence[Site]) -> MapRequest:
+        """Return the maps that it reads, of both rows."""
+
+    @abstractmethod
+    def __call__(self, conditional: AttentionMaps, unconditional: AttentionMaps, size: Grid) -> Segments | None:
+        """Segment a picture whose latent is of ``size``; None where its prompt says nothing."""
+
+
+@dataclass(frozen=True)
+class GocaSegmenter(Segmenter):
+    """GoCA's token maps (arXiv 2603.06178, guided generation).
+
+    Heads and layers are weighed by the dot product. Every token of the prompt but start, end and padding competes for
+    the pixels. The foreground is where the first special token of the row without prompt (CLIP's start, T5's end) is
+    weak, after the conditional row's affinity and a blur.
+    """
+
+    method: GoCA
+
+    @staticmethod
+    def on(backbone_name: str, reading: GuidanceReading) -> GocaSegmenter:
+        """As the published code of GoCA computes maps, or as its paper describes them; a constant map is never NaN."""
+        name = "goca" if reading == "published" else "goca-described"
+        chosen = {"heads": "dot-product", "layers": "dot-product", "rescaling": "share+min-max", "safe_division": True}
+        method = build_method(name, backbone_name, **chosen)
+        assert isinstance(method, GoCA)
+        return GocaSegmenter(method)
+
+    def request(self, sites: Sequence[Site]) -> MapRequest:
+        return self.method.request(sites)
+
+    def __call__(self, conditional: AttentionMaps, unconditional: AttentionMaps, size: Grid) -> Segments | None:
+        tokens = content_words(conditional.tokens)
+        if not tokens[0].classes:
+            return None
+        scores = self.method(replace(conditional, tokens=tokens)).classes
+        return Segments(resized(scores, size).argmax(0), self._foreground(conditional, unconditional, size))
+
+    def _foreground(self, conditional: AttentionMaps, unconditional: AttentionMaps, size: Grid) -> Tensor:
+        method = self.method
+        shares = self.method.aggregate(unconditional)
+        background = shares[unconditional.tokens[0].special[0]][None]
+        if method.affinity_order:
+            side = method.feature_size
+            affinity = spatial_affinity(conditional, method.affinity_sites, side, method.renormalise_affinity)
+            background = propagate(background, affinity, method.affinity_order, safe_division=True)
+        return resized(min_max(blur(background), safe_division=True), size)[0] < FOREGROUND_BELOW
+
+
+@dataclass(frozen=True)
+class ScfgSegmenter(Segmenter):
+    """S-CFG's token maps (arXiv 2404.05384): cross-attention spread by powers of self-attention.
+
+    Of each resolution, S is the mean of the self-attention of its sites; each site's cross-attention C becomes S' C,
+    is brought to the latent's size, blurred and divided by its mean. All tokens compete, special ones too, and the
+    foreground is where the first special one does not win.
+    """
+
+    reading: GuidanceReading
+    """``published``: S' = (S + 3 S S) / 4, as its loop squares anew; ``described``: (S + S^2 + S^3 + S^4) / 4."""
+
+    def request(self, sites: Sequence[Site]) -> MapRequest:
+        return MapRequest(
+            text=frozenset(site.name for site in sites if site.text_module is not None),
+            pixels=frozenset(site.name for site in sites if site.pixel_module is not None),
+        )
+
+    def __call__(self, conditional: AttentionMaps, unconditional: AttentionMaps, size: Grid) -> Segments:
+        del unconditional
+        spreads = {grid: self._spread(conditional, grid) for grid in {site.grid for site in _reading(conditional)}}
+        total: Tensor | None = None
+        for site in _reading(conditional):
+            words = conditional.text[site.name]
+            spread = spreads[site.grid]
+            words = words if spread is None else spread @ words
+            maps = blur(resized(words.T.unflatten(1, (site.grid.height, site.grid.width)), size))
+            maps = maps / maps.mean((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
+            total = maps if total is None else total + maps
+        assert total is not None
+        region = total.argmax(0)
+        return Segments(region, region != conditional.tokens[0].special[0])
+
+    def _spread(self, maps: AttentionMaps, grid: Grid) -> Tensor | None:
+        """S' of a resolution, None where no site of it attends to pixels."""
+        sites = [site for site in maps.sites.values() if site.grid == grid and site.name in maps.pixels]
+        if not sites:
+            return None
+        mean = torch.stack([maps.pixels[site.name].float() for site in sites]).mean(0)
+        power, total = mean, mean
+        for _ in range(POWERS - 1):
+            power = mean @ (mean if self.reading == "published" else power)
+            total = total + power
+        return total / POWERS
+
+
+def content_words(streams: Sequence[StreamTokens]) -> tuple[StreamTokens, ...]:
+    """The streams as if every token but start, end and padding were a class of its own, and there were no other."""
+    columns = [
+        [column for column in range(stream.offset, stream.offset + stream.length) if column not in stream.special]
+        for stream in streams
+    ]
+    before = 0
+    words: list[StreamTokens] = []
+    total = sum(len(own) for own in columns)
+    for stream, own in zip(streams, columns, strict=True):
+        after = total - before - len(own)
+        classes = (*[()] * before, *((column,) for column in own), *[()] * after)
+        words.append(replace(stream, classes=classes, background=()))
+        before += len(own)
+    return tuple(words)
+
+
+def resized(maps: Tensor, size: Grid) -> Tensor:
+    """Maps ``(n, height, width)`` at the latent's size, bilinearly."""
+    wanted = (size.height, size.width)
+    if maps.shape[1:] == wanted:
+        return maps
+    return F.interpolate(maps[None], size=wanted, mode="bilinear", align_corners=False)[0]
+
+
+def segmenter(method: str, backbone: Backbone, reading: GuidanceReading) -> Segmenter:
+    """The segmenter of a guidance method."""
+    return ScfgSegmenter(reading) if method == "s-cfg" else GocaSegmenter.on(backbone.name, reading)
+
+
+def _reading(maps: AttentionMaps) -> list[Site]:
+    return [site for site in maps.sites.values() if site.name in maps.text]

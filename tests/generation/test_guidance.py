@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from segscale.backbones.attention.maps import AttentionMaps
+from segscale.backbones.attention.sites import Grid, Site
+from segscale.backbones.backbone import Backbone
+from segscale.backbones.build import build_backbone, build_shape_only
+from segscale.backbones.inputs import DenoiserInput
+from segscale.backbones.text.tokens import StreamTokens
+from segscale.bench.generation.choices import GuidanceMethod, SamplingChoices
+from segscale.bench.generation.guidance import ClassifierFree, GuidedStep
+from segscale.bench.generation.prompts import PicturePrompt
+from segscale.bench.generation.rates import Segments, guidance_rates, smoothed
+from segscale.bench.generation.record import SamplingSettings
+from segscale.bench.generation.rules import PerturbedGuidance, SegmentGuidance, guidance_rule
+from segscale.bench.generation.sampling import draw
+from segscale.bench.generation.segments import ScfgSegmenter, content_words, segmenter
+from segscale.bench.generation.settings import sampling_settings
+from segscale.errors import UserError
+from segscale.methods.build import method_defaults
+from segscale.prompt import Prompt
+
+PROMPTS = [PicturePrompt("a", "grass, a star"), PicturePrompt("b", "sand, a ring, a ball")]
+METHODS: tuple[GuidanceMethod, ...] = get_args(GuidanceMethod)
+
+
+def settings_of(name: str, method: GuidanceMethod, **choices: object) -> SamplingSettings:
+    chosen: dict[str, object] = {"steps": 3, "guidance": 3.0, "guidance_method": method} | choices
+    return sampling_settings(name, SamplingChoices(**chosen))  # type: ignore[arg-type]
+
+
+def pixels(backbone: Backbone, settings: SamplingSettings, prompts: Sequence[PicturePrompt] = PROMPTS) -> np.ndarray:
+    drawn = draw(backbone, prompts, settings, guidance_rule(settings, backbone))
+    return np.stack([np.asarray(picture, int) for picture in drawn])
+
+
+def rates_pixel_by_pixel(
+    difference: np.ndarray, region: np.ndarray, foreground: np.ndarray, scale: float
+) -> np.ndarray:
+    """S-CFG's rates once more, from GENERATION's formula, without a tensor library."""
+    _, height, width = difference.shape
+    norm = np.array([[math.sqrt(sum(v * v for v in difference[:, y, x])) for x in range(width)] for y in range(height)])
+    inside = [norm[y, x] for y in range(height) for x in range(width) if foreground[y, x]]
+    goal = sum(inside) / (len(inside) + 1e-8)
+    rates = np.empty_like(norm)
+    for y in range(height):
+        for x in range(width):
+            same = [norm[v, u] for v in range(height) for u in range(width) if region[v, u] == region[y, x]]
+            rate = goal / (sum(same) / (len(same) + 1e-8) + 1e-8)
+            rates[y, x] = min(min(max(rate, 0.8), 3.0), 15 / scale)
+    kernel = [math.exp(-2.0), 1.0, math.exp(-2.0)]
+    total = sum(kernel) ** 2
+    reflect = [[1, *range(side), side - 2] for side in (height, width)]
+    return np.array(
+        [
+            [
+                sum(
+                    kernel[i] * kernel[j] * rates[reflect[0][y + i], reflect[1][x + j]]
+                    for i in range(3)
+                    for j in range(3)
+                )
+                / total
+                for x in range(width)
+            ]
+            for y in range(height)
+        ]
+    )
+
+
+@pytest.mark.parametrize("scale", [2.0, 7.5, 10.0])
+def test_rates_on_given_maps_are_those_of_a_second_implementation(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    difference = rng.normal(size=(4, 6, 5)) * rng.uniform(0.2, 3, (1, 6, 5))
+    region, foreground = rng.integers(0, 4, (6, 5)), rng.random((6, 5)) < 0.4
+    segments = Segments(torch.from_numpy(region), torch.from_numpy(foreground))
+    ours = guidance_rates(torch.from_numpy(difference).float(), segments, scale)
+    np.testing.assert_allclose(ours, rates_pixel_by_pixel(difference, region, foreground, scale), rtol=1e-4)
+    assert float(ours.max()) <= min(3, 15 / scale) + 1e-5
+
+
+def test_even_rates_stay_and_others_are_smoothed_near_their_border_alone() -> None:
+    for rate in (1.0, 0.8, 1.3):
+        even = torch.full((7, 9), rate)
+        assert torch.equal(smoothed(even), even) or float((smoothed(even) - even).abs().max()) < 1e-6
+    assert torch.equal(smoothed(torch.ones(7, 9)), torch.ones(7, 9))
+    step = torch.ones(8, 8)
+    step[:, 4:] = 2
+    after = smoothed(step)
+    assert ((after == step).all(0) | torch.tensor([3 <= x <= 4 for x in range(8)])).all()
+
+
+def test_a_difference_of_even_strength_needs_no_rates() -> None:
+    difference = torch.ones(4, 6, 6)
+    region = torch.arange(36).view(6, 6) % 5
+    rates = guidance_rates(difference, Segments(region, region == 1), 3.0)
+    torch.testing.assert_close(rates, torch.ones(6, 6))
+
+
+class Even(SegmentGuidance):
+    """All rates are 1."""
+
+    def rates(self, step: GuidedStep, row: int, difference: Tensor) -> Tensor:
+        return torch.ones_like(difference[0])
+
+
+@pytest.mark.parametrize("name", ["pocket-sd15", "pocket-sd3"])
+def test_guidance_with_all_rates_1_is_plain_guidance_bit_for_bit(name: str) -> None:
+    backbone = build_backbone(name)
+    settings = settings_of(name, "s-cfg")
+    rule = Even(settings.guidance, ScfgSegmenter("published"))
+    seen: list[Tensor] = []
+
+    class Comparing(Even):
+        def __call__(self, step: GuidedStep) -> Tensor:
+            ours, plain = super().__call__(step), ClassifierFree(self.scale)(step)
+            assert torch.equal(ours, plain)
+            seen.append(ours)
+            return ours
+
+    draw(backbone, PROMPTS, settings, Comparing(rule.scale, rule.segmenter))
+    assert len(seen) >= 3
+
+
+@pytest.mark.parametrize("name", ["pocket-sd15", "pocket-sd3", "pocket-flux", "pocket-pixart-sigma", "pocket-sdxl"])
+def test_every_method_draws_on_every_backbone_and_no_two_draw_the_same(name: str) -> None:
+    backbone = build_backbone(name)
+    drawn = {method: pixels(backbone, settings_of(name, method)) for method in METHODS}
+    for one in METHODS:
+        assert drawn[one].std() > 10
+        assert not [other for other in METHODS if other != one and np.array_equal(drawn[one], drawn[other])]
+
+
+def test_a_picture_depends_on_no_other_of_its_batch() -> None:
+    backbone = build_backbone("pocket-sd15")
+    for method in METHODS:
+        settings = settings_of("pocket-sd15", method)
+        together, alone = pixels(backbone, settings), pixels(backbone, settings, PROMPTS[1:])
+        assert np.abs(together[1:] - alone).mean() <= 1
+
+
+def test_readings_differ() -> None:
+    backbone = build_backbone("pocket-sd15")
+    for method in ("s-cfg", "goca-s-cfg"):
+        published = pixels(backbone, settings_of("pocket-sd15", method))
+        described = pixels(backbone, settings_of("pocket-sd15", method, guidance_reading="described"))
+        assert not np.array_equal(published, described)
+
+
+def test_a_blur_of_no_width_perturbs_nothing() -> None:
+    backbone = build_backbone("pocket-sd3")
+    conditional = pixels(backbone, settings_of("pocket-sd3", "cfg", guidance=1.0))
+    plain = pixels(backbone, settings_of("pocket-sd3", "cfg"))
+    nothing = settings_of("pocket-sd3", "perturbed", guidance_width=0.0)
+    assert np.abs(pixels(backbone, nothing) - conditional).max() <= 1
+    undamaged = settings_of("pocket-sd3", "blurred-block", guidance_width=0.0)
+    assert np.abs(pixels(backbone, undamaged) - plain).max() <= 1
+    unguided = settings_of("pocket-sd3", "perturbed", guidance=1.0)
+    assert np.array_equal(pixels(backbone, unguided), conditional)
+
+
+def test_perturbed_guidance_leads_away_from_the_perturbed_prediction() -> None:
+    backbone = build_backbone("pocket-sd3")
+    settings = settings_of("pocket-sd3", "perturbed")
+
+    class Looking(PerturbedGuidance):
+        def __call__(self, step: GuidedStep) -> Tensor:
+            ours, perturbed = super().__call__(step), self.perturbed(step)
+            torch.testing.assert_close(ours, step.conditional + 2.0 * (step.conditional - perturbed))
+            assert not torch.equal(perturbed, step.conditional)
+            return ours
+
+    (site,) = (site for site in backbone.sites(64) if site.name == settings.site == "vit-block4")
+    draw(backbone, PROMPTS, settings, Looking(3.0, backbone, site, 0.1))
+    with pytest.raises(UserError, match="no site 'vit-block99'"):
+        guidance_rule(replace(settings, site="vit-block99"), backbone)
+
+
+def stream(special: tuple[int, ...], offset: int = 0, length: int = 6) -> StreamTokens:
+    return StreamTokens("clip", offset, length, (), (), special, ())
+
+
+def test_every_token_of_the_prompt_is_a_word_of_its_own_and_special_ones_are_none() -> None:
+    first, second = content_words([stream((0, 3, 4, 5)), stream((8, 9, 10, 11), offset=6)])
+    assert first.classes == ((1,), (2,), (), ())
+    assert second.classes == ((), (), (6,), (7,))
+
+
+def test_segments_of_s_cfg_are_those_of_its_formula() -> None:
+    generator, grid = torch.Generator().manual_seed(0), Grid(6, 6)
+    site = Site("x", 0, 1, grid, "a", "b")
+    spread = torch.rand(36, 36, generator=generator).softmax(-1)
+    words = torch.rand(36, 6, generator=generator)
+    maps = AttentionMaps({"x": site}, (stream((0, 4, 5)),), text={"x": words}, pixels={"x": spread})
+    squared = spread @ spread
+    powers = {
+        "published": (spread + 3 * squared) / 4,
+        "described": (spread + squared + squared @ spread + squared @ squared) / 4,
+    }
+    offsets = torch.arange(-2.0, 3)
+    kernel = torch.exp(-(offsets**2) / (2 * 1.1**2))
+    kernel = torch.outer(kernel, kernel) / kernel.sum() ** 2
+    for reading, power in powers.items():
+        segments = ScfgSegmenter(reading)(maps, maps, grid)  # type: ignore[arg-type]
+        spread_words = (power @ words).T.view(6, 6, 6)
+        padded = torch.nn.functional.pad(spread_words[:, None], (2,) * 4, mode="reflect")
+        blurred = torch.nn.functional.conv2d(padded, kernel[None, None])[:, 0]
+        region = (blurred / blurred.mean((1, 2), keepdim=True)).argmax(0)
+        assert torch.equal(segments.region, region)
+        assert torch.equal(segments.foreground, region != 0)
+
+
+@pytest.mark.parametrize("method", ["s-cfg", "goca-s-cfg"])
+@pytest.mark.parametrize("name", ["sd15", "pixart-sigma-512"])
+def test_shapes_on_real_architectures(name: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # transformers looks into a mask's values to skip it; meta tensors have none.
+    monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
+    backbone = build_shape_only(name)
+    size = method_defaults(name).image_size
+    rule = segmenter(method, backbone, "published")
+    side = size // backbone.latent_stride
+    latents = torch.empty(2, 4, side, side, device="meta")
+    inputs = DenoiserInput(latents, torch.empty(2, device="meta"), backbone.conditioning(["a star on grass", ""]))
+    prompts = [Prompt("a star on grass", ()), Prompt("", ())]
+    _, (conditional, unconditional) = backbone.predict(inputs, prompts, rule.request(backbone.sites(size)), size)
+    segments = rule(conditional, unconditional, Grid(side, side))
+    assert segments is not None
+    assert segments.region.shape == segments.foreground.shape == (side, side)
+    assert segments.foreground.dtype == torch.bool
