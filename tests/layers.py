@@ -41,7 +41,6 @@ ALLOWED = {
     "bench.pictures": ("segscale", "datasets", "bench.evaluation", "bench.pictures"),
     "bench.sweeps": (*RUNS, "bench.sweeps"),
     "bench.generation": (*RUNS, "bench.report", "bench.generation"),
-    "bench.training": (*RUNS, "bench.training"),
     "bench.captions": ("segscale", "datasets", "backbones.loading", "bench.captions"),
     "bench.data": ("segscale", "datasets", "bench.data"),
     # The front doors, which only commands stand before.

@@ -40,28 +40,11 @@ log = logging.getLogger(__name__)
 FAILURE = 2
 LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
+RUNNING = (bench, run, sweep, status)
 TABLES = (table, compare, leaderboard, report, verify)
-MEASURING = (bench, run, sweep, status, *TABLES, calibrate, quirks, layers, modalities, values, latents, perf)
-MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, timesteps, ablate, modalities, values, perf)
-COMMANDS = (*MEASURING, predict, caption, data, sites, list_names, doctor)
-MEASURING = (bench, run, *TABLES, calibrate, quirks, layers, modalities, values, perf)
-COMMANDS = (*MEASURING, generate, predict, caption, data, sites, list_names, doctor)
-MEASURING = (
-    bench,
-    run,
-    *TABLES,
-    calibrate,
-    quirks,
-    layers,
-    timesteps,
-    ablate,
-    modalities,
-    values,
-    perturb,
-    features,
-    perf,
-)
-COMMANDS = (*MEASURING, align, convert_lora, predict, caption, data, sites, list_names, doctor)
+ANALYSES = (calibrate, quirks, timesteps, ablate, layers, modalities, values, perturb, features, latents, perf)
+MODELS = (generate, align, convert_lora)
+COMMANDS = (*RUNNING, *TABLES, *ANALYSES, *MODELS, predict, caption, data, sites, list_names, doctor)
 
 program = Group(
     "segscale",

@@ -121,7 +121,7 @@ def latents_figure(table: pd.DataFrame, path: Path) -> None:
     components.set_xlabel("principal component of mask latents")
     components.set_ylabel("share of variance")
     figure.suptitle("{vae} on {dataset} {split}, {images} images".format(**table.iloc[0]))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def layers_figure(table: pd.DataFrame, path: Path) -> None:
