@@ -61,7 +61,7 @@ $(VENV)/ready-test: $(VENV)/ready
 	@touch $@
 
 $(VENV)/ready-lint: $(VENV)/ready-test
-	$(PIP) --editable '.[test,lint]'
+	$(PIP) --editable '.[test,lint,slurm]'
 	@touch $@
 
 clean:

@@ -67,7 +67,7 @@ class Layout:
 class FolderDataset(Dataset):
     """Images and masks on disk. A subclass states ``official_counts`` and ``layout``."""
 
-    official_counts: Counts
+    official_counts: ClassVar[Counts] = {}
     """Number of images of every official split: several where official sources differ, none where any is right."""
     subfolder: ClassVar[str] = ""
     """Folder below ``data_root`` that holds everything."""
@@ -77,7 +77,7 @@ class FolderDataset(Dataset):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        official = getattr(cls, "official_counts", {})
+        official = cls.official_counts
         cls.splits = (*official, CALIBRATION) if "train" in official else tuple(official)
 
     def __init__(
@@ -116,7 +116,7 @@ class FolderDataset(Dataset):
         self.palette = tuple(layout.palette[first:])
         self.table = layout.table if background else layout.table.without_background()
         self.entries = evenly_spaced(layout.entries, calibration_images) if calibrates else tuple(layout.entries)
-        self.expected_images = (calibration_images,) if calibrates else self.official_counts[split]
+        self.expected_images = (calibration_images,) if calibrates else self.official_counts.get(split, ())
         self._masks = None if calibrates else layout.masks
         self._prepare = layout.prepare
         if not self.entries:

@@ -28,7 +28,6 @@ class OwnFolder(FolderDataset):
     """
 
     upright: ClassVar[bool] = True
-    official_counts = {}  # noqa: RUF012
 
     def __init__(self, *, split: str | None = None, data_root: str | None = None, **arguments: Any) -> None:
         """Find the pictures; further arguments are those of FolderDataset.
@@ -40,7 +39,6 @@ class OwnFolder(FolderDataset):
         """
         own = Path(data_root or f"data/{arguments['name']}").expanduser().resolve().name
         self.splits = (own if split in (None, CALIBRATION) else split,)
-        self.official_counts = {self.splits[0]: ()}
         super().__init__(split=split or own, data_root=data_root, **arguments)
 
     def layout(self, split: str) -> Layout:

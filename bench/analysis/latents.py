@@ -30,6 +30,7 @@ from ...datasets.labels import IGNORE_LABEL
 from ..evaluation.intervals import Estimate, estimate_mean
 from ..evaluation.metrics import Floats
 from ..report.markdown import format_estimate, markdown_table
+from ..report.tables import table_rows
 
 SIGMAS = (0.0, 0.3, 0.5, 0.7, 0.85, 0.95)
 SHARES = (0.0, 1.0)
@@ -78,7 +79,7 @@ def encode(vae: AutoencoderKL, sample: Sample, size: int, background: int | None
     return EncodedImage(
         picture=latents_of(vae, pixel_values(sample.image, settings)),
         masks=masks,
-        shares=F.adaptive_avg_pool2d(inside.float(), masks.shape[-2:]),
+        shares=F.adaptive_avg_pool2d(inside.float(), (masks.shape[-2], masks.shape[-1])),
         survived=((found & inside).sum((1, 2)) / union).mean().item(),
         generator=image_generator(seed, "latents", sample.id),
     )
@@ -211,10 +212,10 @@ def latent_text(table: pd.DataFrame) -> str:
     }
     lines = [
         [
-            f"{named[row.measure]} {'' if pd.isna(row.at) else f'{row.at:g}'}".rstrip(),
-            row.of,
-            format_estimate(row.mean, row.low, row.high, spec=".3f"),
+            named[row["measure"]] + ("" if pd.isna(row["at"]) else f" {row['at']:g}"),
+            row["of"],
+            format_estimate(row["mean"], row["low"], row["high"], spec=".3f"),
         ]
-        for row in table.itertuples()
+        for row in table_rows(table)
     ]
     return markdown_table(pd.DataFrame(lines), ["measure", "of", "mean [95 %]"])

@@ -86,7 +86,7 @@ def _rate(load: Load, workers: int, seconds: float, images: int, folder: Path) -
     return PipelineRate(load, workers, 1 / seconds, images / (time.perf_counter() - start))
 
 
-_IDENTITY = BackboneIdentity("stand-in", "stand-in", "float32", "float32", None, None, True, False, {})
+_IDENTITY = BackboneIdentity("stand-in", "stand-in", "float32", "float32", None, None, None, True, False, {})
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from .tables import (
     grouped,
     notes,
     table_rows,
+    was_taught,
 )
 
 MARKS = {"best": BEST_MARK, "default": DEFAULT_MARK}
@@ -98,7 +99,7 @@ def scaling_table(table: pd.DataFrame) -> str:
         cells.insert(list(cells.columns).index(full) + 1, gap.name, gap)
     cells = cells.reindex(rows).fillna("-").reset_index()
     cells.insert(2, "parameters", order["size"].to_numpy())
-    if (order["training"] != "none").any():
+    if was_taught(order):
         cells.insert(3, "training", order["training"].to_numpy())
     return markdown_table(cells)
 
@@ -138,7 +139,7 @@ def leaderboard(table: pd.DataFrame) -> str:
     for (dataset, split, protocol), group in grouped(table, TASK_COLUMNS):
         ranked = group.sort_values("miou", ascending=False)
         shown = ranking(ranked)
-        if (table["training"] != "none").any():
+        if was_taught(table):
             shown.insert(2, "training", ranked["training"])
         shown[MIOU_TITLE] = [*map(bold, shown[MIOU_TITLE], ranked["best_of_task"])]
         parts += [f"## {dataset} {split}, protocol {protocol}", "", markdown_table(shown), ""]

@@ -10,6 +10,7 @@ from ..evaluation.intervals import Estimate
 from ..evaluation.referring import PRECISIONS, referring_score
 from .evaluated import EvaluatedRun
 from .markdown import format_share, markdown_table
+from .tables import grouped, was_taught
 
 TASK = ["dataset", "split", "protocol"]
 
@@ -40,8 +41,8 @@ def _row(evaluated: EvaluatedRun) -> dict[str, str]:
 def referring_text(table: pd.DataFrame) -> str:
     """Markdown, a part per dataset, split and protocol; the column ``training`` is there where something was taught."""
     parts: list[str] = []
-    kept = table if (table["training"] != "none").any() else table.drop(columns="training")
-    for (dataset, split, protocol), group in kept.groupby(TASK):
+    kept = table if was_taught(table) else table.drop(columns="training")
+    for (dataset, split, protocol), group in grouped(kept, TASK):
         parts.append(f"{dataset} {split}, protocol {protocol}, in percent:")
         parts.append(markdown_table(group.drop(columns=TASK).sort_values(["method", "backbone"])))
     return "\n\n".join(parts)

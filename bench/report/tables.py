@@ -118,6 +118,11 @@ def table_rows(table: pd.DataFrame) -> list[TableRow]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
+def was_taught(table: pd.DataFrame) -> bool:
+    """Whether a backbone of the table was taught with masks or labels, so that the column ``training`` tells."""
+    return bool((table["training"] != "none").any())
+
+
 def grouped(table: pd.DataFrame, columns: list[str]) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
     """Groups of rows that agree in several ``columns``."""
     for key, group in table.groupby(columns):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..markdown import MIOU_TITLE, format_parameters, ranking
-from ..tables import TASK_COLUMNS, TableRow, table_rows
+from ..tables import TASK_COLUMNS, TableRow, table_rows, was_taught
 
 FILTERS = (*TASK_COLUMNS, "backbone", "method")
 """Columns whose values a reader chooses from."""
@@ -60,7 +60,7 @@ def page_leaderboard(table: pd.DataFrame) -> Leaderboard:
     ranked = table.sort_values([*TASK_COLUMNS, "miou"], ascending=[True, True, True, False], ignore_index=True)
     shown = ranking(ranked).assign(backbone=ranked["label"])
     shown.insert(3, "parameters", ranked["parameters"].map(format_parameters))
-    if (ranked["training"] != "none").any():
+    if was_taught(ranked):
         shown.insert(4, "training", ranked["training"])
     for place, column in enumerate(TASK_COLUMNS):
         shown.insert(4 + place, column, ranked[column])
