@@ -31,7 +31,7 @@ _examples = [
 
 
 @command(examples=_examples)
-@click.argument("backbone_name", metavar="[BACKBONE]", type=Name("backbone"), default="pocket-sd15")
+@click.argument("backbone_name", metavar="[BACKBONE]", type=Name("backbone"), required=False)
 @options.names("method", "vanilla")
 @options.size
 @click.option("--repeats", type=POSITIVE, default=3, help="of every measurement, after one that does not count")
@@ -44,7 +44,7 @@ _examples = [
 @click.option("--images", type=POSITIVE, default=150, help="of every run, with --pipeline")
 @options.loading
 def perf(
-    backbone_name: str,
+    backbone_name: str | None,
     method_names: tuple[str, ...],
     size: int | None,
     repeats: int,
@@ -60,6 +60,8 @@ def perf(
     if pipeline:
         _print_pipeline(seconds, images)
         return
+    if backbone_name is None:
+        raise UserError("missing argument 'BACKBONE'", "see: segscale perf --help")
     if batch > 1 and not breakdown:
         raise UserError("--batch measures nothing by itself", "add --breakdown")
     backbone, methods = _built(backbone_name, method_names, size, weights, load)
