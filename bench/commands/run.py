@@ -78,7 +78,7 @@ def _print_classes(store: RunStore, results: Path) -> None:
 
     from ..report.evaluated import evaluate_run
     from ..report.markdown import format_share
-    from ..report.tables import NO_INTERVAL_MARK, missing_text
+    from ..report.tables import NO_INTERVAL_MARK
     from ..report.thresholds import Thresholds
 
     evaluated = evaluate_run(store, Thresholds(results))
@@ -98,9 +98,6 @@ def _print_classes(store: RunStore, results: Path) -> None:
     ):
         if counted.any():
             print(f"  {counted.sum()} {name}, in {(counted > 0).sum()} images")
-    if evaluated.missing:
-        how_far = missing_text(len(evaluated.counts), evaluated.missing, ", ".join(evaluated.at_work))
-        print(f"  unfinished: {how_far}")
     if skipped := store.skipped():
         print(f"  left out {len(skipped)} bad images")
         for image, reason in sorted(skipped.items()):

@@ -70,8 +70,7 @@ def run_planned(planned: BackbonePlan, methods: Sequence[Method], task: Task) ->
     rank, world = rank_and_world()
     ids = task.dataset.ids
     indices = range(len(ids))[: options.limit]
-    rank_indices = indices[rank::world]
-    rank_ids = frozenset(ids[index] for index in rank_indices)
+    wanted_ids = frozenset(ids[index] for index in indices)
     masks = MaskKeeper(task, options.save_masks)
     disk = DataOnDisk(task.dataset)
     runs: list[MethodRun] = []
@@ -81,8 +80,10 @@ def run_planned(planned: BackbonePlan, methods: Sequence[Method], task: Task) ->
         store.start(_new_run(plan, task, options, len(indices)), ids)
         refuse_changed(store, disk)
         masks.warn_of_stored(store.folder, store.done())
-        runs.append(MethodRun(method, store, rank_ids - store.done()))
-    pending_indices = [index for index in rank_indices if any(ids[index] in run.due for run in runs)]
+        runs.append(MethodRun(method, store, wanted_ids - store.done()))
+    pending_indices = [
+        index for index in _own_first(indices, rank, world) if any(ids[index] in run.due for run in runs)
+    ]
     # A run.json that was written anew lacks what only the backbone knows.
     unknown = any(run.store.done() and run.store.read().parameters is None for run in runs)
     asks_backbone = bool(pending_indices or unknown)
@@ -97,6 +98,11 @@ def run_planned(planned: BackbonePlan, methods: Sequence[Method], task: Task) ->
                 _compact_finished(runs, len(indices))
     _refuse_nothing_left(runs[0].store, task, len(indices))
     return [run.store for run in runs]
+
+
+def _own_first(indices: range, rank: int, world: int) -> list[int]:
+    """All images, each rank's beginning with every n-th, so that ranks seldom want the same before the last ones."""
+    return [index for place in range(world) for index in indices[(rank + place) % world :: world]]
 
 
 def _compact_finished(runs: Sequence[MethodRun], wanted: int) -> None:
@@ -257,7 +263,7 @@ class _Loop:
 
     def _title(self) -> str:
         rank, world = rank_and_world()
-        share = f", share {rank + 1} of {world}" if world > 1 else ""
+        share = f", rank {rank} of {world}" if world > 1 else ""
         methods = f"{len(self.runs)} methods"
         if len(self.runs) <= NAMED_METHODS:
             methods = ", ".join(run.method.name + run.method.variant for run in self.runs)

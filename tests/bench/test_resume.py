@@ -102,6 +102,22 @@ def test_processes_share_a_run(tmp_path: Path, uninterrupted: pd.DataFrame) -> N
     pd.testing.assert_frame_equal(areas(tmp_path), uninterrupted)
 
 
+def test_a_rank_that_never_came_leaves_its_images_to_the_others(
+    tmp_path: Path, uninterrupted: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    (store,) = run_named("pocket-sd15", ["vanilla"], *CELL, RunOptions(limit=4, results=tmp_path))
+    pd.testing.assert_frame_equal(areas(tmp_path), uninterrupted.head(4))
+    assert {path.name[:2] for path in store.parts.iterdir()} == {"1-"}
+
+
+def test_ranks_begin_with_different_images_and_know_all() -> None:
+    orders = [loop._own_first(range(7), rank, 3) for rank in range(3)]
+    assert orders == [[0, 3, 6, 1, 4, 2, 5], [1, 4, 2, 5, 0, 3, 6], [2, 5, 0, 3, 6, 1, 4]]
+    assert loop._own_first(range(3), 0, 1) == [0, 1, 2]
+
+
 def test_an_interrupt_between_writing_and_forgetting_loses_nothing_and_writes_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
