@@ -10,7 +10,7 @@ OPTIONS = $(if $(BATCH),--batch $(BATCH)) $(if $(BACKBONE),--backbone $(BACKBONE
 	$(if $(DATASET),--dataset $(DATASET)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
 	$(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
-.PHONY: bench results test test-browser soak lint docs-cli setup clean
+.PHONY: bench results test test-browser test-slurm soak lint docs-cli setup clean
 
 bench: $(VENV)/ready
 	@$(VENV)/bin/segscale bench $(OPTIONS)
@@ -33,6 +33,11 @@ test: $(VENV)/ready-test
 test-browser: $(VENV)/ready-test
 	$(PIP) --editable '.[test,browser]'
 	$(VENV)/bin/python -m pytest tests/browser.py $(ARGS)
+
+# Sweeps on a SLURM of one node; apt-get install slurm-wlm munge brings it on Debian, and root may start it.
+test-slurm: $(VENV)/ready-test
+	$(PIP) --editable '.[test,slurm]'
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/slurm.py $(ARGS)
 
 # A hundred kills at random moments.
 soak: $(VENV)/ready-test

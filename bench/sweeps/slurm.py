@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -69,7 +70,8 @@ class RunTask:
         if not states:
             sys.exit(f"{self.job.label}: how it fares could not be stored in {self.folder}")
         if states[0].outcome == "stopped":
-            sweep.write_state(self.job, replace(states[0], outcome="waiting"))
+            self._wait_again(sweep)
+            _requeue_alone(sweep)
             sys.exit(128 + signal.SIGTERM)
         if states[0].failures:
             sys.exit("\n".join(f"{method}: {line}" for method, line in states[0].failures.items()))
@@ -81,12 +83,26 @@ class RunTask:
         if self._process is not None and self._thread is not None:
             self._process.stop(signal.SIGUSR1)
             self._thread.join()
+        self._wait_again(SweepFolder(Path(self.folder)))
         return DelayedSubmission(RunTask(self.folder, self.job, self.log, self.device))
 
+    def _wait_again(self, sweep: SweepFolder) -> None:
+        sweep.write_state(self.job, replace(sweep.state(self.job), outcome="waiting"))
+
     def _terminated(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signals call it
-        """SLURM preempts, requeues or cancels the task, and itself knows which."""
+        """The task is preempted, requeued, cancelled, or only told to end."""
         if self._process is not None:
             self._process.stop()
+
+
+def _requeue_alone(sweep: SweepFolder) -> None:
+    """Requeue a task that a signal ended and nothing else: what SLURM preempts, requeues or cancels runs no more."""
+    if sweep.read().cancelled:
+        return
+    raw = os.environ["SLURM_JOB_ID"]
+    states = subprocess.run(["squeue", "-h", "-j", raw, "-o", "%T"], capture_output=True, text=True).stdout.split()
+    if states == ["RUNNING"]:
+        subprocess.run(["scontrol", "requeue", raw], check=False)
 
 
 def submit(sweep: SweepFolder, jobs: Sequence[JobRecord], device: str, chosen: SlurmOptions) -> str:
@@ -129,13 +145,13 @@ def cancel(sweep: SweepFolder) -> str:
     record = sweep.read()
     if not record.slurm_job:
         raise UserError(f"{sweep.folder.name} does not run on SLURM", "end it where it runs, by Ctrl-C")
+    sweep.write(replace(record, cancelled=True))
     try:
         subprocess.run(["scancel", record.slurm_job], check=True, capture_output=True, text=True)
     except subprocess.CalledProcessError as error:
         raise _refusal(error.stderr) from error
     except OSError as error:
         raise UserError("there is no SLURM here", "cancel from a login node") from error
-    sweep.write(replace(record, cancelled=True))
     return record.slurm_job
 
 
