@@ -10,7 +10,7 @@ OPTIONS = $(if $(BATCH),--batch $(BATCH)) $(if $(BACKBONE),--backbone $(BACKBONE
 	$(if $(DATASET),--dataset $(DATASET)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
 	$(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
-.PHONY: bench results test test-browser test-slurm soak lint docs-cli setup clean
+.PHONY: bench results ladder test test-browser test-slurm soak lint docs-cli setup clean
 
 bench: $(VENV)/ready
 	@$(VENV)/bin/segscale bench $(OPTIONS)
@@ -25,6 +25,15 @@ results: $(VENV)/ready
 	$(VENV)/bin/segscale layers pocket-sd3 --with vanilla,goca $(POCKET) --overwrite
 	$(VENV)/bin/segscale layers pocket-flux --with vanilla,goca $(POCKET) --overwrite
 	$(VENV)/bin/segscale quirks $(POCKET) --overwrite
+
+# Rungs of the pocket ladder: training (resumed; 72 rungs take a core about a day), power and mIoU, and what is shipped of it.
+ladder: LADDER = results/pocket/ladder
+ladder: export SEGSCALE_CONFIGS = $(LADDER)/configs
+ladder: $(VENV)/ready
+	mkdir -p $(LADDER)/configs
+	$(VENV)/bin/python -m segscale.backbones.pocket.climb --folder $(LADDER) $(RUNGS)
+	$(VENV)/bin/python -m segscale.bench.generation.measure_ladder --results $(LADDER) $(ARGS)
+	$(VENV)/bin/segscale scaling --method vanilla,goca,goca-described --results $(LADDER)
 
 test: $(VENV)/ready-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 $(ARGS)

@@ -62,17 +62,23 @@ def config_files(kind: Kind) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
+def unlisted_files(kind: Kind) -> dict[str, Path]:
+    """Config file of every shipped name that is used by name alone: rungs of the pocket ladder."""
+    return {path.stem: path for path in sorted((shipped_configs() / "rungs" / f"{kind}s").glob("*.py"))}
+
+
 def config_file(kind: Kind, name: str) -> Path:
-    """The config file of ``name``. Raises UnknownNameError, which tells the nearest known name."""
-    files = config_files(kind)
+    """The config file of ``name``, listed or not. Raises UnknownNameError, which tells the nearest known name."""
+    files = unlisted_files(kind) | config_files(kind)
     if name not in files:
         raise UnknownNameError(f"unknown {kind} {name!r}", did_you_mean(name, files))
     return files[name]
 
 
-def describe(kind: Kind) -> dict[str, str]:
-    """First docstring line of every config."""
-    return {name: _first_line(path) for name, path in config_files(kind).items()}
+def describe(kind: Kind, unlisted: bool = False) -> dict[str, str]:
+    """First docstring line of every config; ``unlisted``: also of those that are used by name alone."""
+    files = config_files(kind) | (unlisted_files(kind) if unlisted else {})
+    return {name: _first_line(path) for name, path in files.items()}
 
 
 def packaged_backbones() -> list[str]:

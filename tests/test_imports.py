@@ -23,6 +23,8 @@ COMMANDS = (
     "report --results {empty}",
     "status --results {empty}",
     "sweep --help",
+    "scaling --results {empty}",
+    "scaling --published --results {empty}",
 )
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 CODE = """

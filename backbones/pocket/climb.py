@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from segscale.catalogue import PACKAGED, shipped_configs
 from segscale.files import replaced
 
 from ...datasets.pocket import Scene
@@ -22,7 +23,7 @@ from ..build import build_backbone
 from .architectures import TWINS, sd3_denoiser, sd15_denoiser
 from .ladder import DEPTHS, RUNGS, Rung, config_text
 from .recipe import SCENES
-from .train import encode_scenes, forget_origin, train_denoiser
+from .train import WEIGHTS, encode_scenes, forget_origin, train_denoiser
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,15 @@ def write_config(rung: Rung, folder: Path) -> None:
         file.write(config_text(rung, f"{RELATIVE}/{rung.name}"))
 
 
+def carry(rung: Rung, folder: Path) -> None:
+    """Copy a trained rung into the package, where it is used by its name."""
+    shutil.copytree(weights_folder(folder, rung), WEIGHTS / "rungs" / rung.name, dirs_exist_ok=True)
+    path = shipped_configs() / "rungs" / "backbones" / f"{rung.name}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as file:
+        file.write(config_text(rung, f"{PACKAGED}rungs/{rung.name}"))
+
+
 def climb(rungs: Sequence[Rung], folder: Path) -> None:
     """Train the rungs that ``folder`` lacks, in their order."""
     missing = [rung for rung in rungs if not weights_folder(folder, rung).is_dir()]
@@ -82,13 +92,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="RUNG", help=f"such as {next(iter(RUNGS))}; all by default")
     parser.add_argument("--folder", type=Path, default=Path("results/pocket/ladder"))
+    parser.add_argument("--carry", action="store_true", help="copy the named rungs into the package instead")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
     if unknown := [name for name in arguments.names if name not in RUNGS]:
         parser.error(f"there is no rung {unknown[0]}")
-    climb([RUNGS[name] for name in arguments.names or RUNGS], arguments.folder)
+    rungs = [RUNGS[name] for name in arguments.names or RUNGS]
+    if arguments.carry:
+        for rung in rungs:
+            carry(rung, arguments.folder)
+    else:
+        climb(rungs, arguments.folder)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,14 @@ RUNGS: dict[str, Rung] = {
     rung.name: rung for rung in (replace(rung, seed=seed) for seed in SEEDS for rung in _SEEDLESS)
 }
 
+TOP: dict[str, Rung] = {"pocket-sd15": Rung("sd15", 2000), "pocket-sd3": Rung("sd3", 1500)}
+"""The shipped twins as rungs of their families."""
+
+
+def rung_of(backbone_name: str) -> Rung | None:
+    """Return the rung that a backbone is, None for one that is on no ladder."""
+    return (RUNGS | TOP).get(backbone_name)
+
 
 def config_text(rung: Rung, weights: str) -> str:
     """The config of a rung whose denoiser is in the folder ``weights``."""

@@ -1,14 +1,16 @@
-"""The command that draws pictures."""
+"""Commands that draw pictures and measure them."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
-from ..generation.choices import GuidanceMethod, GuidanceReading, SamplingChoices
+from segscale.catalogue import shipped_folder
+
+from ..generation.choices import GuidanceMethod, GuidanceReading, Networks, SamplingChoices
 from ..runs.launcher import is_rank_zero
 from ..runs.options import RunOptions
 from . import options
@@ -16,6 +18,10 @@ from .command import Option, command
 from .parameters import NUMBER, POSITIVE, WIDTH
 from .steps import print_written, quiet_libraries
 
+if TYPE_CHECKING:
+    from ..report.evaluated import EvaluatedRun
+
+PUBLISHED = str(shipped_folder("results") / "power.csv")
 _picture = partial(click.option, cls=Option, heading="Pictures")
 sampling = options.chained(
     _picture("--guidance", type=NUMBER, help="scale; 1: none", show_default="the backbone's"),
@@ -56,3 +62,71 @@ def generate(
     pictures = draw_pictures(backbone_name, asked, settings, run_options)
     if is_rank_zero():
         print_written(pictures.folder)
+
+
+@command(resumes=True, examples=["segscale power pocket-sd3 --limit 20 --batch 10"])
+@options.backbone
+@options.name("dataset", "pocket-captions", help="whose captions are drawn")
+@click.option("--inception", type=options.FILE, metavar="FILE", help="TorchScript of the FID's network")
+@click.option("--clip", metavar="FOLDER", help="CLIP model of transformers, for the CLIP score")
+@options.packed("networks", Networks)
+@sampling
+@options.batch
+@options.run
+def power(
+    backbone_name: str, dataset_name: str, networks: Networks, choices: SamplingChoices, run_options: RunOptions
+) -> None:
+    """Measure generative power: fidelity to captions and Frechet distance, with 95 % intervals."""
+    from ..generation.power import measure_power
+    from ..generation.power_record import write_power
+    from ..generation.power_tables import power_text
+    from ..generation.settings import sampling_settings
+
+    quiet_libraries()
+    settings = sampling_settings(backbone_name, choices, run_options.seed)
+    stored = measure_power(backbone_name, dataset_name, settings, networks, run_options)
+    if is_rank_zero():
+        print(power_text(stored.record))
+        print_written(write_power(run_options.results, stored))
+
+
+@command(examples=["segscale scaling", "segscale scaling --published --dataset voc --protocol goca"])
+@options.name("dataset", "pocket", help="of the runs")
+@options.name("protocol", "standard", help="of the runs")
+@options.names("method", "vanilla,goca")
+@click.option(
+    "--published",
+    type=options.FILE,
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value=PUBLISHED,
+    help="published power instead of measured; FILE holds it, the package's own if it is not given",
+)
+@options.results
+def scaling(
+    dataset_name: str, protocol_name: str, method_names: tuple[str, ...], published: Path | None, results: Path
+) -> None:
+    """Tell whether mIoU grows with generative power: table, figure and rank correlations with 95 % intervals."""
+    from ..generation.correlations import statistics
+    from ..generation.power_record import find_power
+    from ..generation.published_power import read_published_power
+    from ..generation.resampling import resample
+    from ..generation.scaling import measured_subjects, published_subjects
+    from ..generation.scaling_files import write_scaling
+    from ..generation.scaling_tables import statistics_text, subject_table
+    from ..report.evaluated import evaluate_runs
+
+    asked = (dataset_name, protocol_name)
+    runs = [run for run in evaluate_runs(results) if _task_names(run) == asked]
+    if published is None:
+        subjects = measured_subjects(runs, find_power(results), method_names)
+    else:
+        subjects = published_subjects(runs, read_published_power(published), method_names)
+    table, numbers = subject_table(subjects), statistics(resample(subjects))
+    print(statistics_text(numbers))
+    print_written(*write_scaling(table, numbers, method_names, results))
+
+
+def _task_names(run: EvaluatedRun) -> tuple[str, str]:
+    task = run.plan.task
+    return task.dataset.name, task.protocol.name

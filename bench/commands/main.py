@@ -24,7 +24,7 @@ from .blocks import features, perturb
 from .command import Group, help_hint, unknown
 from .data import caption, data
 from .direct_masks import latents
-from .generate import generate
+from .generate import generate, power, scaling
 from .overview import doctor, list_names, sites
 from .perf import perf
 from .predict import predict
@@ -41,9 +41,9 @@ FAILURE = 2
 LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
 RUNNING = (bench, run, sweep, status)
-TABLES = (table, compare, leaderboard, report, verify)
+TABLES = (table, compare, leaderboard, scaling, report, verify)
 ANALYSES = (calibrate, quirks, timesteps, ablate, layers, modalities, values, perturb, features, latents, perf)
-MODELS = (generate, align, convert_lora)
+MODELS = (generate, power, align, convert_lora)
 COMMANDS = (*RUNNING, *TABLES, *ANALYSES, *MODELS, predict, caption, data, sites, list_names, doctor)
 
 program = Group(

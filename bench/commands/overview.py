@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import click
+
 from segscale.catalogue import KINDS, describe
 
 from . import options
@@ -9,11 +11,12 @@ from .command import command
 from .steps import quiet_libraries
 
 
-@command("list", examples=["segscale list"])
-def list_names() -> None:
+@command("list", examples=["segscale list", "segscale list --rungs"])
+@click.option("--rungs", is_flag=True, help="also the rungs of the pocket ladder whose weights are carried")
+def list_names(rungs: bool) -> None:
     """Name backbones, methods, datasets and protocols."""
     # All are read before the first is printed, so that a config that cannot be read does not end the list half-way.
-    for kind, lines in {kind: describe(kind) for kind in KINDS}.items():
+    for kind, lines in {kind: describe(kind, unlisted=rungs) for kind in KINDS}.items():
         print(f"{kind}s")
         for name, line in lines.items():
             print(f"  {name:22} {line}")

@@ -134,6 +134,37 @@ def estimate_mean(values: Floats, bounds: tuple[float, float] = (-np.inf, np.inf
     return _student(value, error, (0.0, 0.0), len(values), bounds)
 
 
+def estimate_ratio(numerator: Floats, denominator: Floats) -> Estimate:
+    """Share of two sums over images, with the jackknife's interval; NaN where there is nothing to divide by.
+
+    Args:
+        numerator: ``(images,)``, never more than ``denominator``.
+        denominator: ``(images,)``.
+    """
+    above, below = float(numerator.sum()), float(denominator.sum())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        without = (above - numerator) / (below - denominator)
+        value = float(np.float64(above) / below)
+    return estimate_jackknife(value, without, bounds=(0.0, 1.0))
+
+
+def estimate_jackknife(value: float, without: Floats, bounds: tuple[float, float]) -> Estimate:
+    """Any number of images, with the jackknife's interval, not widened by its estimates of bias.
+
+    Args:
+        value: With all images.
+        without: ``(groups,)``: without each image, or without each of equally large groups of them.
+        bounds: What the number cannot pass.
+    """
+    without = np.sort(without)
+    reason = _unusable(without)
+    if reason is not None:
+        return Estimate(value, NoInterval(reason))
+    groups = len(without)
+    error = float(np.sqrt((groups - 1) / groups * ((without - without.mean()) ** 2).sum()))
+    return _student(value, error, (0.0, 0.0), groups, bounds)
+
+
 def _leave_one_out(sample: SampledCounts) -> LeaveOneOut:
     counts, averaging = _by_threshold(sample.counts), sample.averaging
     totals = _Counts(*(part.sum(0) for part in counts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 GuidanceMethod = Literal["cfg", "s-cfg", "goca-s-cfg", "perturbed", "blurred-block"]
@@ -23,3 +24,13 @@ class SamplingChoices:
     guidance_reading: GuidanceReading = "published"
     guidance_site: str | None = None
     guidance_width: float = 0.1
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Networks that look at pictures of real images' captions; None where none is named."""
+
+    inception: Path | None = None
+    """TorchScript file, for the FID."""
+    clip: str | None = None
+    """Local folder or hub id, for the CLIP score."""

@@ -8,12 +8,14 @@ import torch
 
 from segscale.backbones.build import build_backbone
 from segscale.backbones.pocket import climb
-from segscale.backbones.pocket.ladder import RUNGS, SEEDS, Rung
+from segscale.backbones.pocket.architectures import TWINS
+from segscale.backbones.pocket.ladder import RUNGS, SEEDS, TOP, Rung, config_text, rung_of
 from segscale.backbones.pocket.recipe import SCENES, Recipe
 from segscale.backbones.pocket.train import encode_scenes, training_batches, training_caption
+from segscale.bench.commands.main import main
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import plan_backbone
-from segscale.catalogue import config_files
+from segscale.catalogue import config_file, config_files, unlisted_files
 from segscale.datasets.pocket import GROUNDS, OBJECTS, make_scene
 from segscale.methods.build import build_method, method_defaults
 
@@ -77,3 +79,25 @@ def test_fewer_scenes_are_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> Non
     batches = list(training_batches(backbone, latents, scenes, Recipe(3, scenes=2)))
     assert all(any(torch.equal(row, latents[i]) for i in range(2)) for clean, _ in batches for row in clean)
     assert Recipe(1).scenes == SCENES
+
+
+def test_carried_rungs_are_used_by_name_and_listed_only_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    carried = unlisted_files("backbone")
+    assert carried
+    assert carried.keys() <= RUNGS.keys()
+    for name, path in carried.items():
+        assert path.read_text() == config_text(RUNGS[name], f"pocket:rungs/{name}")
+        assert config_file("backbone", name) == path
+    main(["list"])
+    plain = capsys.readouterr().out
+    main(["list", "--rungs"])
+    asked = capsys.readouterr().out
+    assert not any(name in plain for name in carried)
+    assert all(name in asked for name in carried)
+
+
+def test_the_tops_of_the_ladders_are_the_shipped_twins() -> None:
+    for name, rung in TOP.items():
+        assert rung.steps == TWINS[name].steps
+        assert rung_of(name) == rung
+    assert rung_of("pocket-flux") is None

@@ -290,8 +290,8 @@ def leaf_commands(group: Group) -> Iterator[Command]:
 
 
 EXAMPLES = [example for command in leaf_commands(program) for example in command.examples]
-# Downloads, an endpoint, the official files; minutes.
-NOT_RUN = ("caption", "voc", "cityscapes", "bench", "quirks", "perf", "--heads")
+# Downloads, an endpoint, the official files; minutes; more than one picture or backbone.
+NOT_RUN = ("caption", "voc", "cityscapes", "bench", "quirks", "perf", "--heads", "power", "scaling")
 
 
 def test_every_command_has_one_or_two_examples() -> None:
@@ -336,13 +336,13 @@ def test_names_are_completed() -> None:
 
 
 def test_a_shell_gets_its_completions(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    words = {"_SEGSCALE_COMPLETE": "bash_complete", "COMP_WORDS": "segscale run --dataset po", "COMP_CWORD": "3"}
+    words = {"_SEGSCALE_COMPLETE": "bash_complete", "COMP_WORDS": "segscale run --dataset ci", "COMP_CWORD": "3"}
     for name, value in words.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as caught:
         main([])
     assert caught.value.code == 0
-    assert capsys.readouterr().out == "plain,pocket\n"
+    assert capsys.readouterr().out == "plain,cityscapes\n"
 
 
 def test_sites_are_listed_without_weights(capsys: pytest.CaptureFixture[str]) -> None:

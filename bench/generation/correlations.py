@@ -1,0 +1,132 @@
+"""Does mIoU grow with power? Rank correlations and the paired questions, each over all replicates of a resampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from ..evaluation.metrics import Floats
+from .resampling import Replicates
+
+LEAST = 4
+"""Fewer configurations than these get no correlation; a partial one needs one more."""
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One number over the configurations of a group."""
+
+    name: str
+    group: str
+    """A family, or all."""
+    method: str
+    against: str
+    """The measure of power."""
+    values: Floats
+    """``(1 + replicates,)``: of the sample itself, then of every replicate."""
+    configurations: int
+
+    @property
+    def row(self) -> dict[str, object]:
+        """Value and 95 % interval (percentiles of the replicates), as a row of a table."""
+        low, high = np.nanpercentile(self.values[1:], [2.5, 97.5])
+        return {
+            "statistic": self.name,
+            "group": self.group,
+            "method": self.method,
+            "against": self.against,
+            "configurations": self.configurations,
+            "value": self.values[0],
+            "low": low,
+            "high": high,
+        }
+
+
+def statistics(replicates: Replicates) -> pd.DataFrame:
+    """All statistics of all groups that are large enough, a row each."""
+    of_groups = [statistic for group in _groups(replicates) for statistic in _of_group(*group)]
+    return pd.DataFrame([statistic.row for statistic in (*of_groups, *_leads(replicates))])
+
+
+def _groups(replicates: Replicates) -> Iterator[tuple[str, Replicates]]:
+    families = sorted(set(replicates.families))
+    for name in [ALL, *families] if len(families) > 1 else [ALL]:
+        part = replicates.only([name in (ALL, family) for family in replicates.families])
+        if len(part.configurations) >= LEAST:
+            yield name, part
+
+
+def _of_group(name: str, group: Replicates) -> Iterator[Statistic]:
+    count = len(group.configurations)
+    powers = {**group.power, "parameters": np.tile(group.parameters, (len(next(iter(group.miou.values()))), 1))}
+    for measure, power in powers.items():
+        for method, miou in group.miou.items():
+            if np.ptp(power[0]) > 0:
+                yield Statistic("rho", name, method, measure, spearman(miou, power), count)
+    known = group.only(~np.isnan(group.steps))
+    if len(known.configurations) > LEAST and np.ptp(known.steps) > 0:
+        yield from _given_steps(name, known)
+    base, *others = group.miou
+    for measure, power in group.power.items():
+        for method in others:
+            gain = group.miou[method] - group.miou[base]
+            yield Statistic("slope of gain", name, f"{method} - {base}", measure, slope(gain, power), count)
+
+
+def _given_steps(name: str, known: Replicates) -> Iterator[Statistic]:
+    steps = np.tile(known.steps, (len(next(iter(known.miou.values()))), 1))
+    for measure, power in known.power.items():
+        for method, miou in known.miou.items():
+            values = partial_spearman(miou, power, steps)
+            yield Statistic("rho given steps", name, method, measure, values, len(known.configurations))
+
+
+def spearman(first: Floats, second: Floats) -> Floats:
+    """Spearman's rho of every row, ``(rows, items)``; NaN where all items of a row are equal."""
+    ranks = [rankdata(values, axis=1) for values in (first, second)]
+    first, second = (values - values.mean(1, keepdims=True) for values in ranks)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (first * second).sum(1) / np.sqrt((first**2).sum(1) * (second**2).sum(1))
+
+
+def partial_spearman(first: Floats, second: Floats, given: Floats) -> Floats:
+    """Spearman's rho of every row that is left when a third quantity is held fixed, from the three pairwise ones."""
+    both, one, other = spearman(first, second), spearman(first, given), spearman(second, given)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (both - one * other) / np.sqrt((1 - one**2) * (1 - other**2))
+
+
+def slope(values: Floats, against: Floats) -> Floats:
+    """Slope of the least-squares line of every row, in points per unit."""
+    centred = against - against.mean(1, keepdims=True)
+    return (centred * values).sum(1) / (centred**2).sum(1)
+
+
+def _leads(replicates: Replicates) -> Iterator[Statistic]:
+    for family in sorted(set(replicates.families)):
+        for method in replicates.miou:
+            if "f1" in replicates.power and (found := lead(replicates, family, method)) is not None:
+                yield found
+
+
+def lead(replicates: Replicates, family: str, method: str, measure: str = "f1") -> Statistic | None:
+    """How far segmentation is ahead of power along training, where a family has at least three numbers of steps.
+
+    Both are brought to 0 at the fewest steps and 1 at the most; the lead is the mean difference in between. Positive:
+    grounding comes before generation.
+    """
+    chosen = zip(replicates.families, replicates.varied, strict=True)
+    part = replicates.only([group == family and varied == "steps" for group, varied in chosen])
+    order = np.argsort(part.steps)
+    if len(order) < 3:
+        return None
+    progress = []
+    for values in (part.miou[method][:, order], part.power[measure][:, order]):
+        progress.append((values - values[:, :1]) / (values[:, -1:] - values[:, :1]))
+    ahead = (progress[0] - progress[1])[:, 1:-1].mean(1)
+    return Statistic("lead", family, method, measure, ahead, len(order))

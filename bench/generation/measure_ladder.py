@@ -1,0 +1,65 @@
+"""Measures the rungs that have configs: ``python -m segscale.bench.generation.measure_ladder``.
+
+SEGSCALE_CONFIGS names the folder ``configs`` beside their weights. What is stored already is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from segscale.catalogue import config_files, unlisted_files
+from segscale.registry import build
+
+from ...backbones.pocket.ladder import RUNGS, TOP
+from ..runs.loop import run_methods
+from ..runs.options import RunOptions
+from ..runs.plan import build_methods, build_task, plan_backbone
+from .choices import Networks, SamplingChoices
+from .power import measure_power
+from .power_record import find_power, write_power
+from .settings import sampling_settings
+
+log = logging.getLogger(__name__)
+
+PICTURES = "pocket-captions"
+BATCH = 50
+
+
+def rung_names() -> Iterator[str]:
+    """Rungs with a config, in the order of training, and the shipped twins that end their ladders."""
+    known = config_files("backbone") | unlisted_files("backbone")
+    yield from (name for name in (*TOP, *RUNGS) if name in known)
+
+
+def measure_rung(name: str, methods: list[str], pictures: RunOptions, images: RunOptions) -> None:
+    """Measure power on pictures and mIoU on images of one rung, where that is not stored."""
+    identity = plan_backbone(name, pictures).identity
+    done = (stored.record for stored in find_power(pictures.results))
+    if not any(record.plan.backbone == identity and record.images == pictures.limit for record in done):
+        settings = sampling_settings(name, SamplingChoices(), pictures.seed)
+        write_power(pictures.results, measure_power(name, PICTURES, settings, Networks(), pictures))
+    task = build_task("pocket", build("protocol", "standard"), images)
+    run_methods(name, build_methods(methods, name, task.protocol), task, images)
+
+
+def main() -> None:
+    """Measure all rungs that there are."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("results/pocket/ladder"))
+    parser.add_argument("--pictures", type=int, default=1000, help="of every rung")
+    parser.add_argument("--images", type=int, default=200, help="that every rung segments")
+    parser.add_argument("--method", default="vanilla,goca,goca-described")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    pictures = RunOptions(results=arguments.results, limit=arguments.pictures, batch=BATCH)
+    images = RunOptions(results=arguments.results, limit=arguments.images)
+    for name in rung_names():
+        log.info("%s", name)
+        measure_rung(name, arguments.method.split(","), pictures, images)
+
+
+if __name__ == "__main__":
+    main()

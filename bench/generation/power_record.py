@@ -1,0 +1,135 @@
+"""The stored measurement of generative power: a JSON file with checks, and a row for every picture beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from pydantic import TypeAdapter, ValidationError
+
+from segscale.errors import StoreError
+from segscale.files import explained_writes, replaced, replaced_bytes
+
+from ..evaluation.intervals import Estimate
+from .record import PicturePlan
+
+log = logging.getLogger(__name__)
+
+FOLDER = "power"
+REMEDY = "measure again with: segscale power"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of a set of pictures."""
+
+    value: float
+    low: float | None
+    """Lower end of the 95 % interval over pictures; None where the sample carries none."""
+    high: float | None
+    by_chance: float | None = None
+    """What pictures that follow no caption would get."""
+    floor: float | None = None
+    """What as many real images get."""
+    no_interval: str | None = None
+    """Why there is no interval."""
+
+    @classmethod
+    def of(cls, estimate: Estimate, by_chance: float | None = None, floor: float | None = None) -> Measure:
+        """Keep an estimate with what to compare it with."""
+        low, high = (None, None) if estimate.no_interval else estimate.bounds
+        return cls(estimate.value, low, high, by_chance, floor, estimate.no_interval)
+
+
+@dataclass(frozen=True)
+class PowerRecord:
+    """The generative power of a backbone, as measured on the pictures of one plan."""
+
+    plan: PicturePlan
+    plan_id: str
+    parameters: int | None
+    """Of the denoiser."""
+    images: int
+    """How many pictures; Frechet distances of other numbers do not compare."""
+    measured_by: dict[str, str]
+    """Networks that looked at the pictures, and the digests of their weights."""
+    measures: dict[str, Measure]
+    pictures_digest: str
+    """SHA-256 of the rows of all pictures."""
+
+
+@dataclass(frozen=True)
+class StoredPower:
+    """A record with its rows, one per picture; docs/generation.md names the columns."""
+
+    record: PowerRecord
+    pictures: pd.DataFrame
+
+
+_ADAPTER = TypeAdapter(PowerRecord)
+_CHECKSUM = "checksum"
+
+
+def power_path(results: Path, plan: PicturePlan, images: int) -> Path:
+    """Where the measurement of so many pictures is stored."""
+    return results / FOLDER / plan.backbone.name / f"{plan.plan_id}-{images}.json"
+
+
+def pictures_digest(pictures: pd.DataFrame) -> str:
+    """SHA-256 of rows, as CSV."""
+    return hashlib.sha256(pictures.to_csv(index=False).encode()).hexdigest()
+
+
+def write_power(results: Path, stored: StoredPower) -> Path:
+    """Write rows, then record, each whole or not at all; returns the record's path."""
+    record = stored.record
+    path = power_path(results, record.plan, record.images)
+    content = _ADAPTER.dump_python(record, mode="json")
+    with explained_writes(results):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_bytes(path.with_suffix(".parquet")) as file:
+            stored.pictures.to_parquet(file, index=False)
+        with replaced(path) as file:
+            json.dump(content | {_CHECKSUM: _checksum(content)}, file, indent=2)
+    return path
+
+
+def read_power(path: Path) -> StoredPower:
+    """Read a measurement.
+
+    Raises:
+        StoreError: Where one of its two files is missing, damaged or changed.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        stated = content.pop(_CHECKSUM, None)
+        record = _ADAPTER.validate_python(content)
+        pictures = pd.read_parquet(path.with_suffix(".parquet"))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror})", REMEDY) from error
+    except (ValidationError, ValueError, AttributeError) as error:
+        raise StoreError(f"{path} is damaged or of another version", REMEDY) from error
+    same = record.plan_id == record.plan.plan_id and record.pictures_digest == pictures_digest(pictures)
+    if stated != _checksum(content) or not same:
+        raise StoreError(f"{path} is not as it was written", REMEDY)
+    return StoredPower(record, pictures)
+
+
+def find_power(results: Path) -> list[StoredPower]:
+    """Read all measurements below ``results``, in a stable order; one that cannot be read is named and passed over."""
+    stored: list[StoredPower] = []
+    for path in sorted((results / FOLDER).glob("*/*.json")):
+        try:
+            stored.append(read_power(path))
+        except StoreError as error:
+            log.warning("%s", error)
+    return stored
+
+
+def _checksum(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,69 @@
+"""The figure of scaling: mIoU against each measure of power, intervals on both axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+LABELS = {
+    "f1": "F1 of captions (%)",
+    "frechet": "Frechet distance of latents",
+    "parameters": "denoiser parameters (M)",
+    "fid": "FID",
+    "clip_score": "CLIP score",
+    "geneval": "GenEval",
+}
+MARKERS = "osD^vPX*"
+LOGARITHMIC = ("frechet", "parameters")
+
+
+def scaling_figure(table: pd.DataFrame, method_names: Sequence[str], path: Path) -> None:
+    """Draw a panel per measure that ``table`` (of ``subject_table``) holds; methods by colour, families by marker.
+
+    A line joins the rungs of a family that differ in training steps.
+    """
+    measures = [name for name in LABELS if name in table]
+    figure = Figure(figsize=(4.8 * len(measures), 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(measures), squeeze=False)[0]
+    for axes, measure in zip(panels, measures, strict=True):
+        _panel(axes, table, method_names, measure)
+    panels[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+
+
+def _panel(axes: Axes, table: pd.DataFrame, method_names: Sequence[str], measure: str) -> None:
+    colours = mpl.color_sequences["tab10"]
+    for number, (family, rows) in enumerate(table.groupby("family")):
+        for method, colour in zip(method_names, colours, strict=False):
+            look = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 4}
+            x, x_error = _with_errors(rows, measure)
+            y, y_error = _with_errors(rows, method)
+            label = f"{family}, {method}"
+            axes.errorbar(x, y, y_error, x_error, fmt="", linestyle="none", elinewidth=0.6, label=label, **look)
+            along = rows[rows["varied"] == "steps"].groupby("steps")[[measure, method]].mean()
+            scale = 1e6 if measure == "parameters" else 1
+            if measure != "parameters" and len(along) > 1:
+                axes.plot(along[measure] / scale, along[method], color=colour, linewidth=0.6, alpha=0.6)
+    if measure in LOGARITHMIC:
+        axes.set_xscale("log")
+    axes.set_xlabel(LABELS[measure])
+    axes.set_ylabel("mIoU (%)")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+
+
+def _with_errors(rows: pd.DataFrame, name: str) -> tuple[pd.Series, list[pd.Series] | None]:
+    """Values and the lengths of their intervals, None where there are none."""
+    values = rows[name] / (1e6 if name == "parameters" else 1)
+    if f"{name}_low" not in rows:
+        return values, None
+    lengths = [values - rows[f"{name}_low"], rows[f"{name}_high"] - values]
+    return values, [length.clip(lower=0).fillna(0) for length in lengths]

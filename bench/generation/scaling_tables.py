@@ -1,0 +1,66 @@
+"""The scaling question as tables: a row per backbone, and the statistics in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ..report.markdown import format_estimate, markdown_table
+from .power_tables import SHARES
+from .scaling import Subject
+
+EXPLANATIONS = {
+    "rho": "Spearman's rho of mIoU and power",
+    "rho given steps": "the same with training steps held fixed (partial)",
+    "slope of gain": "points of mIoU that a method gains on the first one per point of power",
+    "lead": "how far mIoU is ahead of F1 along training, both from 0 to 1; positive: grounding comes first",
+}
+
+
+def subject_table(subjects: Sequence[Subject]) -> pd.DataFrame:
+    """One row per backbone: what it is, its power, the mIoU of every method in percent, ends of 95 % intervals."""
+    return pd.DataFrame([_row(subject) for subject in subjects])
+
+
+def _row(subject: Subject) -> dict[str, object]:
+    rung = subject.rung
+    row: dict[str, object] = {
+        "backbone": subject.name,
+        "family": subject.family,
+        "varied": "" if rung is None else rung.varied,
+        "steps": None if rung is None else rung.steps,
+        "seed": None if rung is None else rung.seed,
+        "parameters": subject.parameters,
+        **subject.published,
+    }
+    if subject.power is not None:
+        row["pictures"] = subject.power.record.images
+        for name, measure in subject.power.record.measures.items():
+            scale = 100 if name in SHARES else 1
+            ends = {"low": measure.low, "high": measure.high, "chance": measure.by_chance, "floor": measure.floor}
+            row[name] = scale * measure.value
+            row |= {f"{name}_{end}": scale * value for end, value in ends.items() if value is not None}
+    row["images"] = min(len(run.counts) for run in subject.runs.values())
+    for method, run in subject.runs.items():
+        low, high = run.miou.bounds
+        row |= {method: 100 * run.miou.value, f"{method}_low": 100 * low, f"{method}_high": 100 * high}
+    return row
+
+
+def statistics_text(statistics: pd.DataFrame) -> str:
+    """All statistics as Markdown, with what each means."""
+    shown = pd.DataFrame(
+        {
+            "statistic": statistics["statistic"],
+            "group": statistics["group"] + " (" + statistics["configurations"].astype(str) + ")",
+            "method": statistics["method"],
+            "against": statistics["against"],
+            "value [95 %]": [
+                format_estimate(value, low, high, ".2f")
+                for value, low, high in zip(statistics["value"], statistics["low"], statistics["high"], strict=True)
+            ],
+        }
+    )
+    used = [f"- {name}: {text}" for name, text in EXPLANATIONS.items() if name in set(statistics["statistic"])]
+    return "\n".join([markdown_table(shown), "", *used])

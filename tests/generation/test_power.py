@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from segscale.bench.commands.main import main
+from segscale.bench.generation import measure_ladder, train_judge
+from segscale.bench.generation.choices import Networks, SamplingChoices
+from segscale.bench.generation.fidelity import named_objects
+from segscale.bench.generation.judge import Judge, areas_seen
+from segscale.bench.generation.judge_files import WEIGHTS
+from segscale.bench.generation.judge_network import CLASSES, JudgeNetwork
+from segscale.bench.generation.power import measure_power
+from segscale.bench.generation.power_record import find_power
+from segscale.bench.generation.prompts import PicturePrompt
+from segscale.bench.generation.settings import sampling_settings
+from segscale.bench.generation.twin_measures import twin_measures
+from segscale.bench.report.evaluated import evaluate_runs
+from segscale.bench.runs.options import RunOptions
+from segscale.datasets.pocket import GROUNDS, OBJECTS, make_scene
+from segscale.errors import UserError
+
+SCENES = [make_scene(9, "val", index) for index in range(60)]
+PICTURES = [Image.fromarray(scene.image) for scene in SCENES]
+PROMPTS = [PicturePrompt(str(index), scene.caption) for index, scene in enumerate(SCENES)]
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge()
+
+
+def test_the_judge_sees_what_real_scenes_show(judge: Judge) -> None:
+    seen = judge.see(PICTURES)
+    named = named_objects(prompt.text for prompt in PROMPTS)
+    assert (named & seen.objects).sum() / named.sum() > 0.97
+    assert (named & seen.objects).sum() / seen.objects.sum() > 0.97
+    assert [GROUNDS[index] for index in seen.ground] == [scene.ground for scene in SCENES]
+    assert seen.features.shape == (60, 64)
+
+
+def test_what_it_sees_of_a_picture_depends_on_no_other_and_little_on_its_size(judge: Judge) -> None:
+    together, alone = judge.see(PICTURES[:5]), judge.see(PICTURES[3:4])
+    np.testing.assert_array_equal(together.objects[3:4], alone.objects)
+    np.testing.assert_allclose(together.features[3:4], alone.features, atol=1e-5)
+    larger = judge.see([picture.resize((128, 128)) for picture in PICTURES[:20]])
+    assert (larger.objects != judge.see(PICTURES[:20]).objects).mean() < 0.02
+
+
+def test_few_pixels_are_no_object() -> None:
+    logits = torch.zeros(1, CLASSES, 64, 64)
+    logits[:, len(OBJECTS) + 2] = 1
+    logits[0, 4].flatten()[:20] = 2
+    logits[0, 5].flatten()[20:39] = 2
+    objects, ground = areas_seen(logits)
+    assert np.flatnonzero(objects[0]).tolist() == [4]
+    assert ground.tolist() == [2]
+
+
+def test_real_scenes_follow_their_captions_and_shuffled_ones_do_not(judge: Judge) -> None:
+    measures, rows = twin_measures(judge, PROMPTS, PICTURES, PICTURES)
+    assert measures["f1"].value > 0.97
+    assert measures["ground"].value == 1
+    assert measures["frechet"].value == measures["frechet"].floor
+    assert rows["hits"].sum() / rows["named"].sum() == measures["recall"].value
+    shuffled, _ = twin_measures(judge, PROMPTS[1:] + PROMPTS[:1], PICTURES, PICTURES)
+    assert shuffled["f1"].value == pytest.approx(measures["f1"].by_chance, abs=0.1)
+    assert shuffled["frechet"].value == measures["frechet"].value
+
+
+def test_the_judge_scores_on_held_out_scenes_what_is_stated() -> None:
+    stated = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    network = JudgeNetwork()
+    tensors = load_file(WEIGHTS)
+    network.load_state_dict({name: tensors[name].float() for name in network.state_dict()})
+    facts = train_judge.measure(network.eval(), train_judge.shared_vae(), count=64)
+    for kind in ("drawn", "decoded"):
+        assert facts[f"{kind}_miou"] == pytest.approx(stated[f"{kind}_miou"], abs=4)
+        assert stated[f"{kind}_miou"] > 90
+    assert sum(parameter.numel() for parameter in network.parameters()) < 1e5
+
+
+def test_a_judge_is_made_by_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("BATCH", 4), ("HELD_OUT", 8), ("REFERENCE", 80)):
+        monkeypatch.setattr(train_judge, name, value)
+    path = tmp_path / "judge.safetensors"
+    monkeypatch.setattr(sys, "argv", ["train_judge", "--steps", "2", "--output", str(path)])
+    train_judge.main()
+    assert load_file(path).keys() == load_file(WEIGHTS).keys()
+    assert (
+        json.loads(path.with_suffix(".json").read_text()).keys()
+        == json.loads(WEIGHTS.with_suffix(".json").read_text()).keys()
+    )
+
+
+def test_the_command_measures_stores_and_measures_no_picture_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["power", "pocket-sd15", "--steps", "2", "--limit", "6", "--batch", "6", "--results", str(tmp_path)]
+    main(arguments)
+    assert "recall" in capsys.readouterr().out
+    (stored,) = find_power(tmp_path)
+    assert stored.record.images == 6
+    assert set(stored.record.measures) == {"recall", "precision", "f1", "ground", "frechet"}
+    assert len(stored.pictures) == 6
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    main(arguments)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+
+
+def test_real_images_need_a_network_and_numbers_need_pictures(tmp_path: Path) -> None:
+    settings = sampling_settings("pocket-sd15", SamplingChoices(steps=1))
+    with pytest.raises(UserError, match="without a network"):
+        measure_power("pocket-sd15", "voc", settings, Networks(), RunOptions(results=tmp_path))
+    with pytest.raises(UserError, match="on 1 picture"):
+        measure_power("pocket-sd15", "pocket", settings, Networks(), RunOptions(results=tmp_path, limit=1))
+
+
+def test_rungs_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure_ladder, "rung_names", lambda: iter(["pocket-sd15"]))
+    arguments = ["--pictures", "4", "--images", "2", "--method", "vanilla", "--results", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["measure_ladder", *arguments])
+    measure_ladder.main()
+    monkeypatch.setattr(measure_ladder, "measure_power", None)
+    measure_ladder.main()
+    (run,), (power,) = evaluate_runs(tmp_path), find_power(tmp_path)
+    assert run.plan.backbone == power.record.plan.backbone

@@ -1,0 +1,212 @@
+"""The scaling question on runs and measurements whose answers are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import linregress, spearmanr
+
+from segscale.bench.commands.main import main
+from segscale.bench.evaluation.pixel_counts import PixelCounts
+from segscale.bench.generation import resampling
+from segscale.bench.generation.correlations import lead, partial_spearman, slope, spearman, statistics
+from segscale.bench.generation.frechet import Gaussian
+from segscale.bench.generation.power_record import (
+    Measure,
+    PowerRecord,
+    StoredPower,
+    find_power,
+    pictures_digest,
+    read_power,
+    write_power,
+)
+from segscale.bench.generation.published_power import read_published_power
+from segscale.bench.generation.record import PicturePlan, SamplingSettings
+from segscale.bench.generation.resampling import resample
+from segscale.bench.generation.scaling import Subject, measured_subjects
+from segscale.bench.report.evaluated import EvaluatedRun, evaluate_run, evaluate_runs
+from segscale.bench.report.thresholds import Thresholds
+from segscale.bench.runs.identity import BackboneIdentity
+from segscale.bench.runs.store import RunStore
+from segscale.errors import StoreError, UserError
+
+from ..bench.stored_runs import PLAN, image_record, new_run
+
+IMAGES = [f"image-{number:02d}" for number in range(30)]
+PICTURES = 40
+STEPS = (60, 125, 250, 500)
+
+
+def run_of(results: Path, backbone: BackboneIdentity, method: str, share: float) -> EvaluatedRun:
+    """A run that is right in about this share of all pixels."""
+    protocol = replace(PLAN.task.protocol, name="goca")
+    task = replace(PLAN.task, dataset=replace(PLAN.task.dataset, name="pocket"), protocol=protocol)
+    plan = replace(PLAN, backbone=backbone, method=replace(PLAN.method, name=method), task=task)
+    store = RunStore(results / "runs" / backbone.name / method / "pocket" / plan.run_id)
+    store.start(replace(new_run(plan), split_images=len(IMAGES), parameters=1000), IMAGES)
+    rng = np.random.default_rng(0)
+    label = np.full(3, 1000)
+    counts = [np.round(label * np.clip(share + rng.normal(0, 0.05, 3), 0, 1)).astype(np.int64) for _ in IMAGES]
+    records = [
+        image_record(image, PixelCounts(np.stack([right] * 2), np.stack([label] * 2), label), 3000)
+        for image, right in zip(IMAGES, counts, strict=True)
+    ]
+    store.append(records)
+    return evaluate_run(store, Thresholds(results))
+
+
+def power_of(backbone: BackboneIdentity, share: float) -> StoredPower:
+    """Pictures that show this share of what is named and little else, with latents as far from the reference."""
+    rng = np.random.default_rng(1)
+    named = rng.integers(1, 4, PICTURES)
+    hits = rng.binomial(named, share)
+    features = {f"feature_{i}": (1 - share) * 3 + rng.normal(size=PICTURES) for i in range(2)}
+    shown = np.maximum(hits, 1)
+    pictures = pd.DataFrame({"id": np.arange(PICTURES).astype(str), "named": named, "shown": shown, "hits": hits})
+    pictures = pictures.assign(**features)
+    plan = PicturePlan(backbone, SamplingSettings(64, 20, 3.0, "cfg", 0), "pocket-captions-val", "digest", "1")
+    measures = {"f1": Measure(2 * hits.sum() / (named + shown).sum(), 0.1, 0.9, by_chance=0.2)}
+    digest = pictures_digest(pictures)
+    return StoredPower(PowerRecord(plan, plan.plan_id, 1000, PICTURES, {"judge": "x"}, measures, digest), pictures)
+
+
+def backbone(name: str) -> BackboneIdentity:
+    return replace(PLAN.backbone, name=name, options={"denoiser_weights": name})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four rungs of sd15 and two seeds of one; mIoU and power grow together, goca's gain shrinks."""
+    monkeypatch.setattr(resampling, "load_reference", lambda: Gaussian(np.zeros(2), np.eye(2)))
+    for number, steps in enumerate(STEPS):
+        for seed in (0, 1) if steps == 250 else (0,):
+            rung = backbone(f"pocket-sd15-{steps}-seed{seed}")
+            run_of(tmp_path, rung, "vanilla", 0.2 + 0.15 * number)
+            run_of(tmp_path, rung, "goca", 0.35 + 0.12 * number)
+            write_power(tmp_path, power_of(rung, 0.1 + 0.25 * number))
+    return tmp_path
+
+
+def subjects_of(folder: Path) -> list[Subject]:
+    return measured_subjects(evaluate_runs(folder), find_power(folder), ("vanilla", "goca"))
+
+
+def test_rank_correlations_are_scipys() -> None:
+    rng = np.random.default_rng(0)
+    first, second, third = rng.normal(size=(3, 4, 9))
+    for row in range(4):
+        assert spearman(first, second)[row] == pytest.approx(spearmanr(first[row], second[row])[0])
+        assert slope(first, second)[row] == pytest.approx(linregress(second[row], first[row])[0])
+        ranks = [np.argsort(np.argsort(values[row])).astype(float) for values in (first, second, third)]
+        one, two = (values - np.polyval(np.polyfit(ranks[2], values, 1), ranks[2]) for values in ranks[:2])
+        assert partial_spearman(first, second, third)[row] == pytest.approx(np.corrcoef(one, two)[0, 1])
+
+
+def test_the_first_replicate_is_the_sample_itself(folder: Path) -> None:
+    subjects = subjects_of(folder)
+    replicates = resample(subjects, replicates=50)
+    by_name = {subject.name: subject for subject in subjects}
+    for place, name in enumerate(replicates.configurations):
+        seeds = [by_name[name]] + ([by_name[name.replace("seed0", "seed1")]] if "-250-" in name else [])
+        assert replicates.miou["goca"][0, place] == pytest.approx(
+            np.mean([100 * subject.runs["goca"].miou.value for subject in seeds])
+        )
+        assert replicates.power["f1"][0, place] == pytest.approx(
+            np.mean([100 * subject.power.record.measures["f1"].value for subject in seeds])  # type: ignore[union-attr]
+        )
+    assert len(replicates.configurations) == len(STEPS)
+    assert replicates.miou["goca"].shape == (51, len(STEPS))
+    assert replicates.miou["goca"][1:].std(0).min() > 0
+
+
+def test_images_and_prompts_are_drawn_alike_for_all_but_apart_from_each_other(folder: Path) -> None:
+    replicates = resample(subjects_of(folder), replicates=200)
+    vanilla, goca = (replicates.miou[name][1:, 0] for name in ("vanilla", "goca"))
+    assert np.corrcoef(vanilla, goca)[0, 1] > 0.9
+    assert abs(np.corrcoef(vanilla, replicates.power["f1"][1:, 0])[0, 1]) < 0.3
+
+
+def test_what_was_built_in_is_found(folder: Path) -> None:
+    table = statistics(resample(subjects_of(folder), replicates=100))
+    rows = table.set_index(["statistic", "group", "method", "against"])["value"]
+    assert rows["rho", "all", "vanilla", "f1"] == 1
+    assert rows["rho", "all", "goca", "frechet"] == -1
+    assert rows["slope of gain", "all", "goca - vanilla", "f1"] < 0
+    assert (table["low"] <= table["high"]).all()
+
+
+def test_the_lead_is_positive_where_miou_saturates_before_power() -> None:
+    steps = np.array([60.0, 125, 500])
+    miou = np.array([[10.0, 50, 60]])
+    power = np.array([[20.0, 30, 90]])
+    found = resampling.Replicates(
+        ("a", "b", "c"), ("sd3",) * 3, ("steps",) * 3, steps, steps, {"vanilla": miou}, {"f1": power}
+    )
+    statistic = lead(found, "sd3", "vanilla")
+    assert statistic is not None
+    assert statistic.values[0] == pytest.approx(0.8 - 1 / 7)
+    assert lead(found.only([True, False, True]), "sd3", "vanilla") is None
+
+
+def test_the_command_writes_tables_and_figure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["scaling", "--protocol", "goca", "--results", str(folder)])
+    printed = capsys.readouterr().out
+    assert "Spearman's rho" in printed
+    table = pd.read_csv(folder / "power.csv")
+    assert table["backbone"].tolist() == sorted(table["backbone"])
+    assert table.loc[table["backbone"] == "pocket-sd15-60-seed0", "f1_chance"].item() == 20
+    assert (folder / "figures" / "power.png").stat().st_size > 10_000
+    assert {"rho", "slope of gain", "lead"} <= set(pd.read_csv(folder / "power-statistics.csv")["statistic"])
+
+
+def test_published_figures_take_the_place_of_measured_ones(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"me,0,pocket-sd15-{steps}-seed0,fid,{900 - steps},none" for steps in STEPS]
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(["source,arxiv,backbone,measure,value,conditions", *lines]))
+    main(["scaling", "--protocol", "goca", "--published", str(path), "--results", str(folder)])
+    numbers = pd.read_csv(folder / "power-statistics.csv").set_index(["statistic", "method", "against"])["value"]
+    assert numbers["rho", "vanilla", "fid"] == -1
+
+
+def test_the_packages_figures_can_be_read() -> None:
+    published = read_published_power(Path(__file__).parents[2] / "results" / "power.csv")
+    assert published["sd15"] == {"geneval": 0.43}
+    assert published["sdxl"]["fid"] == 6.63
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", "source,arxiv,backbone,measure,value,conditions\nx,1,b,fid,many,\n"])
+def test_other_files_are_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"mine\.csv"):
+        read_published_power(path)
+
+
+def test_too_few_backbones_are_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match="2 backbones have both"):
+        measured_subjects(evaluate_runs(folder), find_power(folder)[:2], ("vanilla", "goca"))
+
+
+def test_a_changed_measurement_is_refused(tmp_path: Path) -> None:
+    stored = power_of(backbone("b"), 0.5)
+    path = write_power(tmp_path, stored)
+    again = read_power(path)
+    assert again.record == stored.record
+    pd.testing.assert_frame_equal(again.pictures, stored.pictures)
+    path.write_text(path.read_text().replace('"images": 40', '"images": 41'))
+    with pytest.raises(StoreError, match="not as it was written"):
+        read_power(path)
+    path = write_power(tmp_path, stored)
+    stored.pictures.assign(hits=0).to_parquet(path.with_suffix(".parquet"), index=False)
+    with pytest.raises(StoreError, match="not as it was written"):
+        read_power(path)
+    path.with_suffix(".parquet").write_bytes(b"nothing")
+    with pytest.raises(StoreError, match="damaged"):
+        read_power(path)
+    assert find_power(tmp_path) == []
