@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbone import Backbone
-from ..text.conditioning import Conditioning
+from ..inputs import DenoiserInput
 from .chunks import AttentionCall
 from .probe import AttentionProbe
 from .sites import Site
@@ -25,15 +24,22 @@ class ScoreMeter:
     """Where the image is in the queries."""
     text: slice
     """Where the text is in the keys."""
+    mean: bool = True
+    """Whether heads are averaged."""
 
     def __call__(self, call: AttentionCall) -> tuple[Tensor, Tensor]:
-        """Return the attention's output and q k^T / sqrt(width), averaged over heads: ``(batch, pixels, tokens)``."""
+        """Return the attention's output and q k^T / sqrt(width), ``(batch, heads, pixels, tokens)``.
+
+        Heads are one where they are averaged.
+        """
         output = F.scaled_dot_product_attention(
             call.query, call.key, call.value, attn_mask=call.attn_mask, scale=call.factor
         )
-        queries, keys = (part.transpose(1, 2).flatten(2).float() for part in (call.query, call.key))
-        products = queries[:, self.image] @ keys[:, self.text].transpose(1, 2)
-        return output, products * (call.factor / call.query.shape[1])
+        queries, keys = call.query[:, :, self.image].float(), call.key[:, :, self.text].float()
+        if not self.mean:
+            return output, queries @ keys.transpose(2, 3) * call.factor
+        products = queries.transpose(1, 2).flatten(2) @ keys.transpose(1, 2).flatten(2).transpose(1, 2)
+        return output, products[:, None] * (call.factor / call.query.shape[1])
 
 
 def text_columns(backbone: Backbone, site: Site, text_length: int) -> tuple[slice, slice]:
@@ -42,16 +48,15 @@ def text_columns(backbone: Backbone, site: Site, text_length: int) -> tuple[slic
 
 
 def denoise_with_scores(
-    backbone: Backbone, site: Site, latents: Tensor, timesteps: list[float], conditioning: Conditioning
+    backbone: Backbone, site: Site, inputs: DenoiserInput, mean: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Run the denoiser on noised latents ``(n, channels, height, width)``.
+    """Run the denoiser on noised latents.
 
     Returns:
-        Its output, and the scores of ``site``, float32 ``(n, pixels, tokens)``.
+        Its output, and the scores of ``site``, float32 ``(n, heads, pixels, tokens)``, as of ``ScoreMeter``.
     """
     assert site.text_module is not None
-    meter = ScoreMeter(*text_columns(backbone, site, conditioning.text_length))
+    meter = ScoreMeter(*text_columns(backbone, site, inputs.conditioning.text_length), mean)
     with AttentionProbe(backbone.denoiser, {site.text_module: meter}) as probe:
-        fed = torch.tensor(timesteps, device=latents.device)
-        output = backbone.denoise(latents.to(backbone.dtype), fed, conditioning)
+        output = backbone.denoise(inputs.latents.to(backbone.dtype), inputs.timesteps, inputs.conditioning)
     return output, probe.observations[site.text_module]

@@ -9,7 +9,7 @@ from typing import get_args
 import click
 
 from ..runs.options import RunOptions
-from ..training.settings import AlignmentSettings, Reading
+from ..training.settings import AlignmentSettings, Reading, Targets
 from . import options
 from .command import command
 from .parameters import NUMBER, POSITIVE, Name
@@ -32,6 +32,12 @@ _folder = click.argument("folder", metavar="FOLDER", type=options.FILE)
 @options.training
 @click.option("--site", "site_name", help="the expert block", show_default="the backbone's grounding site")
 @click.option("--reading", type=click.Choice(get_args(Reading)), default="published", help="whose rules hold")
+@click.option(
+    "--targets",
+    type=click.Choice(get_args(Targets)),
+    default="named",
+    help="masks of named classes, or matched with maps",
+)
 @click.option("--rank", type=POSITIVE, default=16)
 @click.option("--steps", type=POSITIVE, default=3000)
 @click.option("--batch", "images", type=POSITIVE, default=16, help="images of a step")

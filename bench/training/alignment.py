@@ -16,8 +16,10 @@ from segscale.errors import UserError
 from ...backbones.attention.scores import denoise_with_scores
 from ...backbones.attention.sites import Site
 from ...backbones.backbone import Backbone
+from ...backbones.inputs import DenoiserInput
 from ...backbones.loading.lora import Lora, add_lora, lora_tensors
 from .batches import TrainingBatch
+from .matching import matched
 from .objectives import dice_loss, focal_loss
 from .settings import GRADIENT_NORM, WEIGHT_DECAY, AlignmentSettings
 
@@ -83,16 +85,31 @@ class Alignment:
         return losses
 
     def _losses(self, batch: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
-        conditioning = self.backbone.conditioning(batch.texts)
-        output, scores = denoise_with_scores(self.backbone, self.site, batch.noised, batch.timesteps, conditioning)
+        inputs = DenoiserInput(batch.noised, batch.timesteps, self.backbone.conditioning(batch.texts))
+        output, scores = denoise_with_scores(self.backbone, self.site, inputs, self.settings.targets == "named")
         denoising = F.mse_loss(output.float(), batch.target)
         if not batch.masks:
             return denoising, denoising.new_zeros(()), denoising.new_zeros(())
-        grid = self.site.grid
-        maps = torch.stack([scores[each.row][:, list(each.columns)].mean(-1) for each in batch.masks])
+        grid, raw = self.site.grid, self.settings.rules.raw_focal
+        masks = torch.stack([each.mask for each in batch.masks]).to(scores.device)
+        maps = _matched_maps(scores, batch, masks, raw) if self.settings.targets == "matched" else _named(scores, batch)
         logits = self.head(maps.unflatten(1, (1, grid.height, grid.width)))[:, 0]
-        masks = torch.stack([each.mask for each in batch.masks]).to(logits.device)
-        return denoising, focal_loss(logits, masks, self.settings.rules.raw_focal), dice_loss(logits, masks)
+        return denoising, focal_loss(logits, masks, raw), dice_loss(logits, masks)
+
+
+def _named(scores: Tensor, batch: TrainingBatch) -> Tensor:
+    """The mean over each class's token columns, ``(masks, pixels)``."""
+    return torch.stack([scores[each.row, 0][:, list(each.columns)].mean(-1) for each in batch.masks])
+
+
+def _matched_maps(scores: Tensor, batch: TrainingBatch, masks: Tensor, raw: bool) -> Tensor:
+    """The map of a head and token that each mask is matched with, ``(masks, pixels)``."""
+    maps: list[Tensor] = []
+    for row, of_row in enumerate(scores):
+        candidates = of_row.transpose(1, 2).flatten(0, 1)
+        own = [place for place, each in enumerate(batch.masks) if each.row == row]
+        maps += [candidates[index] for index in matched(candidates, masks[own].flatten(1), raw)]
+    return torch.stack(maps)
 
 
 def adapted_layers(denoiser: nn.Module, sites: Sequence[Site]) -> list[str]:

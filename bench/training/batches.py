@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,23 +18,26 @@ from ...backbones.backbone import Backbone
 from ...backbones.latents.noise import NoiseLevel, denoising_target, level_of_share, normal_draws
 from ...backbones.latents.settings import CaptureSettings, Timestep
 from ...datasets.dataset import Sample
+from ...datasets.labels import IGNORE_LABEL
 from ...methods.method import PromptRule
 from ...methods.rescaling import merged_columns
 from ..tasks.task import Task
 from .settings import SIGMA_SPREAD, AlignmentSettings
 
+MOST_MASKS = 32
+"""Without a name, of one image."""
 TRIES = 100
 """Images looked at for one that shows a class."""
 
 
 @dataclass(frozen=True)
-class ClassMask:
-    """One class of one image of a batch."""
+class TargetMask:
+    """One mask of one image of a batch."""
 
     row: int
     """Of the image in the batch."""
     columns: tuple[int, ...]
-    """Its token columns."""
+    """Token columns of its class; empty for one without a name."""
     mask: Tensor
     """float32 ``(height, width)`` of the denoiser's grid, 0 or 1."""
 
@@ -46,11 +50,11 @@ class TrainingBatch:
     """float32 ``(n, channels, height, width)``."""
     target: Tensor
     """What the denoiser should answer."""
-    timesteps: list[float]
-    """As the scheduler counts."""
+    timesteps: Tensor
+    """``(n,)``, as the scheduler counts."""
     texts: list[str]
-    masks: list[ClassMask]
-    """Of all classes that have a token."""
+    masks: list[TargetMask]
+    """Of all classes that have a token, or of all labels."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class BatchSource:
         return TrainingBatch(
             noised=torch.cat([level.mix(image, noise) for level, image, noise in rows]),
             target=torch.cat([denoising_target(scheduler, level, image, noise) for level, image, noise in rows]),
-            timesteps=[level.timestep for level in levels],
+            timesteps=torch.tensor([level.timestep for level in levels], device=clean.device),
             texts=[prompt.text for prompt in prompts],
             masks=[
                 mask
@@ -93,8 +97,8 @@ class BatchSource:
 
     def _sample(self, rng: np.random.Generator) -> tuple[Sample, Prompt, tuple[int, ...]]:
         """An image that shows a class, its prompt and the classes that it names."""
-        rules = self.settings.rules
-        rule = PromptRule("names" if rules.names_alone else "described", rules.location)
+        settings = self.settings
+        rule = PromptRule("names" if settings.names_alone else "described", settings.rules.location)
         for _ in range(TRIES):
             sample = self.task.dataset[int(rng.integers(self.images))]
             groups = self.task.present_prompts(rule, sample).groups if self.task.present_classes(sample) else ()
@@ -102,15 +106,18 @@ class BatchSource:
                 return sample, groups[0].prompt, groups[0].class_ids
         raise UserError(f"none of {TRIES} images of {self.task.dataset.name} shows a class", "name another --dataset")
 
-    def _masks(self, row: int, sample: Sample, prompt: Prompt, class_ids: tuple[int, ...]) -> list[ClassMask]:
-        """A pixel of the grid belongs to a class that covers at least half of it."""
+    def _masks(self, row: int, sample: Sample, prompt: Prompt, class_ids: tuple[int, ...]) -> list[TargetMask]:
+        """A pixel of the grid belongs to a mask that covers at least half of it."""
+        if self.settings.targets == "matched":
+            ids, areas = np.unique(sample.label[sample.label != IGNORE_LABEL], return_counts=True)
+            largest = ids[np.argsort(-areas, kind="stable")][:MOST_MASKS]
+            return [TargetMask(row, (), mask) for mask in self._on_grid(sample, largest.tolist()) if mask.any()]
         columns, _ = merged_columns(self.backbone.tokenize(prompt))
+        pairs = zip(columns, self._on_grid(sample, class_ids), strict=True)
+        return [TargetMask(row, tuple(own), mask) for own, mask in pairs if own]
+
+    def _on_grid(self, sample: Sample, ids: Sequence[int]) -> Tensor:
         label = torch.from_numpy(sample.label.astype(np.int64))
-        areas = F.interpolate(
-            torch.stack([(label == id).float() for id in class_ids])[None],
-            size=(self.grid.height, self.grid.width),
-            mode="area",
-        )[0]
-        return [
-            ClassMask(row, tuple(own), (area >= 0.5).float()) for own, area in zip(columns, areas, strict=True) if own
-        ]
+        areas = torch.stack([(label == id).float() for id in ids])
+        size = (self.grid.height, self.grid.width)
+        return (F.interpolate(areas[None], size=size, mode="area")[0] >= 0.5).float()

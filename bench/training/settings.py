@@ -9,6 +9,7 @@ from typing import Literal
 from segscale.prompt import Location
 
 Reading = Literal["published", "described"]
+Targets = Literal["named", "matched"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class AlignmentRules:
     raw_focal: bool
     """Whether the focal loss takes logits for probabilities."""
     names_alone: bool
-    """Whether the prompt is the names of the classes, or what the protocol prompts."""
+    """Whether the prompt is the names of the classes, or what the protocol prompts, where masks have names."""
     location: Location
     """How words become token columns."""
 
@@ -44,6 +45,10 @@ class AlignmentSettings:
     """How masks are aligned; the defaults are those of the published code on COCO."""
 
     reading: Reading = "published"
+    targets: Targets = "named"
+    """``named``: the mask of every prompted class, whose map is that of its tokens (COCO). ``matched``: the masks of
+    all labels, and whichever head's and token's map fits each best (SA-1B, whose masks have no names); the prompt is
+    then what the protocol prompts."""
     rank: int = 16
     """Of the LoRA; its alpha is the same."""
     steps: int = 3000
@@ -61,6 +66,11 @@ class AlignmentSettings:
     """Weight of the dice loss."""
     seed: int = 0
     """Of images, noise, timesteps and the LoRA's first weights."""
+
+    @property
+    def names_alone(self) -> bool:
+        """Whether the prompt is the names of the classes."""
+        return self.rules.names_alone and self.targets == "named"
 
     @property
     def rules(self) -> AlignmentRules:

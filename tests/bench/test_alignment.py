@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from segscale.backbones.attention.chunks import AttentionCall
 from segscale.backbones.attention.probe import AttentionProbe
 from segscale.backbones.attention.scores import ScoreMeter, denoise_with_scores, text_columns
 from segscale.backbones.attention.sites import Grid
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
+from segscale.backbones.inputs import DenoiserInput
 from segscale.backbones.latents.noise import NoiseLevel, denoising_target, level_of_share
 from segscale.backbones.loading.lora import LORA_FILE
 from segscale.backbones.loading.options import LoadOptions
@@ -26,6 +29,7 @@ from segscale.bench.training.align import align, expert_site
 from segscale.bench.training.alignment import rate_share
 from segscale.bench.training.batches import BatchSource
 from segscale.bench.training.checkpoint import STATE_FILE
+from segscale.bench.training.matching import matched
 from segscale.bench.training.objectives import dice_loss, focal_loss
 from segscale.bench.training.settings import AlignmentSettings
 from segscale.datasets.prompts.described import names_prompt
@@ -84,20 +88,19 @@ def test_scores_are_the_logits_that_the_softmax_sees(name: str) -> None:
     columns = text_columns(model, site, conditioning.text_length)
     seen: list[Tensor] = []
 
-    def softmaxed(call: object) -> tuple[Tensor, Tensor]:
-        assert hasattr(call, "query")
-        output, scores = ScoreMeter(*columns)(call)  # pyright: ignore[reportArgumentType]
-        logits = call.query @ call.key.transpose(2, 3) * call.query.shape[-1] ** -0.5  # pyright: ignore
-        seen.append(logits[:, :, columns[0], columns[1]].mean(1))
+    def softmaxed(call: AttentionCall) -> tuple[Tensor, Tensor]:
+        output, scores = ScoreMeter(*columns)(call)
+        logits = call.query @ call.key.transpose(2, 3) * call.query.shape[-1] ** -0.5
+        seen.append(logits[:, :, columns[0], columns[1]])
+        torch.testing.assert_close(ScoreMeter(*columns, mean=False)(call)[1], seen[0])
         return output, scores
 
     with torch.no_grad(), AttentionProbe(model.denoiser, {site.text_module: softmaxed}) as probe:
         model.denoise(latent, torch.tensor([300.0]), conditioning)
-    torch.testing.assert_close(probe.observations[site.text_module], seen[0])
-    assert seen[0].shape == (1, site.grid.pixels, conditioning.text_length)
-    output, scores = denoise_with_scores(model, site, latent, [300.0], conditioning)
-    assert not output.requires_grad
-    torch.testing.assert_close(scores, seen[0])
+    torch.testing.assert_close(probe.observations[site.text_module], seen[0].mean(1, keepdim=True))
+    assert seen[0].shape == (1, site.heads, site.grid.pixels, conditioning.text_length)
+    _, scores = denoise_with_scores(model, site, DenoiserInput(latent, torch.tensor([300.0]), conditioning))
+    torch.testing.assert_close(scores, probe.observations[site.text_module])
 
 
 def test_words_by_token_are_found_wherever_the_token_stands(backbone: Backbone) -> None:
@@ -128,7 +131,8 @@ def test_a_batch_follows_from_its_step_and_masks_from_the_labels(reading: str, b
     source.draw(8)
     first, again, other = source.draw(7), source.draw(7), source.draw(9)
     assert torch.equal(first.noised, again.noised)
-    assert (first.texts, first.timesteps) == (again.texts, again.timesteps)
+    assert first.texts == again.texts
+    assert torch.equal(first.timesteps, again.timesteps)
     assert first.texts != other.texts
     labels = {np.isin(task.dataset[i].label, [c]).tobytes() for i in range(50) for c in range(1, 13)}
     assert first.masks
@@ -146,6 +150,39 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     assert shares[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert shares[4:] == sorted(shares[4:], reverse=True)
     assert shares[10] == pytest.approx(0)
+
+
+def test_masks_without_names_are_those_of_all_labels_by_area(backbone: Backbone, task: Task) -> None:
+    settings = AlignmentSettings(targets="matched", images=2)
+    batch = BatchSource(backbone, task, 64, Grid(64, 64), settings, images=50).draw(3)
+    for row in range(2):
+        masks = [each.mask for each in batch.masks if each.row == row]
+        areas = [float(mask.sum()) for mask in masks]
+        assert areas == sorted(areas, reverse=True)
+        assert torch.equal(torch.stack(masks).sum(0), torch.ones(64, 64))
+    assert any(ground in batch.texts[0] for ground in ("grass", "sand", "water", "night"))
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_matching_is_the_best_of_all(raw: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.rand(5, 12, generator=generator) - 0.3
+    masks = (torch.rand(3, 12, generator=generator) < 0.4).float()
+
+    def cost(maps: tuple[int, ...]) -> float:
+        pairs = [(logits[i].view(1, 3, 4), mask.view(1, 3, 4)) for i, mask in zip(maps, masks, strict=True)]
+        return sum(float(0.02 * focal_loss(*pair, raw) + dice_loss(*pair)) for pair in pairs)
+
+    best = min(permutations(range(5), 3), key=cost)
+    assert tuple(matched(logits, masks, raw)) == best
+
+
+@pytest.mark.parametrize("targets", ["named", "matched"])
+def test_alignment_lowers_its_loss(targets: str, task: Task, tmp_path: Path) -> None:
+    settings = AlignmentSettings("described", targets, 4, 12, 4, 3e-3, warm_up=1)  # type: ignore[arg-type]
+    losses = align("pocket-sd3", task, replace(settings, focal=1, dice=1), tmp_path, replace(TRAIN, limit=4))
+    masks = losses["focal"] + losses["dice"]
+    assert masks.tail(3).mean() < masks.head(3).mean() - 0.01
 
 
 @pytest.mark.parametrize("reading", ["published", "described"])
@@ -181,7 +218,7 @@ def test_an_interrupted_alignment_goes_on_to_the_same_bytes(
 
 
 def test_alignment_without_mask_loss_leaves_the_segmentation_within_its_interval(task: Task, tmp_path: Path) -> None:
-    settings = AlignmentSettings("described", 4, 6, 8, 1e-3, warm_up=2, focal=0, dice=0)
+    settings = AlignmentSettings("described", "named", 4, 6, 8, 1e-3, warm_up=2, focal=0, dice=0)
     align("pocket-sd3", task, settings, tmp_path / "lora", TRAIN)
     mious = []
     for lora in (None, str(tmp_path / "lora")):
