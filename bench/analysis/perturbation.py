@@ -197,5 +197,5 @@ def correlation_text(table: pd.DataFrame) -> str:
     """Does the block that segments best hurt most?"""
     rows = {str(row["measure"]): row for row in table_rows(table)}
     labels = VIEW.labels
-    parts = [f"{labels[name]} {rows[name]['rho']:+.2f} (p {rows[name]['rho_p']:.2f})" for name in MEASURES]
+    parts = [f"{labels[name]} {rows[name]['rho']:+.2f} (p {rows[name]['rho_p']:.3f})" for name in MEASURES]
     return f"rank correlation over blocks of the mIoU alone with: {', '.join(parts)}"

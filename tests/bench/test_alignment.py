@@ -218,7 +218,7 @@ def test_an_interrupted_alignment_goes_on_to_the_same_bytes(
 
 
 def test_alignment_without_mask_loss_leaves_the_segmentation_within_its_interval(task: Task, tmp_path: Path) -> None:
-    settings = AlignmentSettings("described", "named", 4, 6, 8, 1e-3, warm_up=2, focal=0, dice=0)
+    settings = AlignmentSettings("described", "named", 4, 4, 4, 1e-3, warm_up=2, focal=0, dice=0)
     align("pocket-sd3", task, settings, tmp_path / "lora", TRAIN)
     mious = []
     for lora in (None, str(tmp_path / "lora")):
