@@ -13,8 +13,8 @@ from .pretrained import explained, resolve_weights, restoring
 from .whole import check_loaded, recorded_loading
 
 POCKET = "pocket"
-SHARED = f"{PACKAGED}pocket-sd15"
-"""All pocket twins carry the same autoencoder."""
+SHARED = f"{PACKAGED}pocket-sd3"
+"""Pocket twins carry one autoencoder, some with its shift folded into the weights."""
 PART = "vae"
 
 
