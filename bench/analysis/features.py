@@ -29,7 +29,7 @@ from ...datasets.labels import IGNORE_LABEL
 from ...methods.build import method_defaults
 from ...methods.method import PromptRule
 from ..inference.score import image_noise
-from ..report.figures import AnalysisView
+from ..report.figures.analyses import AnalysisView
 from ..runs.options import RunOptions
 from ..runs.plan import plan_backbone
 from ..tasks.task import Task

@@ -21,7 +21,7 @@ from ...methods.build import method_defaults
 from ...methods.method import PromptRule
 from ..evaluation.intervals import estimate_mean
 from ..inference.score import image_noise
-from ..report.figures import AnalysisView
+from ..report.figures.analyses import AnalysisView
 from ..report.markdown import format_estimate
 from ..runs.options import RunOptions
 from ..runs.plan import plan_backbone

@@ -27,7 +27,7 @@ from ...datasets.dataset import Sample
 from ...methods.build import method_defaults
 from ...methods.method import Method
 from ..evaluation.metrics import Floats
-from ..report.figures import AnalysisView
+from ..report.figures.analyses import AnalysisView
 from ..report.tables import table_rows
 from ..runs.options import RunOptions
 from ..runs.plan import plan_backbone

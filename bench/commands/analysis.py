@@ -93,7 +93,7 @@ def layers(
     from ...methods.build import method_defaults
     from ..analysis.layers import LayerAnalysis, best_text, evaluate_parts, parts_of, printable
     from ..analysis.variants import FOLDER
-    from ..report.figures import heads_figure, layers_figure
+    from ..report.figures.analyses import heads_figure, layers_figure
     from ..report.files import write_analysis
     from ..report.tables import notes
 
@@ -122,7 +122,7 @@ def _averaging(name: str, summary: str) -> Command:
         from ...methods.build import method_defaults
         from ..analysis.modalities import ANALYSES, averages_on, printable
         from ..analysis.variants import FOLDER
-        from ..report.figures import analysis_figure
+        from ..report.figures.analyses import analysis_figure
         from ..report.files import write_analysis
 
         refuse_ranks(name)

@@ -22,7 +22,7 @@ def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: f
     from ..analysis.modalities import printable
     from ..analysis.perturbation import VIEW, Perturbation, correlation_text, perturb
     from ..analysis.variants import FOLDER
-    from ..report.figures import analysis_figure
+    from ..report.figures.analyses import analysis_figure
     from ..report.files import write_analysis
 
     quiet_libraries()
@@ -43,7 +43,7 @@ def features(subject: Subject, run_options: RunOptions, overwrite: bool) -> None
     from ..analysis.modalities import printable
     from ..analysis.variants import FOLDER
     from ..report.feature_figure import features_figure
-    from ..report.figures import analysis_figure
+    from ..report.figures.analyses import analysis_figure
     from ..report.files import write_analysis
 
     quiet_libraries()

@@ -35,7 +35,7 @@ def latents(vae_source: str, dataset_name: str, run_options: RunOptions, size: i
     from ...backbones.loading.autoencoder import load_autoencoder
     from ..analysis.latents import latent_table, latent_text
     from ..analysis.variants import FOLDER
-    from ..report.figures import latents_figure
+    from ..report.figures.analyses import latents_figure
     from ..report.files import result_stem, write_analysis
 
     quiet_libraries()

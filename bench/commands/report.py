@@ -9,9 +9,10 @@ import click
 
 from segscale.catalogue import shipped_folder
 
-from ..report.selection import RunSelection, TableFormat
+from ..report.selection import ImageFormat, RunSelection, TableFormat
 from . import options
 from .command import command
+from .parameters import Names
 from .steps import exit_where, print_written
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 PAPER = str(shipped_folder("results") / "paper.csv")
 _format = "methods by datasets in this format"
+_formats = "png, svg or both"
 _paper = "set published numbers beside the runs; FILE holds them, the package's own if it is not given"
 
 
@@ -101,6 +103,21 @@ def report(selection: RunSelection, output: Path | None, results: Path) -> None:
 
     evaluation = selection.of(evaluate_all(results))
     print_written(write_page(evaluation, output or results / "report.html"))
+    exit_where(evaluation.unreadable > 0)
+
+
+@command(examples=["segscale figures", "segscale figures --format svg --method vanilla,goca --output paper"])
+@click.option("--format", "formats", type=Names.of("format", get_args(ImageFormat)), default="png,svg", help=_formats)
+@click.option("--output", type=options.FILE, metavar="FOLDER", help="instead of figures in the results folder")
+@options.selection
+@options.results
+def figures(selection: RunSelection, formats: tuple[ImageFormat, ...], output: Path | None, results: Path) -> None:
+    """Draw stored runs: scaling, cost, classes, thresholds, and examples where masks were kept."""
+    from ..report.evaluated import evaluate_all
+    from ..report.figures.write import write_figures
+
+    evaluation = selection.of(evaluate_all(results))
+    print_written(*write_figures(evaluation.runs, output or results / "figures", formats))
     exit_where(evaluation.unreadable > 0)
 
 

@@ -31,7 +31,7 @@ def timesteps(
     """Tell the mIoU against the timestep that is read. One pass gives all, and a figure shows them."""
     from ..analysis.timesteps import TIMESTEPS, best_text, evaluate_timesteps, printable
     from ..analysis.variants import FOLDER
-    from ..report.figures import timesteps_figure
+    from ..report.figures.analyses import timesteps_figure
     from ..report.files import write_analysis
     from ..report.tables import interval_notes
 
@@ -52,7 +52,7 @@ def ablate(subject: Subject, run_options: RunOptions, overwrite: bool, method_na
     """Tell what each choice of a method is worth. One is exchanged at a time, in one pass over the images."""
     from ..analysis.ablation import ablate, ablated_cells, printable
     from ..analysis.variants import FOLDER
-    from ..report.figures import ablation_figure
+    from ..report.figures.analyses import ablation_figure
     from ..report.files import write_analysis
     from ..report.tables import interval_notes
 

@@ -172,6 +172,11 @@ def _both(comparison: Comparison) -> tuple[PixelCounts, PixelCounts]:
     return run.counts.at_threshold(run.threshold), reference.counts.at_threshold(reference.threshold)
 
 
+def image_miou(run: EvaluatedRun) -> Floats:
+    """Mean IoU of the classes that each image shows, NaN for one that shows none."""
+    return _image_miou(run.counts.at_threshold(run.threshold))
+
+
 def _image_miou(counts: PixelCounts) -> Floats:
     return mean_iou(*counts.floats(), "in-ground-truth")
 

@@ -9,11 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from segscale.errors import EmptyRunError, StoreError, UserError
 
 from ...datasets.folder import CALIBRATION
 from ..evaluation.intervals import Estimate, SampledCounts, estimate_miou
-from ..evaluation.metrics import Score, score_counts
+from ..evaluation.metrics import Floats, Score, score_counts
 from ..runs.counts import StoredCounts
 from ..runs.identity import RunPlan
 from ..runs.leases import leases_on
@@ -53,6 +55,19 @@ class EvaluatedRun:
     def unscored_id(self) -> int | None:
         """The background, where it can be predicted and does not count."""
         return None if self.plan.task.protocol.rules.get("background_scored", True) else self.run.background_id
+
+    def class_iou(self, score: Score) -> Floats:
+        """IoU of every class in ``score``, one of this run; NaN for a background that does not count."""
+        ious = score.class_iou.copy()
+        if self.unscored_id is not None:
+            ious[self.unscored_id] = np.nan
+        return ious
+
+    @cached_property
+    def sweep(self) -> tuple[Score, ...]:
+        """The score at every stored threshold."""
+        averaging = self.run.table_rules.averaging
+        return tuple(score_counts(self.counts.at_threshold(each), averaging) for each in self.counts.thresholds)
 
     @cached_property
     def sample(self) -> SampledCounts:

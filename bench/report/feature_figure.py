@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .figures import save_figure
+from .figures.analyses import save_figure
 
 
 def features_figure(pixels: NDArray[np.uint8], maps: Mapping[tuple[str, str], NDArray[np.float32]], path: Path) -> None:

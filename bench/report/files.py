@@ -10,7 +10,9 @@ import pandas as pd
 from segscale.errors import UserError
 from segscale.files import explained_writes
 
-from .figures import scaling_figure
+from .figures.points import points
+from .figures.scaling import scaling_figure
+from .figures.style import drawn, styles
 from .markdown import leaderboard, scaling_table
 from .tables import notes
 
@@ -18,13 +20,16 @@ from .tables import notes
 def write_tables(rows: pd.DataFrame, classes: pd.DataFrame, results: Path) -> list[Path]:
     """The scaling table as text and figure, and both tables as CSV files; returns what was written."""
     names = ("scaling.md", "scaling.csv", "classes.csv", "figures/scaling.png")
-    text, scaling, per_class, figure = written = [results / name for name in names]
+    text, scaling, per_class, figure = [results / name for name in names]
     with explained_writes(results):
         text.write_text("\n\n".join([scaling_table(rows), *notes(rows)]) + "\n")
         rows.to_csv(scaling, index=False)
         classes.to_csv(per_class, index=False)
-        scaling_figure(rows, figure)
-    return written
+        if (panels := scaling_figure(points(rows), styles(rows["method"]))) is None:
+            return [text, scaling, per_class]
+        figure.parent.mkdir(exist_ok=True)
+        figure.write_bytes(drawn(panels, "png"))
+    return [text, scaling, per_class, figure]
 
 
 def write_leaderboard(rows: pd.DataFrame, results: Path) -> Path:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .evaluated import EvaluatedRun, Evaluation
 
 TableFormat = Literal["github", "csv", "json", "latex"]
+ImageFormat = Literal["png", "svg"]
 Wanted = tuple[str, ...] | None
 
 

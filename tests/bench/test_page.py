@@ -27,7 +27,7 @@ from segscale.bench.runs.conditions import Conditions, note_conditions
 from .test_comparison import IMAGES, stored
 
 HOSTILE = "</script><b>&\"'<!--"
-VOID = {"meta", "link", "input", "br"}
+VOID = {"meta", "link", "input", "br", "img"}
 
 
 class Outline(HTMLParser):

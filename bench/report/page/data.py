@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...evaluation.metrics import Floats, Score, score_counts
+from ...evaluation.metrics import Score
 from ...runs.conditions import read_conditions
 from ...runs.record import run_text
 from ..evaluated import EvaluatedRun
@@ -102,7 +102,6 @@ def _task(run: EvaluatedRun, row: TableRow) -> PageTask:
 
 
 def _page_run(run: EvaluatedRun, row: TableRow, task: int, with_class_curves: bool) -> PageRun:
-    sweep = _sweep(run)
     low, high = run.miou.bounds
     return PageRun(
         id=run.run.run_id,
@@ -115,25 +114,16 @@ def _page_run(run: EvaluatedRun, row: TableRow, task: int, with_class_curves: bo
         high=percent(high),
         text=format_miou(row),
         threshold=run.threshold,
-        curve=tuple(percent(score.miou) for score in sweep),
+        curve=tuple(percent(score.miou) for score in run.sweep),
         best=run.counts.thresholds.index(run.counts.best_threshold(run.run.table_rules.averaging)),
         class_iou=_class_iou(run, run.score),
-        class_curves=_class_curves(run, sweep) if with_class_curves else None,
+        class_curves=_class_curves(run) if with_class_curves else None,
     )
 
 
-def _sweep(run: EvaluatedRun) -> list[Score]:
-    averaging = run.run.table_rules.averaging
-    return [score_counts(run.counts.at_threshold(threshold), averaging) for threshold in run.counts.thresholds]
-
-
-def _class_curves(run: EvaluatedRun, sweep: Sequence[Score]) -> tuple[tuple[Percent, ...], ...]:
-    return tuple(zip(*(_class_iou(run, score) for score in sweep), strict=True))
+def _class_curves(run: EvaluatedRun) -> tuple[tuple[Percent, ...], ...]:
+    return tuple(zip(*(_class_iou(run, score) for score in run.sweep), strict=True))
 
 
 def _class_iou(run: EvaluatedRun, score: Score) -> tuple[Percent, ...]:
-    """Of every class; a background that is not scored has none."""
-    ious: Floats = score.class_iou.copy()
-    if run.unscored_id is not None:
-        ious[run.unscored_id] = np.nan
-    return tuple(percent(iou) for iou in ious)
+    return tuple(map(percent, run.class_iou(score)))

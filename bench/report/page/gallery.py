@@ -74,7 +74,7 @@ def _image(name: str, task: int, folders: Mapping[int, Path]) -> GalleryImage:
     with Image.open(picture) as opened:
         size = opened.size
     masks = {run: _label_map(mask_path(folder, name), size) for run, folder in folders.items()}
-    content = _uri("image/jpeg", picture.read_bytes())
+    content = data_uri("image/jpeg", picture.read_bytes())
     return GalleryImage(name, task, content, _label_map(label_path(first, name), size), masks)
 
 
@@ -87,7 +87,7 @@ def _label_map(path: Path, size: tuple[int, int]) -> DataUri:
     image.putpalette([part for id in used for part in palette[3 * id : 3 * id + 3]])
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
-    return _uri("image/png", file.getvalue())
+    return data_uri("image/png", file.getvalue())
 
 
 def _colours(path: Path, classes: int) -> tuple[str, ...]:
@@ -97,5 +97,6 @@ def _colours(path: Path, classes: int) -> tuple[str, ...]:
     return tuple("#" + bytes(colour).hex() for colour in rgb)
 
 
-def _uri(kind: str, content: bytes) -> DataUri:
+def data_uri(kind: str, content: bytes) -> DataUri:
+    """A file of this media type as the source of an image."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -17,9 +18,12 @@ import segscale
 from segscale.files import explained_writes, replaced
 
 from ..evaluated import Evaluation
+from ..figures.cost import cost_figure
+from ..figures.points import by_task, points
+from ..figures.style import drawn, styles
 from ..tables import long_table, notes
 from .data import PageRuns, page_runs, provenance
-from .gallery import Gallery, page_gallery
+from .gallery import DataUri, Gallery, data_uri, page_gallery
 from .groups import RunGroup, run_groups
 from .leaderboard import Leaderboard, page_leaderboard
 
@@ -46,6 +50,8 @@ class Page:
     runs: PageRuns
     groups: tuple[RunGroup, ...]
     gallery: Gallery
+    costs: Mapping[str, DataUri]
+    """By the name of a task, mIoU against time as an SVG image."""
     provenance: Mapping[str, Mapping[str, Any]]
     """By run id."""
 
@@ -70,9 +76,18 @@ def collect(evaluation: Evaluation) -> Page:
         notes=tuple(notes(table)),
         runs=runs,
         groups=tuple(run_groups(runs, evaluation.runs)),
+        costs=_costs(table),
         gallery=page_gallery(runs, {id: run.folder for id, run in by_id.items()}),
         provenance={run.id: provenance(by_id[run.id]) for run in runs.runs},
     )
+
+
+def _costs(table: pd.DataFrame) -> dict[str, DataUri]:
+    looks, costs = styles(table["method"]), dict[str, DataUri]()
+    for task, runs in by_task(points(table)).items():
+        if (figure := cost_figure(runs, looks, task)) is not None:
+            costs[task] = data_uri("image/svg+xml", drawn(figure, "svg"))
+    return costs
 
 
 def render(page: Page) -> str:

@@ -1,4 +1,4 @@
-"""Figures from tables."""
+"""Figures of analyses: layers, heads and joint attention."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-
-# Ratio between the places of neighbouring methods along the axis of parameters.
-DODGE = 1.008
+from matplotlib.ticker import MaxNLocator
 
 
 @dataclass(frozen=True)
@@ -38,43 +35,6 @@ class AnalysisView:
     def labels(self) -> dict[str, str]:
         """The label of every measure."""
         return {measure: label for panel in self.panels.values() for measure, label in panel.items()}
-
-
-def scaling_figure(table: pd.DataFrame, path: Path) -> None:
-    """The mIoU with 95 % interval against denoiser parameters, one panel per dataset and protocol."""
-    panels: list[Any] = list(table.groupby(["dataset", "split", "protocol"]))
-    figure = Figure(figsize=(6.6 * len(panels), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    colours = mpl.color_sequences["tab10"]
-    for axes, ((dataset, split, protocol), group) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
-        methods = list(group.groupby("method"))
-        for number, (method, rows) in enumerate(methods):
-            rows = rows.sort_values("parameters")
-            error = [rows["miou"] - rows["low"], rows["high"] - rows["miou"]]
-            # Side by side, so that methods of one backbone do not hide each other.
-            places = rows["parameters"] / 1e6 * DODGE ** (number - (len(methods) - 1) / 2)
-            colour = colours[number % len(colours)]
-            axes.errorbar(
-                places, rows["miou"], yerr=error, fmt="o", markersize=4, capsize=2, label=method, color=colour
-            )
-        for label, rows in group.groupby("label"):
-            top = (rows["parameters"].iloc[0] / 1e6, rows[["miou", "high"]].max(axis=None))
-            axes.annotate(label, top, xytext=(0, 4), textcoords="offset points", fontsize=7, rotation=20, ha="center")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
-        axes.margins(x=0.25)
-        axes.set_xlabel("denoiser parameters (M)")
-        axes.set_ylabel("mIoU (%)")
-        chosen = ", best threshold" if (group["threshold_from"] == "best").any() else ""
-        axes.set_title(f"{dataset} {split}, protocol {protocol}{chosen}")
-        axes.grid(alpha=0.3)
-        axes.margins(y=0.12)
-        axes.set_ylim(bottom=0)
-        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-    save_figure(figure, path)
 
 
 def analysis_figure(table: pd.DataFrame, analysis: AnalysisView, path: Path) -> None:
