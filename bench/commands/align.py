@@ -22,7 +22,6 @@ _folder = click.argument("folder", metavar="FOLDER", type=options.FILE)
     resumes=True,
     examples=[
         "segscale align pocket-sd3 results/lora --rank 4 --steps 300 --batch 32 --learning-rate 1e-3 --warm-up 50",
-        "segscale run --backbone pocket-sd3 --method seg4diff-described --lora results/lora",
     ],
 )
 @options.backbone

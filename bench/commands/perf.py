@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 
 PIPELINE_WORKERS = 2
 _examples = [
-    "segscale perf pocket-sd3",
-    "segscale perf pocket-sd15 --method vanilla,goca --repeats 1",
-    "segscale perf pocket-sd15 --breakdown --batch 8",
-    "segscale perf --pipeline --seconds 0.04",
+    "segscale perf pocket-sd15 --method vanilla,goca --breakdown",
+    "segscale perf --pipeline --images 100",
 ]
 
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _examples = [
     "segscale predict --example",
     'segscale predict photo.jpg --classes "star, ring"',
-    'segscale predict photo.jpg --classes star --caption "a star on water" --backbone pocket-sd3',
 ]
 _images = "pictures, folders of pictures, or - for standard input"
 _classes = "comma-separated, such as 'dog, grass'; by default those of classes.txt in a folder"

@@ -27,7 +27,7 @@ _paper = "set published numbers beside the runs; FILE holds them, the package's 
 @command(
     examples=[
         "segscale table",
-        "segscale table --format latex --protocol goca --method vanilla,goca --paper > table.tex",
+        "segscale table --format latex --protocol standard --method vanilla,goca --paper",
     ]
 )
 @click.option("--format", "table_format", type=click.Choice(get_args(TableFormat)), help=_format)

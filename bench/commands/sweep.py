@@ -108,7 +108,6 @@ _run = options.chained(
     resumes=True,
     examples=[
         "segscale sweep --limit 20 --dry-run",
-        "segscale sweep papers --gpus all --dtype float16 --data-roots voc=/data/voc,ade20k=/data/ade",
         "segscale sweep papers --executor slurm --partition gpu --gres gpu:1 --time 8:00:00 --device cuda",
     ],
 )
@@ -218,7 +217,7 @@ def _execute(
     exit_where(any(run.outcome != "done" for run in runs))
 
 
-@command(examples=["segscale status", "segscale status --watch", "segscale status papers --results /data/results"])
+@command(examples=["segscale status", "segscale status papers --watch"])
 @click.argument("sweep_name", metavar="[SWEEP]", required=False)
 @click.option("--watch", is_flag=True, help=f"look again every {WATCH_SECONDS} seconds until nothing runs or waits")
 @options.results

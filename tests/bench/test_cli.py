@@ -291,7 +291,20 @@ def leaf_commands(group: Group) -> Iterator[Command]:
 
 EXAMPLES = [example for command in leaf_commands(program) for example in command.examples]
 # Downloads, an endpoint, the official files; minutes; more than one picture or backbone.
-NOT_RUN = ("caption", "voc", "cityscapes", "bench", "quirks", "perf", "--heads", "power", "scaling")
+NOT_RUN = (
+    "caption",
+    "voc",
+    "cityscapes",
+    "bench",
+    "quirks",
+    "perf",
+    "--heads",
+    "power",
+    "scaling",
+    "papers",
+    "lora",
+    "--width",
+)
 
 
 def test_every_command_has_one_or_two_examples() -> None:
