@@ -46,10 +46,6 @@ class FileError(UserError):
         super().__init__(_escaped(problem), _escaped(hint))
         self.kind: Damage = kind
 
-    def __reduce__(self) -> tuple[type[FileError], tuple[Damage, str, str]]:
-        """Processes hand it on, which an exception with another first argument than its text does not do by itself."""
-        return type(self), (self.kind, self.problem, self.hint)
-
 
 def _escaped(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -147,7 +147,7 @@ batch = chained(
         "--workers",
         type=NATURAL,
         show_default="0 on a CPU, up to 4 beside a GPU",
-        help="processes that read images ahead, and threads that count behind",
+        help="threads that read images ahead, and as many that count behind",
     ),
     click.option("--text-cache", type=FILE, metavar="FOLDER", help="keep encoded prompts there, for all runs"),
 )

@@ -63,7 +63,7 @@ def pipeline_rates(seconds: float, workers: int, images: int, folder: Path | Non
 
     Args:
         seconds: That the stand-in sleeps for an image.
-        workers: Processes that read ahead, and threads that count behind.
+        workers: Threads that read ahead, and as many that count behind.
         images: Of every run.
         folder: For pictures and runs; a temporary one by default.
     """

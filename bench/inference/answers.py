@@ -146,15 +146,18 @@ class Row:
 @contextmanager
 def named_method(method: Method) -> Iterator[None]:
     """Name the method and its config in what it raises."""
-    where = f"method {method.name} ({config_files('method').get(method.name, 'no config')})"
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except UserError as error:
-        raise UserError(f"{where} {error.problem}", error.hint or CORRECT) from error
+        raise UserError(f"{_where(method)} {error.problem}", error.hint or CORRECT) from error
     except Exception as error:
-        raise UserError(f"{where} raised {exception_line(error)}", CORRECT) from error
+        raise UserError(f"{_where(method)} raised {exception_line(error)}", CORRECT) from error
+
+
+def _where(method: Method) -> str:
+    return f"method {method.name} ({config_files('method').get(method.name, 'no config')})"
 
 
 def _merged(groups: Sequence[ClassScores], prompts: PromptGroups) -> ClassScores:

@@ -36,7 +36,7 @@ class RunOptions:
     batch: int | None = None
     """Images, or prompts of them, that share a forward at most; None: 1 on a CPU, what fits on a GPU."""
     workers: int | None = None
-    """Processes that read images ahead, and threads that count behind; None: none on a CPU, some beside a GPU."""
+    """Threads that read images ahead, and as many that count behind; None: none on a CPU, some beside a GPU."""
     text_cache: Path | None = None
     """Folder that keeps encoded prompts."""
     untrained: bool = False

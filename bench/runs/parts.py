@@ -92,24 +92,27 @@ class PartError(Exception):
 
 def as_table(records: Sequence[ImageRecord]) -> pa.Table:
     """One row per record."""
-    rows = [
-        {
-            "image": record.image,
-            "seconds": record.seconds,
-            "peak_bytes": record.peak_bytes,
-            "pixels": record.pixels,
-            "not_finite": record.not_finite,
-            "cut_classes": record.cut_classes,
-            "forwards": record.forwards,
-            "forwards_together": record.forwards_together,
-            "captioned": int(record.captioned),
-            "image_digest": record.digests.image,
-            "label_digest": record.digests.label,
-            **{name: getattr(record.counts, name).ravel() for name in COUNTS},
-        }
-        for record in records
-    ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    columns = {
+        "image": [record.image for record in records],
+        "seconds": [record.seconds for record in records],
+        "peak_bytes": [record.peak_bytes for record in records],
+        "pixels": [record.pixels for record in records],
+        "not_finite": [record.not_finite for record in records],
+        "cut_classes": [record.cut_classes for record in records],
+        "forwards": [record.forwards for record in records],
+        "forwards_together": [record.forwards_together for record in records],
+        "captioned": [int(record.captioned) for record in records],
+        "image_digest": [record.digests.image for record in records],
+        "label_digest": [record.digests.label for record in records],
+        **{name: _lists([getattr(record.counts, name).ravel() for record in records]) for name in COUNTS},
+    }
+    return pa.Table.from_pydict(columns, schema=SCHEMA)
+
+
+def _lists(arrays: Sequence[NDArray[np.int64]]) -> pa.ListArray:
+    """An Arrow list of every array, without a Python number for each of its elements."""
+    offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, np.concatenate([np.empty(0, np.int64), *arrays]))
 
 
 def write_part(table: pa.Table, run_id: str, file: BinaryIO) -> None:

@@ -124,7 +124,7 @@ class Task:
         Raises:
             UserError: Where annotations decide and the dataset has none.
         """
-        ids: Iterable[int] = np.unique(self._prompted_label(sample.label))
+        ids: Iterable[int] = np.flatnonzero(np.bincount(self._prompted_label(sample.label).ravel()))
         if self.protocol.present_from == "annotations":
             if sample.present is None:
                 raise UserError(f"{self.dataset.name} has no annotations of what is present", "use another protocol")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from pathlib import Path
 
@@ -27,6 +26,10 @@ from .test_run import stored
 METHODS = ("vanilla", "goca")
 
 
+def working() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(("counting", "reading"))]
+
+
 def run(results: Path, **choices: object) -> list[RunStore]:
     return run_named("pocket-sd15", METHODS, "pocket", "standard", RunOptions(results=results, **choices))
 
@@ -37,8 +40,7 @@ def test_workers_and_a_batch_that_does_not_divide_change_no_area(tmp_path: Path)
     for one, other in zip(plain, ahead, strict=True):
         pd.testing.assert_frame_equal(stored(one), stored(other))
         assert one.made_of() == other.made_of()
-    assert not multiprocessing.active_children()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("counting")]
+    assert not working()
 
 
 def test_a_run_that_stopped_goes_on_with_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,10 +67,10 @@ def test_an_image_that_cannot_be_counted_stops_the_run_and_loses_no_other(
     ids = build_task("pocket", build("protocol", "standard"), RunOptions()).dataset.ids
     for store in find_runs(tmp_path):
         assert {*ids[:2]} <= store.done() <= {*ids[:5]} - {ids[2]}
-    assert not multiprocessing.active_children()
+    assert not working()
 
 
-def test_an_interrupt_stores_what_is_computed_and_leaves_no_process(
+def test_an_interrupt_stores_what_is_computed_and_leaves_no_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = 0
@@ -85,7 +87,7 @@ def test_an_interrupt_stores_what_is_computed_and_leaves_no_process(
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, limit=6, workers=2)
     assert [len(store.done()) for store in find_runs(tmp_path)] == [3, 3]
-    assert not multiprocessing.active_children()
+    assert not working()
     assert not list(tmp_path.glob("runs/.leases/*/*"))
 
 
