@@ -16,8 +16,8 @@ from segscale.files import explained_writes, remove_leftovers, replaced, replace
 
 from ...backbones.backbone import Backbone
 from ..inference.batch import BatchLimit
+from ..runs.conditions import machine
 from ..runs.launcher import is_rank_zero, rank_and_world
-from ..runs.loop import machine
 from ..runs.options import RunOptions
 from ..runs.plan import BackbonePlan, plan_backbone
 from ..runs.record import Sources
