@@ -13,6 +13,7 @@ from secrets import token_hex
 from typing import BinaryIO, TextIO
 
 from segscale.errors import UserError
+from segscale.places import is_remote
 
 LEFTOVER_SECONDS = 3600
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -27,7 +28,8 @@ def explained_writes(folder: Path, option: str = "--results") -> Iterator[None]:
         if error.errno in DISK_FULL:
             hint = "free some and run the same command again: it resumes"
             raise UserError(f"no space left for {folder}", hint) from error
-        raise UserError(f"{folder} cannot be written ({error.strerror})", f"choose another {option}") from error
+        reason = error.strerror or str(error)
+        raise UserError(f"{folder} cannot be written ({reason})", f"choose another {option}") from error
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
@@ -50,6 +52,11 @@ def replaced(path: Path) -> Iterator[TextIO]:
 @contextmanager
 def replaced_bytes(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that replaces ``path``, flushed to the disk, when the block ends without an error."""
+    if is_remote(path):  # a put is whole or not at all
+        buffer = io.BytesIO()
+        yield buffer
+        path.write_bytes(buffer.getvalue())
+        return
     temporary = path.with_name(f".{path.name}-{token_hex(8)}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -17,7 +17,7 @@ from ..report.selection import RunSelection
 from ..runs.launcher import local_device
 from ..runs.options import RunOptions
 from .command import Option
-from .parameters import AMOUNT, NATURAL, POSITIVE, Name, Names
+from .parameters import AMOUNT, NATURAL, POSITIVE, Name, Names, Place
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 FILE = click.Path(path_type=Path)
@@ -88,7 +88,9 @@ split = _image("--split", help="split of the dataset, instead of the config's")
 data_root = _image("--data-root", metavar="FOLDER", help="folder of the dataset")
 limit = _image("--limit", type=POSITIVE, help="only the first N images")
 skip_bad = _image("--skip-bad", is_flag=True, help="leave unusable images out, count and list them")
-results = click.option("--results", type=FILE, metavar="FOLDER", default="results", help="folder of runs and tables")
+results = click.option(
+    "--results", type=Place(), metavar="FOLDER", default="results", help="folder or URL of runs and tables"
+)
 
 
 def _local_device(context: click.Context, parameter: click.Parameter, device: str) -> str:

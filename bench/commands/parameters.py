@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
 
 from segscale.catalogue import Kind, config_file, config_files
+from segscale.places import place
 
 
 def _number(parse: Callable[[str], float | None], complaint: str) -> Callable[[object], float | None]:
@@ -82,6 +84,15 @@ class Name(click.ParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(name) for name in config_files(self.kind) if name.startswith(incomplete)]
+
+
+class Place(click.ParamType):
+    """A folder of this machine, or a URL in an object store."""
+
+    name = "folder"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return place(value) if isinstance(value, str) else value
 
 
 class Names(click.ParamType):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from segscale.catalogue import packaged_backbones
+from segscale.places import is_remote
 
 from ..runs.options import RunOptions
 from ..sweeps.record import named_sweep
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from ..sweeps.sweep import Product
 
 WATCH_SECONDS = 5
+LOGS = Path("segscale-logs")
+"""On this machine, where the results are in an object store."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,8 @@ def _stored(name: str, planned: Sequence[PlannedJob], run_options: RunOptions) -
 
     jobs = tuple(job.record for job in planned)
     folder = SweepFolder.of(run_options.results, name, jobs)
-    folder.write(SweepRecord(name, jobs, logs=str(folder.folder / "logs")))
+    logs = LOGS / folder.folder.name if is_remote(folder.folder) else folder.folder / "logs"
+    folder.write(SweepRecord(name, jobs, logs=str(logs.absolute())))
     return folder
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from segscale.errors import UserError
 from segscale.files import explained_writes
+from segscale.places import make_folder
 
 from .figures.points import points
 from .figures.scaling import scaling_figure
@@ -23,11 +24,11 @@ def write_tables(rows: pd.DataFrame, classes: pd.DataFrame, results: Path) -> li
     text, scaling, per_class, figure = [results / name for name in names]
     with explained_writes(results):
         text.write_text("\n\n".join([scaling_table(rows), *notes(rows)]) + "\n")
-        rows.to_csv(scaling, index=False)
-        classes.to_csv(per_class, index=False)
+        scaling.write_text(rows.to_csv(index=False))
+        per_class.write_text(classes.to_csv(index=False))
         if (panels := scaling_figure(points(rows), styles(rows["method"]))) is None:
             return [text, scaling, per_class]
-        figure.parent.mkdir(exist_ok=True)
+        make_folder(figure.parent)
         figure.write_bytes(drawn(panels, "png"))
     return [text, scaling, per_class, figure]
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..evaluation.intervals import SampledCounts
 from ..evaluation.metrics import Averaging, best_index
 from ..evaluation.pixel_counts import PixelCounts
+from .parts import PartRules, column, counts_of
+from .record import StoredRun
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,24 @@ class StoredCounts:
     """Of all methods that read the image together."""
     captioned: NDArray[np.int64]
     """1 for each image whose prompt a caption made, else 0."""
+
+    @classmethod
+    def of(cls, table: pa.Table, run: StoredRun, rules: PartRules) -> StoredCounts:
+        """Those in the rows of parts, one row per image, in their order."""
+        return cls(
+            images=tuple(column(table, "image").to_pylist()),
+            thresholds=run.plan.task.protocol.thresholds,
+            intersection=counts_of(table, "intersection", rules),
+            predicted_area=counts_of(table, "predicted_area", rules),
+            label_area=counts_of(table, "label_area", rules),
+            seconds=column(table, "seconds").to_numpy(),
+            peak_bytes=column(table, "peak_bytes").to_numpy(),
+            not_finite=column(table, "not_finite").to_numpy(),
+            cut_classes=column(table, "cut_classes").to_numpy(),
+            forwards=column(table, "forwards").to_numpy(),
+            forwards_together=column(table, "forwards_together").to_numpy(),
+            captioned=column(table, "captioned").to_numpy(),
+        )
 
     def __len__(self) -> int:
         return len(self.images)

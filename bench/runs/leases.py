@@ -3,7 +3,8 @@
 A lease is a file of one process, whose modification time is its heartbeat. A claim is a file that only one process can
 create; it says which lease holds an image, until the image is stored. A dead lease is renamed, which only one process
 can do, and that one removes its claims. Nothing is locked, and no number depends on it: an image that two processes
-computed counts once. Of the disk, only that creating and renaming are atomic is assumed.
+computed counts once. Of the disk, only that creating and renaming are atomic is assumed; in an object store, where
+renaming is not, two may bury a dead lease and then compute an image twice.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from types import TracebackType
 from pydantic import TypeAdapter, ValidationError
 
 from segscale.files import explained_writes, remove_leftovers, replaced
+from segscale.places import children, created, make_folder, remove_folder, touch
 
 from .identity import IDENTITY_LENGTH
 from .launcher import rank_and_world
@@ -118,7 +120,7 @@ class HeldLease:
         with suppress(OSError):  # where others are at work, or the disk is gone
             self.release([*self._held])
             self.path.unlink(missing_ok=True)
-            self.folder.rmdir()
+            remove_folder(self.folder)
 
     def claim(self, indices: Sequence[int], most: int) -> list[int]:
         """At most so many images of ``indices`` that no other process holds; this one holds them from now on.
@@ -140,14 +142,14 @@ class HeldLease:
         rank, world = rank_and_world()
         lease = Lease(_this_host(), os.getpid(), rank, world, time.time(), self.runs)
         while not self.path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             with suppress(FileNotFoundError), replaced(self.path) as file:  # the last one out removed the folder
                 file.write(_ADAPTER.dump_json(lease, exclude={"heartbeat", "claimed"}).decode())
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
             with suppress(OSError):  # a disk that is away for a moment
-                os.utime(self.path)
+                touch(self.path)
 
     def _living_names(self) -> set[str]:
         """Names of all files, once the claims of dead processes are gone."""
@@ -163,9 +165,7 @@ class HeldLease:
         return self._names() if dead else names
 
     def _names(self) -> set[str]:
-        with suppress(FileNotFoundError):  # others ended, and the last one removed the folder
-            return {path.name for path in self.folder.iterdir()}
-        return set()
+        return {path.name for path in children(self.folder)}  # others ended, and the last one removed the folder
 
     def _is_live(self, name: str, now: float) -> bool:
         """Whether the process is at work, or whoever removes its claims; this one removes them now."""
@@ -190,16 +190,10 @@ class HeldLease:
             path.unlink()
 
     def _create_claim(self, index: int) -> bool:
-        try:
-            descriptor = os.open(self._claim_path(index), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            return False
-        self._held.add(index)
-        try:
-            os.write(descriptor, self.name.encode())
-        finally:
-            os.close(descriptor)
-        return True
+        is_free = created(self._claim_path(index), self.name.encode())
+        if is_free:
+            self._held.add(index)
+        return is_free
 
     def _claim_path(self, index: int) -> Path:
         return self.folder / f"{index}{CLAIM}"
@@ -216,7 +210,7 @@ def _read_lease(path: Path) -> Lease | None:
 def _holder(claim: Path) -> str | None:
     """The name of the lease that holds the claim, empty while it is being written, None for one that is gone."""
     with suppress(FileNotFoundError):
-        return claim.read_text(encoding="ascii")
+        return claim.read_bytes().decode("ascii")
     return None
 
 
@@ -250,4 +244,4 @@ def _remove_leftovers(folder: Path) -> None:
     remove_leftovers(folder.glob("*/*"))
     for path in folder.glob("*"):
         with suppress(OSError):  # in use
-            path.rmdir()
+            remove_folder(path)

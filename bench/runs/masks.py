@@ -18,6 +18,7 @@ from PIL import Image
 
 from segscale.errors import UserError
 from segscale.files import explained_writes, replaced_bytes
+from segscale.places import make_folder
 
 from ...datasets.labels import IGNORE_LABEL, VALUES, Colour
 
@@ -107,7 +108,7 @@ class MaskKeeper:
             picture.save(file, "JPEG", quality=85)
 
     def _write(self, path: Path, ids: NDArray[np.uint8]) -> None:
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         write_label_map(path, ids, self.task.dataset.palette)
 
 

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from segscale.places import is_remote
+
 from ...datasets.dataset import Digests
 from ..evaluation.pixel_counts import PixelCounts
 from .record import FORMAT, StoredRun
@@ -130,7 +132,7 @@ def rows_of(path: Path) -> int | None:
     if mark.isdecimal():
         return int(mark)
     try:
-        return pq.read_metadata(path).num_rows
+        return pq.read_metadata(_source(path)).num_rows
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError):
@@ -145,7 +147,7 @@ def read_part(path: Path, rules: PartRules) -> pa.Table:
         OSError: The file system gave it not.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(_source(path), page_checksum_verification=True) as file:
             _check_owner(file.schema_arrow, rules)
             table = file.read()
         table.validate(full=True)
@@ -158,6 +160,11 @@ def read_part(path: Path, rules: PartRules) -> pa.Table:
     if problem is not None:
         raise PartError(f"is damaged ({problem})")
     return table.replace_schema_metadata()
+
+
+def _source(path: Path) -> Path | pa.BufferReader:
+    """What Arrow reads a part from."""
+    return pa.BufferReader(path.read_bytes()) if is_remote(path) else path
 
 
 def counts_of(table: pa.Table, name: str, rules: PartRules) -> NDArray[np.int64]:

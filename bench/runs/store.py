@@ -1,22 +1,18 @@
 """Append-only store of one run: ``run.json`` and Parquet parts, safe against kills, full disks and damage.
 
-A part is written to a temporary name, flushed and linked to its final name, so it is whole or absent. Images
-that were computed but not written yet are lost with a kill and computed again. Nothing is locked.
+A part is whole or absent. Images that were computed but not written yet are lost with a kill and computed again.
+Nothing is locked.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
-import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from secrets import token_hex
 from typing import TypeVar
 
 import numpy as np
@@ -28,14 +24,13 @@ from segscale.files import explained_writes, remove_leftovers, replaced
 
 from ...datasets.dataset import Digests
 from .counts import StoredCounts
+from .part_files import part_files
 from .parts import (
     SCHEMA,
     ImageRecord,
     PartError,
     PartRules,
     as_table,
-    column,
-    counts_of,
     digests_of,
     read_part,
     rows_of,
@@ -45,8 +40,6 @@ from .record import StoredRun, parse_run, run_text
 
 log = logging.getLogger(__name__)
 
-NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.ENOSYS, errno.EMLINK)
-"""What file systems without hard links answer."""
 PART_IMAGES = 500
 """In a part of a finished run: few parts, and damage to one costs no more."""
 T = TypeVar("T")
@@ -61,6 +54,7 @@ class RunStore:
         self.folder = folder
         self.rank = rank
         self.parts = folder / "parts"
+        self.files = part_files(self.parts, rank)
         self._digests: dict[tuple[str, int], dict[str, Digests]] = {}
         """Of every part that was read or written, by its name and time."""
 
@@ -82,8 +76,8 @@ class RunStore:
             UserError: If the folder holds another run or cannot be written.
         """
         with explained_writes(self.folder):
-            self.parts.mkdir(parents=True, exist_ok=True)
-            remove_leftovers([*self.folder.glob(".*.tmp"), *self.parts.glob(".*.tmp")])
+            self.files.create()
+            remove_leftovers(self.folder.glob(".*.tmp"))
             stored = self._stored(run)
             if stored.run_id != run.run_id:
                 raise UserError(f"{self.folder} holds another run", "choose another --results")
@@ -102,7 +96,7 @@ class RunStore:
                 raise
             except StoreError as error:
                 aside = path.with_name("run.json.damaged")
-                shutil.copyfile(path, aside)
+                aside.write_bytes(path.read_bytes())
                 log.warning("%s; it is written anew, the old one is %s", error.problem, aside.name)
         self.write(run)
         return run
@@ -129,7 +123,7 @@ class RunStore:
 
     def load(self, run: StoredRun) -> StoredCounts:
         """Counts of all images, each once, in order of their ids. Parts that must not count are named and set aside."""
-        return _as_counts(_each_image_once(self._each_part(self._table)), run, self.rules)
+        return StoredCounts.of(_each_image_once(self._each_part(self._table)), run, self.rules)
 
     def done(self) -> frozenset[str]:
         """Ids of the stored images."""
@@ -145,7 +139,7 @@ class RunStore:
     @property
     def is_scattered(self) -> bool:
         """Whether the images would have room in fewer parts."""
-        return len(self._part_files()) > -(-len(self.done()) // PART_IMAGES)
+        return len(self.files.paths()) > -(-len(self.done()) // PART_IMAGES)
 
     def compact(self) -> None:
         """Merge many parts into few, whatever other processes do and whenever a kill comes.
@@ -160,9 +154,7 @@ class RunStore:
         with explained_writes(self.folder):
             for first in range(0, len(table), PART_IMAGES):
                 self._write_part(merged := table.slice(first, PART_IMAGES), f".{len(merged)}")
-            for path, _ in reversed(parts):
-                path.unlink(missing_ok=True)
-            _flush_folder(self.parts)
+            self.files.remove([path for path, _ in reversed(parts)])
 
     def content(self) -> bytes | None:
         """The bytes of ``run.json``, None where it cannot be read."""
@@ -176,7 +168,7 @@ class RunStore:
         Args:
             since: Parts that are older are left out; in seconds since 1970.
         """
-        return sum(self._each_part(lambda path: rows_of(path) if path.stat().st_mtime >= since else None))
+        return sum(self._each_part(lambda path: rows_of(path) if not since or path.stat().st_mtime >= since else None))
 
     def skip(self, images: Mapping[str, str]) -> None:
         """Remember images of this rank that cannot be used, with the reason; those stored since are forgotten."""
@@ -208,17 +200,14 @@ class RunStore:
         """How many of so many images are neither stored nor left out."""
         return max(wanted - len(self.done()) - len(self.skipped()), 0)
 
-    def _part_files(self) -> list[Path]:
-        return sorted(self.parts.glob("[!.]*.parquet"))
-
     def _each_part(self, read: Callable[[Path], T | None]) -> list[T]:
         """What ``read`` gives of every part, without None; the list is made anew where a part goes meanwhile."""
         while True:
             with suppress(FileNotFoundError):
-                return [part for path in self._part_files() if (part := read(path)) is not None]
+                return [part for path in self.files.paths() if (part := read(path)) is not None]
 
     def _digests_of(self, path: Path) -> dict[str, Digests] | None:
-        key = _key(path)
+        key = self.files.key(path)
         if key not in self._digests and self._table(path) is None:
             return None
         return self._digests[key]
@@ -226,7 +215,7 @@ class RunStore:
     def _table(self, path: Path) -> pa.Table | None:
         """The part, or None for one that must not be counted and was set aside."""
         try:
-            key = _key(path)
+            key = self.files.key(path)
             table = read_part(path, self.rules)
         except PartError as error:
             self._set_aside(path, error)
@@ -243,9 +232,8 @@ class RunStore:
         return None if table is None else (path, table)
 
     def _set_aside(self, path: Path, error: PartError) -> None:
-        aside = path.with_suffix(".parquet.damaged")
         try:
-            path.replace(aside)
+            aside = self.files.set_aside(path)
         except FileNotFoundError:  # another process was faster
             return
         except OSError as refusal:
@@ -254,35 +242,9 @@ class RunStore:
         log.warning("%s %s; set aside as %s, its images will be computed again", path, error, aside.name)
 
     def _write_part(self, table: pa.Table, mark: str = "") -> None:
-        temporary = self.parts / f".{self.rank}-{token_hex(8)}.tmp"
-        try:
-            with temporary.open("wb") as file:
-                write_part(table, self.rules.run_id, file)
-                file.flush()
-                os.fsync(file.fileno())
-            for path in self._free_names(mark):
-                try:
-                    os.link(temporary, path)
-                except FileExistsError:
-                    continue
-                except OSError as error:
-                    if error.errno not in NO_HARD_LINKS:
-                        raise
-                    # Nobody else renames a part to this name, so none is overwritten.
-                    path = path.with_stem(f"{path.stem}-{token_hex(8)}")
-                    temporary.rename(path)
-                self._digests[_key(path)] = digests_of(table)
-                _flush_folder(self.parts)
-                return
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _free_names(self, mark: str = "") -> Iterator[Path]:
-        numbers = (path.name.partition(".")[0].partition("-")[2] for path in self.parts.glob(f"{self.rank}-*.parquet*"))
-        sequence = max((int(number) for number in numbers if number.isdecimal()), default=-1)
-        while True:
-            sequence += 1
-            yield self.parts / f"{self.rank}-{sequence:06d}{mark}.parquet"
+        path = self.files.write(partial(write_part, table, self.rules.run_id), mark)
+        with suppress(FileNotFoundError):  # another process merged it already
+            self._digests[self.files.key(path)] = digests_of(table)
 
 
 def run_folders(results: Path) -> list[Path]:
@@ -322,33 +284,3 @@ def _each_image_once(parts: Sequence[pa.Table]) -> pa.Table:
     table = pa.concat_tables([SCHEMA.empty_table(), *parts])
     _, rows = np.unique(np.array(table["image"].to_pylist(), dtype=object), return_index=True)
     return table.take(rows)
-
-
-def _as_counts(table: pa.Table, run: StoredRun, rules: PartRules) -> StoredCounts:
-    return StoredCounts(
-        images=tuple(column(table, "image").to_pylist()),
-        thresholds=run.plan.task.protocol.thresholds,
-        intersection=counts_of(table, "intersection", rules),
-        predicted_area=counts_of(table, "predicted_area", rules),
-        label_area=counts_of(table, "label_area", rules),
-        seconds=column(table, "seconds").to_numpy(),
-        peak_bytes=column(table, "peak_bytes").to_numpy(),
-        not_finite=column(table, "not_finite").to_numpy(),
-        cut_classes=column(table, "cut_classes").to_numpy(),
-        forwards=column(table, "forwards").to_numpy(),
-        forwards_together=column(table, "forwards_together").to_numpy(),
-        captioned=column(table, "captioned").to_numpy(),
-    )
-
-
-def _key(path: Path) -> tuple[str, int]:
-    return path.name, path.stat().st_mtime_ns
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

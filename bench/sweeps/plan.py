@@ -169,7 +169,7 @@ def _record(job: Job, command: tuple[str, ...], cells: Sequence[CellRecord], ima
 
 
 def _below(folder: Path, results: Path) -> str:
-    return folder.relative_to(results).as_posix()
+    return "/".join(folder.parts[len(results.parts) :])
 
 
 def _notes(task: Task) -> Iterator[str]:

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from segscale.errors import UserError
 from segscale.files import explained_writes, replaced
+from segscale.places import make_folder
 
 FOLDER = "sweeps"
 ID_LENGTH = 8
@@ -103,7 +104,7 @@ class SweepFolder:
     def write(self, sweep: SweepRecord) -> None:
         """Replace the plan."""
         with explained_writes(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             with replaced(self.folder / "sweep.json") as file:
                 file.write(_SWEEP.dump_json(sweep, indent=2).decode() + "\n")
 
@@ -119,7 +120,7 @@ class SweepFolder:
         """Replace what is known of a job."""
         path = self._state_path(job)
         with explained_writes(self.folder):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             with replaced(path) as file:
                 file.write(_STATE.dump_json(state, indent=2).decode() + "\n")
 

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from segscale.errors import UserError
+from segscale.places import place
 
 from .job_process import JobProcess
 from .record import JobRecord, JobState, SweepFolder
@@ -58,7 +59,7 @@ class RunTask:
     def __call__(self) -> None:
         """Run the job to its end, or until SLURM wants the machine. A cell that failed is the task's failure."""
         states: list[JobState] = []
-        sweep = SweepFolder(Path(self.folder))
+        sweep = SweepFolder(place(self.folder))
         process = self._process = JobProcess(sweep, self.job, Path(self.log), self.device)
         # submitit's handler of SIGUSR2 asks for a checkpoint and requeues; its handler of SIGTERM does nothing.
         signal.signal(signal.SIGUSR1, signal.getsignal(signal.SIGUSR2))
@@ -83,7 +84,7 @@ class RunTask:
         if self._process is not None and self._thread is not None:
             self._process.stop(signal.SIGUSR1)
             self._thread.join()
-        self._wait_again(SweepFolder(Path(self.folder)))
+        self._wait_again(SweepFolder(place(self.folder)))
         return DelayedSubmission(RunTask(self.folder, self.job, self.log, self.device))
 
     def _wait_again(self, sweep: SweepFolder) -> None:

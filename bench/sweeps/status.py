@@ -57,7 +57,7 @@ def statuses(results: Path, sweeps: Sequence[SweepFolder] | None = None) -> list
     planned = [each for sweep in (find_sweeps(results) if sweeps is None else sweeps) for each in _cells(sweep)]
     by_run = {each.cell.run: each for each in planned if each.cell.run}
     leases = _leases_by_run(read_leases(results))
-    folders = [str(folder.relative_to(results)) for folder in run_folders(results)] if sweeps is None else [*by_run]
+    folders = [*by_run] if sweeps is not None else [_below(folder, results) for folder in run_folders(results)]
     known = [_run_status(results, folder, by_run.get(folder), leases) for folder in folders]
     runs = dict(zip(folders, known, strict=True))
     rest = [each for each in planned if runs.get(each.cell.run) is None]
@@ -80,6 +80,10 @@ def status_text(runs: Sequence[RunStatus], sweeps: Sequence[SweepFolder]) -> str
         titles = ("state", "run", "images", "rate", "")
         lines += ["", tabulate(rows, titles, tablefmt="simple", disable_numparse=True)]
     return "\n".join(lines)
+
+
+def _below(folder: Path, results: Path) -> str:
+    return "/".join(folder.parts[len(results.parts) :])
 
 
 def _row(run: RunStatus) -> tuple[str, ...]:

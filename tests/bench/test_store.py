@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from segscale.bench.evaluation.pixel_counts import PixelCounts
-from segscale.bench.runs.store import NO_HARD_LINKS, RunStore
+from segscale.bench.runs.part_files import NO_HARD_LINKS, PartFiles
+from segscale.bench.runs.store import RunStore
 from segscale.errors import UserError
 
 from .stored_runs import PLAN, image_record, new_run, record
@@ -147,7 +148,7 @@ def test_where_hard_links_are_refused_parts_are_renamed_and_none_is_overwritten(
 
     monkeypatch.setattr(os, "link", refused)
     others = [RunStore(store.folder) for _ in range(2)]
-    monkeypatch.setattr(RunStore, "_free_names", lambda self, mark: iter([self.parts / "0-000000.parquet"]))
+    monkeypatch.setattr(PartFiles, "_free_names", lambda self, mark: iter([self.folder / "0-000000.parquet"]))
     for image, each in zip("abc", [store, *others], strict=True):
         each.append([record(image)])
     monkeypatch.undo()

@@ -14,6 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from segscale.files import replaced_bytes
+from segscale.places import make_folder
+
 
 @dataclass(frozen=True)
 class AnalysisView:
@@ -183,5 +186,6 @@ def _read_by(table: pd.DataFrame) -> str:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """The same figure gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    make_folder(path.parent)
+    with replaced_bytes(path) as file:
+        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
