@@ -126,7 +126,7 @@ def _run_status(
     if at_work:
         since = min(lease.since for lease in at_work)
         per_second = store.count(since) / max(time.time() - since, 1.0)
-        who = ", ".join(f"{lease.host} pid {lease.pid}" for lease in at_work)
+        who = ", ".join(f"{lease.host.partition(' ')[0]} pid {lease.pid}" for lease in at_work)
         log = planned.state.log if planned else ""
         return RunStatus(brief.label, "running", stored, wanted, per_second, who, log)
     if planned is None:

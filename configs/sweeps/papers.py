@@ -1,4 +1,4 @@
-"""The published tables of GoCA and Seg4Diff, cell by cell: 72 runs."""
+"""The published tables of GoCA and Seg4Diff, cell by cell: 78 runs."""
 
 custom_imports = dict(imports=["segscale.bench.sweeps.sweep"])
 
@@ -13,6 +13,13 @@ products = (
     ),
     # Published for one backbone alone.
     dict(backbones=("sd15",), methods=("baseline",), datasets=_goca, protocols=("goca",)),
+    # The ablation.
+    dict(
+        backbones=("sd15", "sdxl"),
+        methods=("goca-heads", "goca-layers", "goca-rescale"),
+        datasets=("voc",),
+        protocols=("goca",),
+    ),
     dict(
         backbones=("sd3", "sd35", "flux-seg4diff"),
         methods=("seg4diff",),

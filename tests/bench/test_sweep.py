@@ -77,7 +77,7 @@ def test_what_shares_forwards_is_one_job() -> None:
 def test_names_choose_a_part_of_a_sweep() -> None:
     products = [each.only(backbones=("sd15", "sd3"), methods=None) for each in build("sweep", "papers").products]
     assert {job.backbone_name for job in jobs_of(products)} == {"sd15", "sd3"}
-    assert [len(each.backbones) for each in products] == [1, 1, 1, 1]
+    assert [len(each.backbones) for each in products] == [1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,8 @@ def test_a_sweep_without_products_is_refused() -> None:
 
 def test_the_command_of_a_job_asks_for_what_the_sweep_chose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every field of the options that differs from its default, as the command line reads it."""
-    load = LoadOptions("cpu", "float16", "bfloat16", "main", "fp16", True, "model", "balanced", "quanto-int8")
+    placed = ("model", "balanced", "quanto-int8", "lora-folder")
+    load = LoadOptions("cpu", "float16", "bfloat16", "main", "fp16", True, *placed)
     options = RunOptions(
         weights="w",
         split="train",
@@ -110,6 +111,8 @@ def test_the_command_of_a_job_asks_for_what_the_sweep_chose(monkeypatch: pytest.
         skip_bad=True,
         strict=True,
         batch=2,
+        workers=1,
+        text_cache=tmp_path / "cache",
         results=tmp_path / "results",
         load=load,
     )
