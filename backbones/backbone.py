@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
@@ -126,9 +126,22 @@ class Backbone(ABC):
         """Of the denoiser's arithmetic; quantised weights keep theirs to themselves."""
         return getattr(self.pipeline, self.denoiser_part).dtype
 
+    @classmethod
+    def around(cls, pipeline: DiffusionPipeline) -> Self:
+        """Return a backbone of a pipeline that is loaded already; what a constructor sets beside it is not known."""
+        backbone = cls.__new__(cls)
+        backbone.name, backbone.pipeline = type(pipeline).__name__, pipeline
+        backbone.training, backbone.load = "none", LoadOptions()
+        backbone._conditioning = OrderedDict()
+        return backbone
+
     @abstractmethod
+    def sites_on(self, grid: Grid) -> tuple[Site, ...]:
+        """Return all sites where the denoiser has the pixels of ``grid``, in execution order."""
+
     def sites(self, image_size: int) -> tuple[Site, ...]:
         """Return all sites for square images of ``image_size`` pixels, in execution order."""
+        return self.sites_on(self.grid(image_size))
 
     @abstractmethod
     def encode_text(self, texts: list[str]) -> Conditioning:

@@ -11,7 +11,7 @@ from torch import Tensor
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
-from .attention.sites import Site
+from .attention.sites import Grid, Site
 from .backbone import Backbone
 from .latents.noise import NoiseLevel, flow_level, shifted_scheduler
 from .latents.settings import CaptureSettings
@@ -62,9 +62,8 @@ class Flux(Backbone):
         """Latents are packed 2 x 2."""
         return PACK
 
-    def sites(self, image_size: int) -> tuple[Site, ...]:
+    def sites_on(self, grid: Grid) -> tuple[Site, ...]:
         """Return one site per double block, then one per single block."""
-        grid = self.grid(image_size)
         sites: list[Site] = []
         for stack, out in (("transformer_blocks", ".to_out.0"), ("single_transformer_blocks", None)):
             for index, block in enumerate(getattr(self.pipeline.transformer, stack)):

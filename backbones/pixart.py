@@ -12,7 +12,7 @@ from torch import Tensor
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
-from .attention.sites import Site
+from .attention.sites import Grid, Site
 from .backbone import Backbone
 from .latents.noise import NoiseLevel, diffusion_level
 from .latents.settings import CaptureSettings
@@ -38,9 +38,8 @@ class PixArtSigma(Backbone):
         """As the transformer is configured."""
         return self.denoiser_config["patch_size"]
 
-    def sites(self, image_size: int) -> tuple[Site, ...]:
+    def sites_on(self, grid: Grid) -> tuple[Site, ...]:
         """Return one site per block."""
-        grid = self.grid(image_size)
         return tuple(
             Site(
                 name=f"vit-block{index}",

@@ -10,7 +10,7 @@ from torch import Tensor
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
-from .attention.sites import Site
+from .attention.sites import Grid, Site
 from .backbone import Backbone
 from .latents.noise import NoiseLevel, flow_level, shifted_scheduler
 from .latents.settings import CaptureSettings
@@ -52,9 +52,8 @@ class StableDiffusion3(Backbone):
         """The extent of the position embeddings."""
         return self.latent_stride * self.patch * self.denoiser_config["pos_embed_max_size"]
 
-    def sites(self, image_size: int) -> tuple[Site, ...]:
+    def sites_on(self, grid: Grid) -> tuple[Site, ...]:
         """Return the joint site of every block, and its dual one where it has one."""
-        grid = self.grid(image_size)
         sites: list[Site] = []
         for index, block in enumerate(self.pipeline.transformer.transformer_blocks):
             module = f"transformer_blocks.{index}"

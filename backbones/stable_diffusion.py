@@ -9,7 +9,7 @@ from torch import Tensor
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
-from .attention.sites import Site
+from .attention.sites import Grid, Site
 from .backbone import Backbone
 from .latents.noise import NoiseLevel, diffusion_level
 from .latents.settings import CaptureSettings
@@ -27,9 +27,9 @@ class StableDiffusion(Backbone):
     denoiser_part = "unet"
     dropped_parts = ("safety_checker", "feature_extractor", "image_encoder")
 
-    def sites(self, image_size: int) -> tuple[Site, ...]:
+    def sites_on(self, grid: Grid) -> tuple[Site, ...]:
         """Return the sites of the U-Net."""
-        return unet_sites(self.pipeline.unet, self.grid(image_size))
+        return unet_sites(self.pipeline.unet, grid)
 
     def encode_text(self, texts: list[str]) -> Conditioning:
         """Encode with the pipeline's own encoders."""

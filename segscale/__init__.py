@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..bench.segmenter import load as load
+    from ..bench.trace import trace as trace
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "trace"]
 __version__ = "0.2.0"
+DOORS = {"load": "segscale.bench.segmenter", "trace": "segscale.bench.trace"}
+"""Functions whose libraries are loaded when they are asked for."""
 
 
 def __getattr__(name: str) -> object:
-    if name == "load":
-        return importlib.import_module("segscale.bench.segmenter").load
+    if name in DOORS:
+        return getattr(importlib.import_module(DOORS[name]), name)
     raise AttributeError(f"module 'segscale' has no attribute {name!r}")

@@ -49,4 +49,5 @@ class LoadChoices(TypedDict, total=False):
     offload: Offload | None
     device_map: str | None
     quantize: Quantize | None
+    lora: str | None
     source: Literal["pretrained", "random", "meta"]

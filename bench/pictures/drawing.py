@@ -90,7 +90,7 @@ class _Entry:
 def with_legend(picture: Image.Image, classes: Sequence[tuple[str, Colour]]) -> Image.Image:
     """The picture above its legend: names beside their colours, in as many lines as they need."""
     size = max(TEXT_MIN, round(TEXT_SHARE * max(picture.size)))
-    font = ImageFont.truetype(str(Path(mpl.get_data_path(), FONT)), size)
+    font = _font(size)
     entries = [*_placed(classes, font, size, picture.width)]
     height = max((entry.place[1] for entry in entries), default=0) + round(1.75 * size)
     whole = Image.new("RGB", (picture.width, picture.height + height), "white")
@@ -101,6 +101,32 @@ def with_legend(picture: Image.Image, classes: Sequence[tuple[str, Colour]]) -> 
         draw.rectangle((x, y, x + size, y + size), entry.colour, outline="black", width=max(1, size // 16))
         draw.text((x + round(1.4 * size), y + size), entry.name, "black", font, anchor="ld")
     return whole
+
+
+def captioned(picture: Image.Image, caption: str) -> Image.Image:
+    """The picture above its caption, in letters that fit it."""
+    size = max(TEXT_MIN, round(1.6 * TEXT_SHARE * max(picture.size)))
+    whole = Image.new("RGB", (picture.width, picture.height + round(1.6 * size)), "white")
+    whole.paste(picture)
+    place = (picture.width // 2, picture.height + round(1.2 * size))
+    ImageDraw.Draw(whole).text(place, caption, "black", _font(size), anchor="ms")
+    return whole
+
+
+def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one height in a row, a little apart."""
+    gap = max(2, pictures[0].width // 40)
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    whole = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        whole.paste(picture, (left, 0))
+        left += picture.width + gap
+    return whole
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(Path(mpl.get_data_path(), FONT)), size)
 
 
 def _placed(
