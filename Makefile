@@ -10,7 +10,7 @@ OPTIONS = $(if $(BATCH),--batch $(BATCH)) $(if $(BACKBONE),--backbone $(BACKBONE
 	$(if $(DATASET),--dataset $(DATASET)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
 	$(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
-.PHONY: bench results ladder test test-browser test-slurm soak lint docs-cli setup clean
+.PHONY: bench results ladder test test-browser test-slurm soak lint docs docs-cli setup clean
 
 bench: $(VENV)/ready
 	@$(VENV)/bin/segscale bench $(OPTIONS)
@@ -58,6 +58,10 @@ lint: $(VENV)/ready-lint
 	$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
 	$(VENV)/bin/python tests/layers.py
 
+# The documentation as a site, build/site/index.html; pages need no network.
+docs: $(VENV)/ready-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict $(ARGS)
+
 docs-cli: $(VENV)/ready
 	$(VENV)/bin/python -m segscale.bench.commands.reference > docs/cli.md
 
@@ -74,9 +78,13 @@ $(VENV)/ready-test: $(VENV)/ready
 	$(PIP) --editable '.[test]'
 	@touch $@
 
+$(VENV)/ready-docs: $(VENV)/ready
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 $(VENV)/ready-lint: $(VENV)/ready-test
 	$(PIP) --editable '.[test,lint,slurm]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) results/runs results/*/runs results/pocket/*/runs
+	rm -rf $(VENV) build/site build/package results/runs results/*/runs results/pocket/*/runs
