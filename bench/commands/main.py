@@ -28,7 +28,7 @@ from .generate import generate, power, scaling
 from .overview import doctor, list_names, sites
 from .perf import perf
 from .predict import predict
-from .report import compare, figures, leaderboard, report, table
+from .report import agree, compare, figures, leaderboard, report, table
 from .run import bench, run
 from .sweep import status, sweep
 from .termination import Terminated, terminable
@@ -41,7 +41,7 @@ FAILURE = 2
 LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
 RUNNING = (bench, run, sweep, status)
-TABLES = (table, compare, leaderboard, figures, scaling, report, verify)
+TABLES = (table, agree, compare, leaderboard, figures, scaling, report, verify)
 ANALYSES = (calibrate, quirks, timesteps, ablate, layers, modalities, values, perturb, features, latents, perf)
 MODELS = (generate, power, align, convert_lora)
 COMMANDS = (*RUNNING, *TABLES, *ANALYSES, *MODELS, predict, caption, data, sites, list_names, doctor)

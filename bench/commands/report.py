@@ -12,7 +12,7 @@ from segscale.catalogue import shipped_folder
 from ..report.selection import ImageFormat, RunSelection, TableFormat
 from . import options
 from .command import command
-from .parameters import Names
+from .parameters import NUMBER, Names
 from .steps import exit_where, print_written
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PAPER = str(shipped_folder("results") / "paper.csv")
 _format = "methods by datasets in this format"
+_tolerance = "points of mIoU by which a run may differ: machines round differently, which flips single pixels"
+AGREES_WITHIN = 0.5
 _formats = "png, svg or both"
 _paper = "set published numbers beside the runs; FILE holds them, the package's own if it is not given"
 
@@ -104,6 +106,26 @@ def report(selection: RunSelection, output: Path | None, results: Path) -> None:
     evaluation = selection.of(evaluate_all(results))
     print_written(write_page(evaluation, output or results / "report.html"))
     exit_where(evaluation.unreadable > 0)
+
+
+@command(examples=["segscale agree results/scaling.csv", "segscale agree results/scaling.csv --method vanilla"])
+@click.argument("expected", metavar="FILE", type=options.FILE)
+@click.option("--tolerance", type=NUMBER, default=AGREES_WITHIN, help=_tolerance)
+@options.selection
+@options.results
+def agree(selection: RunSelection, expected: Path, tolerance: float, results: Path) -> None:
+    """Compare stored runs with an earlier scaling.csv. The status is 1 where a run differs or is missing."""
+    from ..report.agreement import agreement, read_expected
+    from ..report.evaluated import evaluate_all
+    from ..report.tables import long_table
+
+    rows = selection.of_table(read_expected(expected))
+    found = agreement(long_table(selection.of(evaluate_all(results)).runs), rows, tolerance)
+    for line in found.disagreements:
+        print(line)
+    disagree = f"{len(found.disagreements)} lines disagree by more than {tolerance:g} points"
+    print(f"{found.compared} runs compared with {expected}; {disagree}")
+    exit_where(bool(found.disagreements))
 
 
 @command(examples=["segscale figures", "segscale figures --format svg --method vanilla,goca --output paper"])

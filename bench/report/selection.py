@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from segscale.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .evaluated import EvaluatedRun, Evaluation
 
 TableFormat = Literal["github", "csv", "json", "latex"]
@@ -42,6 +44,15 @@ class RunSelection:
         if not chosen:
             raise UserError("no stored run has all of these names", "see what is stored: segscale table")
         return replace(evaluation, runs=chosen)
+
+    def of_table(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a stored table that are meant; a name stands before what tables add to it."""
+        kept = table
+        for column in ("dataset", "protocol", "backbone", "method"):
+            if (names := getattr(self, f"{column}_names")) is not None:
+                plain = kept[column].str.split(r"[ @]", n=1, regex=True).str[0]
+                kept = kept.loc[kept[column].isin(names) | plain.isin(names)]
+        return kept
 
     def _pairs(self, run: EvaluatedRun) -> list[tuple[Wanted, tuple[str, ...]]]:
         """By kind, what is wanted and what the run is called."""
