@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from PIL import Image
 
 from segscale.bench.commands.main import main
+from segscale.bench.generation import contact_sheet
 from segscale.bench.generation import pictures as module
 from segscale.bench.generation.choices import SamplingChoices
-from segscale.bench.generation.pictures import draw_pictures
+from segscale.bench.generation.pictures import PictureFolder, draw_pictures
 from segscale.bench.generation.prompts import PicturePrompt, PromptList, captions_of_dataset, prompts_of_file
 from segscale.bench.generation.record import read_record
 from segscale.bench.generation.settings import sampling_settings
@@ -100,3 +102,23 @@ def test_the_command_says_where_pictures_are(tmp_path: Path, capsys: pytest.Capt
     main(["generate", "pocket-sd15", "--steps", "1", "--limit", "2", "--batch", "2", "--results", str(tmp_path)])
     folder = Path(capsys.readouterr().out.removeprefix("wrote ").strip())
     assert len(list(folder.glob("*.png"))) == 2
+
+
+def test_a_contact_sheet_shows_every_backbone_and_caption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def drawing(name: str, *rest: object) -> PictureFolder:
+        drawn.append(name)
+        folder = PictureFolder(tmp_path / name)
+        for index in range(2):
+            folder.keep(f"val-seed1-{index:05d}", Image.new("RGB", (64, 64), "green"))
+        return folder
+
+    monkeypatch.setattr(contact_sheet, "draw_pictures", drawing)
+    path = tmp_path / "sheet.png"
+    arguments = ["--backbone", "pocket-sd15,pocket-sd3", "--limit", "2", "--output", str(path)]
+    monkeypatch.setattr(sys, "argv", ["contact_sheet", *arguments])
+    contact_sheet.main()
+    assert drawn == ["pocket-sd15", "pocket-sd3"]
+    width, height = Image.open(path).size
+    assert width > height > 100
