@@ -11,9 +11,10 @@ from torch import Tensor
 
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.backbone import Backbone
-from segscale.backbones.build import build_backbone
+from segscale.backbones.build import build_backbone, build_shape_only
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.pocket.architectures import TWINS
+from segscale.backbones.text.conditioning import Conditioning
 from segscale.bench.generation.choices import SamplingChoices
 from segscale.bench.generation.guidance import ClassifierFree, Guidance, GuidedStep
 from segscale.bench.generation.prompts import PicturePrompt
@@ -66,6 +67,28 @@ def test_pictures_are_those_of_the_stock_pipeline(name: str) -> None:
     assert ours.shape[1:] == (settings.image_size, settings.image_size, 3)
     assert ours.std() > 10
     assert np.abs(ours - stock_pictures(backbone, settings)).max() <= 2
+
+
+def test_an_sdxl_that_guides_away_from_zeros_draws_as_its_stock_pipeline() -> None:
+    backbone, settings = build_backbone("pocket-sdxl"), settings_of("pocket-sdxl", steps=3)
+    encoded = pixels(draw(backbone, PROMPTS, settings, ClassifierFree(settings.guidance)))
+    backbone.pipeline.register_to_config(force_zeros_for_empty_prompt=True)
+    zeros = pixels(draw(backbone, PROMPTS, settings, ClassifierFree(settings.guidance)))
+    assert np.abs(zeros - encoded).max() > 2
+    assert np.abs(zeros - stock_pictures(backbone, settings)).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "pixart-sigma", "sd3", "flux"])
+def test_the_real_architectures_take_rows_with_and_without_prompt(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # transformers looks into a mask's values to skip it; meta tensors have none.
+    monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
+    backbone, settings = build_shape_only(name), sampling_settings(name, SamplingChoices())
+    rows = [*backbone.conditioning(["a star"]).rows(backbone.dtype), *backbone.unconditional(1).rows(backbone.dtype)]
+    side = settings.image_size // backbone.latent_stride
+    latents = torch.empty(2, backbone.vae.config["latent_channels"], side, side, device="meta")
+    timesteps = torch.full((2,), 500.0, device="meta")
+    assert backbone.denoise(latents, timesteps, Conditioning.of_rows(rows)).shape == latents.shape
+    assert backbone.vae.decode(latents).sample.shape == (2, 3, settings.image_size, settings.image_size)
 
 
 @pytest.mark.parametrize("name", ["pocket-sd15", "pocket-sd3"])
