@@ -57,8 +57,8 @@ def test_what_it_sees_of_a_picture_depends_on_no_other_and_little_on_its_size(ju
 def test_few_pixels_are_no_object() -> None:
     logits = torch.zeros(1, CLASSES, 64, 64)
     logits[:, len(OBJECTS) + 2] = 1
-    logits[0, 4].flatten()[:20] = 2
-    logits[0, 5].flatten()[20:39] = 2
+    logits[0, 4].flatten()[:50] = 2
+    logits[0, 5].flatten()[50:99] = 2
     objects, ground = areas_seen(logits)
     assert np.flatnonzero(objects[0]).tolist() == [4]
     assert ground.tolist() == [2]
