@@ -30,7 +30,7 @@ from .latents.noise import NoiseLevel, normal_draws
 from .latents.pictures import pictures_of, shift_and_scale
 from .latents.settings import CaptureSettings
 from .loading.lora import merge_lora, read_lora
-from .loading.options import LoadOptions
+from .loading.options import LoadOptions, Training
 from .loading.pretrained import TEXT_ENCODERS, check_device, load_denoiser, load_pipeline, reinitialise
 from .loading.weightless import build_without_weights
 from .text.cache import TextCache
@@ -38,7 +38,6 @@ from .text.conditioning import Conditioning
 from .text.tokens import StreamTokens, report_truncation
 
 REMEMBERED_PROMPTS = 64
-Training = Literal["none", "masks", "labels"]
 
 
 class Backbone(ABC):
@@ -98,7 +97,9 @@ class Backbone(ABC):
         if untrained:
             reinitialise(self.denoiser)
         if self.load.lora is not None:
-            merge_lora(self.denoiser, read_lora(self.load.lora, self.denoiser_part))
+            lora = read_lora(self.load.lora, self.denoiser_part)
+            merge_lora(self.denoiser, lora)
+            self.training = lora.training if training == "none" else training
         self._conditioning: OrderedDict[str, Conditioning] = OrderedDict()
 
     @property

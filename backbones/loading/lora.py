@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,13 +22,14 @@ from segscale.errors import UserError
 from segscale.files import replaced_bytes
 
 from .file_digests import remembered_digests
-from .options import LoadOptions
+from .options import LoadOptions, Training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 METADATA = "lora_adapter_metadata"
+TRAINING = "training"
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
 _DIGITS = 12
 
@@ -41,6 +42,8 @@ class Lora:
     """``<module>.lora_A.weight (rank, in)`` and ``<module>.lora_B.weight (out, rank)``."""
     rank: int
     alpha: float
+    training: Training = "none"
+    """What it was taught with beside pictures and captions."""
 
     @property
     def modules(self) -> list[str]:
@@ -105,7 +108,10 @@ def merge_lora(denoiser: nn.Module, lora: Lora) -> None:
 def save_lora(folder: Path, part: str, lora: Lora) -> Path:
     """Write an adapter of the pipeline's ``part`` as diffusers' pipelines read it; returns the file."""
     config = {"r": lora.rank, "lora_alpha": lora.alpha, "target_modules": lora.modules}
-    metadata = {METADATA: json.dumps({f"{part}.{key}": value for key, value in config.items()}, sort_keys=True)}
+    metadata = {
+        METADATA: json.dumps({f"{part}.{key}": value for key, value in config.items()}, sort_keys=True),
+        TRAINING: lora.training,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LORA_FILE
     with replaced_bytes(path) as file:
@@ -116,14 +122,19 @@ def save_lora(folder: Path, part: str, lora: Lora) -> Path:
 def read_lora(folder: str, part: str) -> Lora:
     """Read an adapter of the pipeline's ``part`` from a folder. Raises UserError for what is none of it."""
     path = lora_file(folder)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-            names = [name for name in file.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
-            tensors = {name.removeprefix(f"{part}."): file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error})", "copy it anew from where it came") from error
-    return checked_lora(tensors, metadata.get(f"{part}.lora_alpha"), str(path))
+    with _readable(path) as file:
+        config = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+        names = [name for name in file.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
+        tensors = {name.removeprefix(f"{part}."): file.get_tensor(name) for name in names}
+    lora = checked_lora(tensors, config.get(f"{part}.lora_alpha"), str(path))
+    return replace(lora, training=lora_training(folder))
+
+
+def lora_training(folder: str) -> Training:
+    """What the adapter in a folder was taught with, as its file says; ``none`` where it says nothing."""
+    with _readable(lora_file(folder)) as file:
+        stated = (file.metadata() or {}).get(TRAINING)
+    return next((training for training in get_args(Training) if training == stated), "none")
 
 
 def checked_lora(tensors: Mapping[str, Tensor], alpha: float | None, origin: str) -> Lora:
@@ -157,6 +168,16 @@ def lora_id(load: LoadOptions) -> str | None:
         raise UserError(f"a LoRA cannot be merged with {obstacle}", "leave one of them out")
     (digest,) = remembered_digests([lora_file(load.lora)])
     return digest[:_DIGITS]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[Any]:
+    """Open a file of tensors, and say what is wrong with it."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error})", "copy it anew from where it came") from error
 
 
 @contextmanager

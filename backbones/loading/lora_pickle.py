@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from segscale.errors import UserError
 
+from ..backbone import Backbone
 from .lora import checked_lora, save_lora
+from .options import Training
 
 SPELLINGS = {
     ".lora_A.default.weight": ".lora_A.weight",
@@ -24,15 +27,15 @@ SPELLINGS = {
 """Ends of names, as peft keeps them in a model and as older diffusers wrote them."""
 
 
-def convert_pickle(source: Path, folder: Path, denoiser: nn.Module, part: str, alpha: float | None) -> Path:
+def convert_pickle(source: Path, folder: Path, backbone: Backbone, alpha: float | None, training: Training) -> Path:
     """Write the LoRA in a pickle as a folder that ``--lora`` takes.
 
     Args:
         source: Written by ``torch.save``. It is read with ``weights_only``, so no code in it runs.
         folder: Gets the safetensors file.
-        denoiser: The network that the LoRA changes; shapes are enough.
-        part: Its name in the pipeline.
+        backbone: What the LoRA changes; shapes are enough.
         alpha: The LoRA's, by default its rank.
+        training: What it was taught with.
 
     Returns:
         The file.
@@ -40,9 +43,10 @@ def convert_pickle(source: Path, folder: Path, denoiser: nn.Module, part: str, a
     Raises:
         UserError: For a file that is no such pickle, or tensors that are no LoRA of this denoiser.
     """
-    layers = {name for name, module in denoiser.named_modules() if isinstance(module, nn.Linear)}
+    layers = {name for name, module in backbone.denoiser.named_modules() if isinstance(module, nn.Linear)}
     tensors = dict(_renamed(_read(source), layers, source))
-    return save_lora(folder, part, checked_lora(tensors, alpha, str(source)))
+    lora = replace(checked_lora(tensors, alpha, str(source)), training=training)
+    return save_lora(folder, backbone.denoiser_part, lora)
 
 
 def _read(source: Path) -> Mapping[str, Tensor]:

@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 Offload = Literal["model", "sequential"]
+Training = Literal["none", "masks", "labels"]
 Quantize = Literal["bitsandbytes-4bit", "bitsandbytes-8bit", "quanto-int8"]
 
 

@@ -8,6 +8,7 @@ from typing import get_args
 
 import click
 
+from ...backbones.loading.options import Training
 from ..runs.options import RunOptions
 from ..training.settings import AlignmentSettings, Reading, Targets
 from . import options
@@ -77,11 +78,13 @@ def align(
 @click.argument("source", metavar="FILE", type=options.FILE)
 @_folder
 @click.option("--alpha", type=NUMBER, show_default="the rank", help="the LoRA's alpha, which the file does not hold")
-def convert_lora(backbone_name: str, source: Path, folder: Path, alpha: float | None) -> None:
+@click.option(
+    "--training", type=click.Choice(get_args(Training)), default="masks", help="what it was taught with, for tables"
+)
+def convert_lora(backbone_name: str, source: Path, folder: Path, alpha: float | None, training: Training) -> None:
     """Write a pickled LoRA as safetensors. Nothing but tensors is read from the pickle."""
     from ...backbones.build import build_shape_only
     from ...backbones.loading.lora_pickle import convert_pickle
 
     quiet_libraries()
-    backbone = build_shape_only(backbone_name)
-    print_written(convert_pickle(source, folder, backbone.denoiser, backbone.denoiser_part, alpha))
+    print_written(convert_pickle(source, folder, build_shape_only(backbone_name), alpha, training))

@@ -16,7 +16,7 @@ from segscale.registry import backbone_class, build, load_config
 
 from ...backbones.backbone import Backbone
 from ...backbones.build import build_backbone, draws_masks
-from ...backbones.loading.lora import lora_id
+from ...backbones.loading.lora import lora_id, lora_training
 from ...backbones.loading.weights_id import WeightsId, weights_id
 from ...backbones.text.cache import TextCache
 from ...datasets.dataset import check_dataset
@@ -56,7 +56,7 @@ class BackbonePlan:
     @property
     def _encoders(self) -> str:
         """All that decides what a prompt is encoded to, but for rounding that batch, threads and device decide."""
-        identity = asdict(replace(self.identity, untrained=False))
+        identity = asdict(replace(self.identity, untrained=False, lora=None))
         packages = {name: version(name) for name in ("torch", "transformers", "diffusers")}
         return json.dumps([identity, packages, segscale.__version__], sort_keys=True)
 
@@ -73,6 +73,8 @@ def plan_backbone(backbone_name: str, options: RunOptions) -> BackbonePlan:
         apart = replace(options.load, revision=None)
         config["denoiser_weights"] = weights_id(config["denoiser_weights"], apart, f"{part}/config.json").text
     arguments = {key: value for key, value in config.items() if key not in NOT_IN_IDENTITY}
+    if options.load.lora is not None and arguments.get("training", "none") == "none":
+        arguments["training"] = lora_training(options.load.lora)
     identity = BackboneIdentity(
         name=backbone_name,
         weights=found.text,

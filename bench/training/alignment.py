@@ -63,7 +63,8 @@ class Alignment:
     @property
     def lora(self) -> Lora:
         """The LoRA as it is now."""
-        return Lora(lora_tensors(self.backbone.denoiser), self.settings.rank, float(self.settings.rank))
+        taught = "labels" if self.settings.targets == "named" else "masks"
+        return Lora(lora_tensors(self.backbone.denoiser), self.settings.rank, float(self.settings.rank), taught)
 
     @property
     def trained(self) -> list[nn.Parameter]:

@@ -108,6 +108,11 @@ def test_it_is_part_of_the_identity(plain: Backbone, tmp_path: Path) -> None:
     assert (none.lora, none.label) == (None, "pocket-sd3")
     assert one == again != other
     assert one.label.startswith("pocket-sd3 + LoRA ")
+    assert (none.training, one.training) == ("none", "none")
+    save_lora(tmp_path / "taught", "transformer", replace(lora, training="masks"))
+    options = RunOptions(load=LoadOptions(lora=str(tmp_path / "taught")))
+    assert plan_backbone("pocket-sd3", options).identity.training == "masks"
+    assert plan_backbone("pocket-sd3", options).load().training == "masks"
 
 
 def test_what_cannot_be_merged_is_refused(tmp_path: Path) -> None:
@@ -145,10 +150,10 @@ def test_a_pickle_becomes_the_same_lora(spelling: str, plain: Backbone, tmp_path
         spelling.format(*name.removesuffix(".weight").split(".lora_")): tensor for name, tensor in lora.tensors.items()
     }
     torch.save(pickled, tmp_path / "lora_weights.pth")
-    path = convert_pickle(tmp_path / "lora_weights.pth", tmp_path / "out", plain.denoiser, "transformer", 6.0)
+    path = convert_pickle(tmp_path / "lora_weights.pth", tmp_path / "out", plain, 6.0, "labels")
     assert path == tmp_path / "out" / LORA_FILE
     read = read_lora(str(path.parent), "transformer")
-    assert (read.rank, read.alpha, read.tensors.keys()) == (2, 6.0, lora.tensors.keys())
+    assert (read.rank, read.alpha, read.training, read.tensors.keys()) == (2, 6.0, "labels", lora.tensors.keys())
     assert all(torch.equal(read.tensors[name], tensor) for name, tensor in lora.tensors.items())
 
 
@@ -168,11 +173,11 @@ def test_a_pickle_runs_no_code_and_must_be_a_lora(
     ):
         torch.save(content, path)
         with pytest.raises(UserError, match=problem):
-            convert_pickle(path, tmp_path, plain.denoiser, "transformer", None)
+            convert_pickle(path, tmp_path, plain, None, "masks")
     assert "code ran" not in capsys.readouterr().out
     path.write_bytes(b"")
     with pytest.raises(UserError, match="tensors alone"):
-        convert_pickle(path, tmp_path, plain.denoiser, "transformer", None)
+        convert_pickle(path, tmp_path, plain, None, "masks")
 
 
 def test_layers_of_the_image_stream_of_real_backbones() -> None:
