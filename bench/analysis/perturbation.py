@@ -6,7 +6,7 @@ After Seg4Diff (arXiv 2509.18096), which shows pictures; the blur and the measur
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,9 @@ VIEW = AnalysisView(
     digits=2,
     bounds=(-np.inf, np.inf),
 )
+LOST = "lost_f1"
+GENERATED_VIEW = replace(VIEW, panels={**VIEW.panels, "pictures with one block blurred": {LOST: "F1 lost"}})
+"""With pictures drawn, too."""
 MEASURES = tuple(VIEW.panels["one block blurred"])
 PERMUTATIONS = 10_000
 BLOCKS = 8
@@ -69,12 +72,19 @@ class Perturbation:
     """``t`` in 0..1000 instead of the method's own."""
 
 
-def perturb(perturbation: Perturbation, backbone_name: str, task: Task, options: RunOptions) -> pd.DataFrame:
+def perturb(
+    perturbation: Perturbation,
+    backbone_name: str,
+    task: Task,
+    options: RunOptions,
+    fidelity: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Averages over images of every block, one row per block and measure, in percent.
 
     ``change_objects`` and ``change_rest`` are the norm of the denoiser's change over the norm of its answer, on pixels
     of prompted classes and on all others; ``loss`` is what the denoising loss grows by. ``miou`` is the block alone, as
     of ``segscale layers``; ``rho`` is its rank correlation over blocks with a measure, ``rho_p`` the p-value.
+    ``fidelity`` are more such rows, of pictures: layer, site, measure (``lost_f1``), mean, low, high.
     """
     planned = plan_backbone(backbone_name, options)
     backbone = planned.load()
@@ -86,7 +96,9 @@ def perturb(perturbation: Perturbation, backbone_name: str, task: Task, options:
     table = averages(rows, MEASURES, VIEW.bounds)
     alone = evaluate_parts(analysis, backbone_name, task, options)
     curve = alone[["layer", "site"]].assign(measure="miou", mean=alone["miou"], low=alone["low"], high=alone["high"])
-    table = pd.concat([table, curve], ignore_index=True).sort_values("layer", kind="stable", ignore_index=True)
+    table = pd.concat([part for part in (table, fidelity, curve) if part is not None], ignore_index=True).sort_values(
+        "layer", kind="stable", ignore_index=True
+    )
     facts = {
         "backbone": planned.identity.label,
         "dataset": task.dataset.name,
@@ -172,7 +184,8 @@ def _measures(plain: Tensor, perturbed: Tensor, target: Tensor, objects: Tensor)
 def with_correlations(table: pd.DataFrame) -> pd.DataFrame:
     """Add Spearman's rho over blocks of every measure with the mIoU, and the p-value of a permutation test."""
     wide = table.pivot(index="layer", columns="measure", values="mean")
-    found = {name: _rank_correlation(wide["miou"].to_numpy(), wide[name].to_numpy()) for name in MEASURES}
+    measures = [str(name) for name in wide.columns if name != "miou"]
+    found = {name: _rank_correlation(wide["miou"].to_numpy(), wide[name].to_numpy()) for name in measures}
     pairs = [found.get(str(name), NO_CORRELATION) for name in table["measure"]]
     return table.assign(rho=[rho for rho, _ in pairs], rho_p=[p_value for _, p_value in pairs])
 
@@ -196,6 +209,10 @@ def _rank_correlation(first: Floats, second: Floats) -> tuple[float, float]:
 def correlation_text(table: pd.DataFrame) -> str:
     """Does the block that segments best hurt most?"""
     rows = {str(row["measure"]): row for row in table_rows(table)}
-    labels = VIEW.labels
-    parts = [f"{labels[name]} {rows[name]['rho']:+.2f} (p {rows[name]['rho_p']:.3f})" for name in MEASURES]
+    labels = GENERATED_VIEW.labels
+    parts = [
+        f"{label} {rows[name]['rho']:+.2f} (p {rows[name]['rho_p']:.3f})"
+        for name, label in labels.items()
+        if name in rows and name != "miou"
+    ]
     return f"rank correlation over blocks of the mIoU alone with: {', '.join(parts)}"

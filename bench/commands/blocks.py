@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
+from ..generation.choices import Networks, SamplingChoices
 from ..runs.options import RunOptions
 from .command import command
 from .parameters import POSITIVE, WIDTH
 from .steps import print_written, quiet_libraries
 from .subject import Subject, subject
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+CAPTIONS = "pocket-captions"
+"""Whose captions the shipped judge understands."""
+
 
 @command(resumes=True, examples=["segscale perturb pocket-sd3 --limit 20", "segscale perturb pocket-sd15 --width inf"])
 @click.option("--width", type=WIDTH, default=0.1, help="of the Gaussian, as a share of the image's side, or inf")
-@click.option("--batch", type=POSITIVE, show_default="8", help="blocks that share a forward")
+@click.option("--batch", type=POSITIVE, show_default="8", help="blocks, or pictures, that share a forward")
+@click.option("--generate", "pictures", type=POSITIVE, metavar="N", help="also draw N pictures with each block blurred")
 @subject(timestep="that of seg4diff-described")
-def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: float) -> None:
+def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: float, pictures: int | None) -> None:
     """Blur one block's attention on text. Tells what that does to the denoiser, beside what the block segments."""
     from ..analysis.modalities import printable
-    from ..analysis.perturbation import VIEW, Perturbation, correlation_text, perturb
+    from ..analysis.perturbation import GENERATED_VIEW, VIEW, Perturbation, correlation_text, perturb
     from ..analysis.variants import FOLDER
     from ..report.figures.analyses import analysis_figure
     from ..report.files import write_analysis
@@ -28,11 +38,31 @@ def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: f
     quiet_libraries()
     task = subject.task(run_options)
     perturbation = Perturbation(width=width, timestep=subject.timestep)
-    table = perturb(perturbation, subject.backbone_name, task, run_options)
-    print(f"{printable(table, VIEW)}\n{correlation_text(table)}")
-    stem = subject.stem(task, f"width{width:g}", VIEW.name, limit=run_options.limit)
-    draw = partial(analysis_figure, table, VIEW)
+    lost = None if pictures is None else _lost_fidelity(subject.backbone_name, width, pictures, run_options)
+    table = perturb(perturbation, subject.backbone_name, task, run_options, lost)
+    view = VIEW if lost is None else GENERATED_VIEW
+    print(f"{printable(table, view)}\n{correlation_text(table)}")
+    drawn = None if pictures is None else f"generate{pictures}"
+    stem = subject.stem(task, f"width{width:g}", VIEW.name, drawn, limit=run_options.limit)
+    draw = partial(analysis_figure, table, view)
     print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
+
+
+def _lost_fidelity(backbone_name: str, width: float, pictures: int, run_options: RunOptions) -> pd.DataFrame:
+    """What the F1 of captions and pictures loses when a block is blurred, one row per block, in points."""
+    from ...backbones.build import build_shape_only
+    from ...methods.build import method_defaults
+    from ..analysis.perturbation import LOST
+    from ..generation.strengths import PowerQuestion, measure_blurred_blocks
+
+    choices = SamplingChoices(guidance_width=width)
+    options = replace(run_options, limit=pictures, split=None)
+    sites = build_shape_only(backbone_name).sites(method_defaults(backbone_name).image_size)
+    question = PowerQuestion(backbone_name, CAPTIONS, choices, Networks(), options)
+    table = measure_blurred_blocks(question, [site for site in sites if site.text_module is not None])
+    f1 = table[table["measure"] == "f1"]
+    ends = {"mean": -f1["difference"], "low": -f1["difference_high"], "high": -f1["difference_low"]}
+    return f1[["layer", "site"]].assign(measure=LOST, **ends)
 
 
 @command(examples=["segscale features pocket-sd3 --limit 20"])

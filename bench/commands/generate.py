@@ -38,6 +38,11 @@ sampling = options.chained(
     _picture("--size", type=POSITIVE, help="side in pixels", show_default="the backbone's"),
     options.packed("choices", SamplingChoices),
 )
+networks = options.chained(
+    click.option("--inception", type=options.FILE, metavar="FILE", help="TorchScript of the FID's network"),
+    click.option("--clip", metavar="FOLDER", help="CLIP model of transformers, for the CLIP score"),
+    options.packed("networks", Networks),
+)
 _examples = ["segscale generate pocket-sd15 --limit 4", "segscale generate pocket-sd3 --limit 4 --guidance 5 --batch 4"]
 
 
@@ -67,9 +72,7 @@ def generate(
 @command(resumes=True, examples=["segscale power pocket-sd3 --limit 20 --batch 10"])
 @options.backbone
 @options.name("dataset", "pocket-captions", help="whose captions are drawn")
-@click.option("--inception", type=options.FILE, metavar="FILE", help="TorchScript of the FID's network")
-@click.option("--clip", metavar="FOLDER", help="CLIP model of transformers, for the CLIP score")
-@options.packed("networks", Networks)
+@networks
 @sampling
 @options.batch
 @options.run

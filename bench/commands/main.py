@@ -25,6 +25,7 @@ from .command import Group, help_hint, unknown
 from .data import caption, data
 from .direct_masks import latents
 from .generate import generate, power, scaling
+from .guidance import guidance
 from .overview import doctor, list_names, sites
 from .perf import perf
 from .predict import predict
@@ -43,7 +44,7 @@ COMPLETION = "_SEGSCALE_COMPLETE"
 RUNNING = (bench, run, sweep, status)
 TABLES = (table, agree, compare, leaderboard, figures, scaling, report, verify)
 ANALYSES = (calibrate, quirks, timesteps, ablate, layers, modalities, values, perturb, features, latents, perf)
-MODELS = (generate, power, align, convert_lora)
+MODELS = (generate, power, guidance, align, convert_lora)
 COMMANDS = (*RUNNING, *TABLES, *ANALYSES, *MODELS, predict, caption, data, sites, list_names, doctor)
 
 program = Group(

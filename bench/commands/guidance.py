@@ -1,0 +1,58 @@
+"""The command that measures guidance methods."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import get_args
+
+import click
+
+from ..generation.choices import GuidanceMethod, Networks, SamplingChoices
+from ..runs.launcher import is_rank_zero
+from ..runs.options import RunOptions
+from . import options
+from .command import command
+from .generate import networks, sampling
+from .parameters import NUMBER, Names
+from .steps import print_written, quiet_libraries
+
+SCALES = "2,3,5,7.5,10"
+_methods = Names("guidance method", click.Choice(get_args(GuidanceMethod)))
+_scales = Names("scale", click.types.convert_type(NUMBER))
+
+
+@command(
+    resumes=True, examples=["segscale guidance pocket-sd15 --limit 20 --batch 10 --methods cfg,goca-s-cfg --scales 3,5"]
+)
+@options.backbone
+@options.name("dataset", "pocket-captions", help="whose captions are drawn")
+@click.option("--methods", type=_methods, default="cfg,s-cfg,goca-s-cfg")
+@click.option("--scales", type=_scales, default=SCALES, help="strengths of guidance")
+@options.overwrite
+@networks
+@sampling
+@options.batch
+@options.run
+def guidance(
+    backbone_name: str,
+    dataset_name: str,
+    methods: tuple[GuidanceMethod, ...],
+    scales: tuple[float, ...],
+    overwrite: bool,
+    networks: Networks,
+    choices: SamplingChoices,
+    run_options: RunOptions,
+) -> None:
+    """Measure generative power against the strength of guidance, by method. A figure shows it."""
+    from ..generation.strength_tables import strengths_figure, strengths_text
+    from ..generation.strengths import PowerQuestion, measure_strengths
+    from ..report.files import result_stem, write_analysis
+
+    quiet_libraries()
+    question = PowerQuestion(backbone_name, dataset_name, choices, networks, run_options)
+    table = measure_strengths(question, methods, scales)
+    if is_rank_zero():
+        print(strengths_text(table))
+        stem = result_stem(backbone_name, dataset_name, "guidance", limit=run_options.limit)
+        folder = run_options.results / "analysis"
+        print_written(*write_analysis(table, folder, stem, overwrite, partial(strengths_figure, table)))

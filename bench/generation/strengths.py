@@ -1,0 +1,121 @@
+"""Power against the strength of guidance, by guidance method; and power with one block blurred, by block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from ...backbones.attention.sites import Site
+from ..evaluation.intervals import Estimate, estimate_jackknife
+from ..evaluation.metrics import Floats
+from ..runs.options import RunOptions
+from .choices import GuidanceMethod, Networks, SamplingChoices
+from .power import measure_power
+from .power_record import StoredPower, write_power
+from .power_tables import SHARES
+from .settings import sampling_settings
+
+PLAIN: GuidanceMethod = "cfg"
+
+
+@dataclass(frozen=True)
+class PowerQuestion:
+    """Whose pictures are measured, and by what."""
+
+    backbone_name: str
+    dataset_name: str
+    choices: SamplingChoices
+    networks: Networks
+    options: RunOptions
+
+    def measured(self, choices: SamplingChoices) -> StoredPower:
+        """The measurement with these choices, kept like every other."""
+        settings = sampling_settings(self.backbone_name, choices, self.options.seed)
+        stored = measure_power(self.backbone_name, self.dataset_name, settings, self.networks, self.options)
+        write_power(self.options.results, stored)
+        return stored
+
+
+def measure_strengths(
+    question: PowerQuestion, methods: Sequence[GuidanceMethod], scales: Sequence[float]
+) -> pd.DataFrame:
+    """Measure every method at every scale, on the same captions and noise.
+
+    Returns:
+        One row per method, scale and measure: value, low, high (shares in percent), and what the F1 differs by from
+        plain guidance of the same scale, where that is measured, too.
+    """
+    rows: list[dict[str, object]] = []
+    for scale in sorted(set(scales)):
+        stored = {
+            method: question.measured(replace(question.choices, guidance=scale, guidance_method=method))
+            for method in dict.fromkeys(methods)
+        }
+        for method, each in stored.items():
+            facts: dict[str, object] = {"method": method, "scale": scale}
+            rows += [facts | row for row in _rows(each, stored.get(PLAIN))]
+    return pd.DataFrame(rows)
+
+
+def measure_blurred_blocks(question: PowerQuestion, sites: Sequence[Site]) -> pd.DataFrame:
+    """Measure pictures drawn with one block's attention on text blurred, beside those of the whole model.
+
+    Returns:
+        One row per block and measure, as of ``measure_strengths``, with columns layer and site.
+    """
+    plain = question.measured(replace(question.choices, guidance_method=PLAIN))
+    rows: list[dict[str, object]] = []
+    for site in sites:
+        choices = replace(question.choices, guidance_method="blurred-block", guidance_site=site.name)
+        facts: dict[str, object] = {"layer": site.layer, "site": site.name}
+        rows += [facts | row for row in _rows(question.measured(choices), plain)]
+    return pd.DataFrame(rows)
+
+
+def _rows(stored: StoredPower, plain: StoredPower | None) -> list[dict[str, object]]:
+    record, settings = stored.record, stored.record.plan.settings
+    facts = {
+        "backbone": record.plan.backbone.label,
+        "prompts": record.plan.prompts,
+        "images": record.images,
+        "steps": settings.steps,
+        "seed": settings.seed,
+        "plan": record.plan_id,
+    }
+    rows: list[dict[str, object]] = []
+    for name, measure in record.measures.items():
+        factor = 100 if name in SHARES else 1
+        numbers = {"value": measure.value, "low": measure.low, "high": measure.high}
+        row = facts | {"measure": name} | {key: _scaled(number, factor) for key, number in numbers.items()}
+        if name == "f1" and plain is not None and plain is not stored:
+            difference = f1_difference(stored.pictures, plain.pictures)
+            low, high = difference.bounds
+            row |= {"difference": 100 * difference.value, "difference_low": 100 * low, "difference_high": 100 * high}
+        rows.append(row)
+    return rows
+
+
+def _scaled(number: float | None, factor: float) -> float | None:
+    return None if number is None else factor * number
+
+
+def f1_difference(pictures: pd.DataFrame, reference: pd.DataFrame) -> Estimate:
+    """F1 of pictures less that of others of the same captions, with a jackknife over captions.
+
+    Args:
+        pictures: As of ``StoredPower.pictures``: named, shown and hits of every picture.
+        reference: Of the same captions, in the same order.
+    """
+    if pictures["id"].tolist() != reference["id"].tolist():
+        raise ValueError("pictures of other captions cannot be paired")
+    (value, without), (other, without_other) = (_f1(rows) for rows in (pictures, reference))
+    return estimate_jackknife(value - other, without - without_other, bounds=(-1.0, 1.0))
+
+
+def _f1(rows: pd.DataFrame) -> tuple[float, Floats]:
+    """F1 with all pictures, and without each."""
+    hits = 2 * rows["hits"].to_numpy(float)
+    total = rows["named"].to_numpy(float) + rows["shown"].to_numpy(float)
+    return float(hits.sum() / total.sum()), (hits.sum() - hits) / (total.sum() - total)
