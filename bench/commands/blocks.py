@@ -50,6 +50,8 @@ def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: f
 
 def _lost_fidelity(backbone_name: str, width: float, pictures: int, run_options: RunOptions) -> pd.DataFrame:
     """What the F1 of captions and pictures loses when a block is blurred, one row per block, in points."""
+    import pandas as pd
+
     from ...backbones.build import build_shape_only
     from ...methods.build import method_defaults
     from ..analysis.perturbation import LOST
@@ -60,9 +62,9 @@ def _lost_fidelity(backbone_name: str, width: float, pictures: int, run_options:
     sites = build_shape_only(backbone_name).sites(method_defaults(backbone_name).image_size)
     question = PowerQuestion(backbone_name, CAPTIONS, choices, Networks(), options)
     table = measure_blurred_blocks(question, [site for site in sites if site.text_module is not None])
-    f1 = table[table["measure"] == "f1"]
+    f1 = pd.DataFrame(table[table["measure"] == "f1"])
     ends = {"mean": -f1["difference"], "low": -f1["difference_high"], "high": -f1["difference_low"]}
-    return f1[["layer", "site"]].assign(measure=LOST, **ends)
+    return pd.DataFrame({"layer": f1["layer"], "site": f1["site"], "measure": LOST, **ends})
 
 
 @command(examples=["segscale features pocket-sd3 --limit 20"])

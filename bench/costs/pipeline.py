@@ -22,7 +22,7 @@ from segscale.registry import build
 
 from ...backbones.attention.maps import AttentionMaps
 from ...backbones.attention.requests import MapRequest
-from ...backbones.attention.sites import Site
+from ...backbones.attention.sites import Grid, Site
 from ...backbones.backbone import Backbone
 from ...backbones.latents.noise import NoiseLevel
 from ...backbones.latents.settings import CaptureSettings, Timestep
@@ -115,6 +115,9 @@ class _StandIn(Backbone):
     @property
     def device(self) -> torch.device:
         return torch.device("cpu")
+
+    def sites_on(self, grid: Grid) -> tuple[Site, ...]:
+        return ()
 
     def sites(self, image_size: int) -> tuple[Site, ...]:
         return ()

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from ..evaluation.metrics import Floats
 
 LABELS = {
     "f1": "F1 of captions (%)",
@@ -48,10 +51,9 @@ def _panel(axes: Axes, table: pd.DataFrame, method_names: Sequence[str], measure
             y, y_error = _with_errors(rows, method)
             label = f"{family}, {method}"
             axes.errorbar(x, y, y_error, x_error, fmt="", linestyle="none", elinewidth=0.6, label=label, **look)
-            along = rows[rows["varied"] == "steps"].groupby("steps")[[measure, method]].mean()
-            scale = 1e6 if measure == "parameters" else 1
+            along = pd.DataFrame(rows[rows["varied"] == "steps"].groupby("steps")[[measure, method]].mean())
             if measure != "parameters" and len(along) > 1:
-                axes.plot(along[measure] / scale, along[method], color=colour, linewidth=0.6, alpha=0.6)
+                axes.plot(along[measure], along[method], color=colour, linewidth=0.6, alpha=0.6)
     if measure in LOGARITHMIC:
         axes.set_xscale("log")
     axes.set_xlabel(LABELS[measure])
@@ -60,10 +62,10 @@ def _panel(axes: Axes, table: pd.DataFrame, method_names: Sequence[str], measure
     axes.grid(alpha=0.3)
 
 
-def _with_errors(rows: pd.DataFrame, name: str) -> tuple[pd.Series, list[pd.Series] | None]:
-    """Values and the lengths of their intervals, None where there are none."""
-    values = rows[name] / (1e6 if name == "parameters" else 1)
+def _with_errors(rows: pd.DataFrame, name: str) -> tuple[Floats, Floats | None]:
+    """Values, and the lengths of their intervals ``(2, rows)``, None where there are none."""
+    values = rows[name].to_numpy(float) / (1e6 if name == "parameters" else 1)
     if f"{name}_low" not in rows:
         return values, None
-    lengths = [values - rows[f"{name}_low"], rows[f"{name}_high"] - values]
-    return values, [length.clip(lower=0).fillna(0) for length in lengths]
+    lengths = [values - rows[f"{name}_low"].to_numpy(float), rows[f"{name}_high"].to_numpy(float) - values]
+    return values, np.nan_to_num(np.clip(lengths, 0, None))

@@ -61,4 +61,4 @@ def _ends(row: Any, low: str, high: str) -> tuple[float, float]:
 
 
 def _missing(number: object) -> bool:
-    return number is None or pd.isna(number)
+    return number is None or (isinstance(number, float) and math.isnan(number))

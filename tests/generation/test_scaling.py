@@ -171,7 +171,7 @@ def test_published_figures_take_the_place_of_measured_ones(
     path.write_text("\n".join(["source,arxiv,backbone,measure,value,conditions", *lines]))
     main(["scaling", "--protocol", "goca", "--published", str(path), "--results", str(folder)])
     numbers = pd.read_csv(folder / "power-statistics.csv").set_index(["statistic", "method", "against"])["value"]
-    assert numbers["rho", "vanilla", "fid"] == -1
+    assert float(numbers.at["rho", "vanilla", "fid"]) == -1
 
 
 def test_the_packages_figures_can_be_read() -> None:
