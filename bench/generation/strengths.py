@@ -88,9 +88,8 @@ def _rows(stored: StoredPower, plain: StoredPower | None) -> list[dict[str, obje
     for name, measure in record.measures.items():
         factor = 100 if name in SHARES else 1
         numbers = {"value": measure.value, "low": measure.low, "high": measure.high}
-        row: dict[str, object] = (
-            facts | {"measure": name} | {key: _scaled(number, factor) for key, number in numbers.items()}
-        )
+        scaled = {key: _scaled(number, factor) for key, number in numbers.items()}
+        row: dict[str, object] = {**facts, "measure": name, **scaled}
         if name == "f1" and plain is not None and plain is not stored:
             difference = f1_difference(stored.pictures, plain.pictures)
             low, high = difference.bounds
