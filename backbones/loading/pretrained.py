@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 )
 from torch import nn
 
-from segscale.catalogue import PACKAGED
+from segscale.catalogue import PACKAGED, documentation
 from segscale.errors import UserError
 
 from .options import Dtype, LoadOptions
@@ -51,10 +51,7 @@ def resolve_weights(weights: str, marker: str = "model_index.json") -> str:
     if weights.startswith(PACKAGED):
         folder = Path(__file__).parents[1] / "pocket" / "weights" / weights.removeprefix(PACKAGED)
         if not (folder / marker).is_file():
-            raise UserError(
-                f"no weights in {folder}",
-                f"train them with: python -m segscale.backbones.pocket.train {folder.name}",
-            )
+            raise UserError(f"no weights in {folder}", f"{documentation('pocket.md')} says how to train them")
         return str(folder)
     refuse_single_file(weights)
     if weights.startswith((".", "/", "~")) or weights.count("/") != 1 or Path(weights).is_dir():

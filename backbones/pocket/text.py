@@ -6,6 +6,7 @@ initialisation: token vectors stay apart, and meaning cannot leak into commas or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,9 +34,9 @@ def clip_tokenizer(length: int = LENGTH) -> CLIPTokenizer:
     return tokenizers.clip_tokenizer(length, WORDS)
 
 
-def t5_tokenizer(length: int = LENGTH) -> T5Tokenizer:
-    """Build T5's tokenizer over the pocket words."""
-    return tokenizers.t5_tokenizer(length, WORDS)
+def t5_tokenizer(length: int = LENGTH, words: Sequence[str] = WORDS) -> T5Tokenizer:
+    """Build T5's tokenizer over the pocket words, or others."""
+    return tokenizers.t5_tokenizer(length, words)
 
 
 def _spread_embeddings(model: Any, generator: torch.Generator) -> None:

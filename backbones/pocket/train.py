@@ -142,12 +142,17 @@ def make_twin(name: str, folder: Path, vae: AutoencoderKL, steps: int) -> None:
         latents, scenes = encode_scenes(backbone.vae, SCENES, image_size)
         average = train_denoiser(backbone, twin, latents, scenes, Recipe(steps))
         backbone.denoiser.load_state_dict(average.state_dict())
-        backbone.pipeline.to(torch.float16)
-        backbone.pipeline.vae = halved(twin_vae)
-        backbone.pipeline.save_pretrained(target)
-        forget_origin(target)
-        shutil.rmtree(folder / name, ignore_errors=True)
-        target.rename(folder / name)
+        store_twin(backbone, twin_vae, target, folder / name)
+
+
+def store_twin(backbone: Backbone, vae: AutoencoderKL, unfinished: Path, folder: Path) -> None:
+    """Save a trained twin in half precision over its ``unfinished`` folder, and put that in the place of ``folder``."""
+    backbone.pipeline.to(torch.float16)
+    backbone.pipeline.vae = halved(vae)
+    backbone.pipeline.save_pretrained(unfinished)
+    forget_origin(unfinished)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
 
 
 def forget_origin(folder: Path) -> None:

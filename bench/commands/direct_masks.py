@@ -9,8 +9,8 @@ import click
 
 from ..runs.options import RunOptions
 from . import options
-from .command import command
-from .parameters import NATURAL
+from .command import Group, command
+from .parameters import NATURAL, POSITIVE, Names
 from .steps import print_written, quiet_libraries
 
 
@@ -23,7 +23,7 @@ from .steps import print_written, quiet_libraries
 @options.results
 @click.option("--seed", type=NATURAL, default=0, help="of the noise")
 @options.packed("run_options", RunOptions)
-@click.option("--size", type=int, default=64, help="side of pictures and masks in pixels")
+@click.option("--size", type=POSITIVE, default=64, help="side of pictures and masks in pixels")
 @options.overwrite
 def latents(vae_source: str, dataset_name: str, run_options: RunOptions, size: int, overwrite: bool) -> None:
     """Tell what an autoencoder makes of masks: whether they survive it, and noise.
@@ -46,3 +46,67 @@ def latents(vae_source: str, dataset_name: str, run_options: RunOptions, size: i
     stem = result_stem(Path(vae_source).name, dataset.name, dataset.split, "latents", limit=run_options.limit)
     draw = partial(latents_figure, table)
     print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
+
+
+@click.group(cls=Group, no_args_is_help=False, examples=["segscale genmask ablate --steps 300 --seeds 1"])
+def genmask() -> None:
+    """Train the pocket twin that draws masks, or variants of it."""
+
+
+@genmask.command(
+    resumes=True, examples=["segscale genmask train --folder twins", "segscale genmask train --folder twins --steps 50"]
+)
+@click.option("--folder", type=options.FILE, metavar="FOLDER", default="twins", help="where the twin's folder goes")
+@click.option("--steps", type=POSITIVE, help="instead of the recipe's own number")
+@click.option("--seed", type=NATURAL, default=0, help="of scenes, texts and noise in every step")
+def train(folder: Path, steps: int | None, seed: int) -> None:
+    """Train the twin from nothing, and save it as a diffusers folder."""
+    from dataclasses import replace
+
+    from ...backbones.loading.autoencoder import POCKET, load_autoencoder
+    from ..training.direct_mask_twin import make_direct_mask_twin
+    from ..training.direct_masks import Recipe
+
+    quiet_libraries()
+    recipe = replace(Recipe(seed=seed), **({} if steps is None else {"steps": steps}))
+    kept = folder / f"unfinished-{recipe.steps}-seed{seed}.pt"
+    print_written(make_direct_mask_twin(load_autoencoder(POCKET), folder, kept, recipe))
+    kept.unlink(missing_ok=True)
+
+
+@genmask.command(resumes=True, examples=["segscale genmask ablate --steps 300 --seeds 2 --variants a=0.05,a=0.5"])
+@click.option("--variants", type=Names("variant"), help="only these", show_default="all")
+@click.option("--steps", type=POSITIVE, default=1000, help="of every training")
+@click.option("--seeds", type=POSITIVE, default=5, help="trainings of every variant")
+@click.option("--limit", type=POSITIVE, default=200, help="held-out scenes that masks are drawn for")
+@click.option("--scenes", type=POSITIVE, default=12000, help="scenes to train on")
+@options.results
+@options.overwrite
+def ablate(
+    variants: tuple[str, ...] | None,
+    steps: int,
+    seeds: int,
+    limit: int,
+    scenes: int,
+    results: Path,
+    overwrite: bool,
+) -> None:
+    """Train variants of the recipe and measure masks and pictures of each."""
+    import pandas as pd
+
+    from ..report.files import write_analysis
+    from ..report.markdown import format_estimate, markdown_table
+    from ..report.tables import table_rows
+    from ..training.direct_mask_ablations import FOLDER, ablation_table, known_variants
+    from ..training.direct_mask_ablations import ablate as ablated
+
+    quiet_libraries()
+    names = known_variants(variants)
+    outcomes = ablated(names, range(seeds), steps, (scenes, limit), results / FOLDER)
+    table = ablation_table(outcomes)
+    shown = table.assign(
+        value=[format_estimate(row["mean"], row["low"], row["high"], ".3f") for row in table_rows(table)]
+    )
+    print(markdown_table(pd.DataFrame(shown.pivot(index="variant", columns="measure", values="value").reset_index())))
+    stem = f"ablations-steps{steps}-seeds{seeds}-first{limit}"
+    print_written(*write_analysis(table, results / FOLDER, stem, overwrite))

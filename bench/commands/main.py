@@ -23,7 +23,7 @@ from .analysis import calibrate, layers, modalities, quirks, values
 from .blocks import features, perturb
 from .command import Group, help_hint, unknown
 from .data import caption, data
-from .direct_masks import latents
+from .direct_masks import genmask, latents
 from .generate import generate, power, scaling
 from .guidance import guidance
 from .overview import doctor, list_names, sites
@@ -44,7 +44,7 @@ COMPLETION = "_SEGSCALE_COMPLETE"
 RUNNING = (bench, run, sweep, status)
 TABLES = (table, agree, compare, leaderboard, figures, scaling, report, verify)
 ANALYSES = (calibrate, quirks, timesteps, ablate, layers, modalities, values, perturb, features, latents, perf)
-MODELS = (generate, power, guidance, align, convert_lora)
+MODELS = (generate, power, guidance, align, convert_lora, genmask)
 COMMANDS = (*RUNNING, *TABLES, *ANALYSES, *MODELS, predict, caption, data, sites, list_names, doctor)
 
 program = Group(

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL
 
 from segscale.backbones.build import build_backbone
 from segscale.backbones.loading.pretrained import resolve_weights
-from segscale.backbones.pocket import train
+from segscale.backbones.pocket import direct_masks, train
 from segscale.backbones.pocket.architectures import TWINS
 from segscale.backbones.pocket.autoencoder import build_autoencoder, train_autoencoder
 from segscale.backbones.pocket.scenes import scene_batch
@@ -20,7 +20,7 @@ WEIGHTS = Path(resolve_weights("pocket:pocket-sd15")).parent
 
 
 def test_every_twin_has_a_config_and_is_small() -> None:
-    assert set(TWINS) == {name for name in config_files("backbone") if name.startswith("pocket-")}
+    assert {*TWINS, direct_masks.NAME} == {name for name in config_files("backbone") if name.startswith("pocket-")}
     assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 45e6
 
 

@@ -1,0 +1,192 @@
+"""Training of generators of masks: what a step learns from, resuming, ablations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segscale.backbones.latents.pictures import latents_of
+from segscale.backbones.loading.autoencoder import load_autoencoder
+from segscale.backbones.loading.pretrained import reinitialise
+from segscale.backbones.wan import WanMasks
+from segscale.bench.commands.main import main
+from segscale.bench.training.direct_mask_ablations import (
+    VARIANTS,
+    Ablation,
+    Outcome,
+    ablation_table,
+    known_variants,
+    read_outcome,
+)
+from segscale.bench.training.direct_mask_drawing import areas_by_scene, drawn_masks, picture_losses
+from segscale.bench.training.direct_mask_scenes import MaskScenes, PromptedMasks, grey_of, mask_values
+from segscale.bench.training.direct_mask_twin import untrained_twin
+from segscale.bench.training.direct_masks import MaskTrainer, Recipe, grey_cross_entropy
+from segscale.datasets.pocket import make_scene
+from segscale.errors import UserError
+
+SHORT = Recipe(steps=3, batch=4)
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> WanMasks:
+    return untrained_twin(load_autoencoder("pocket"), tmp_path_factory.mktemp("twin") / "pocket-genmask")
+
+
+@pytest.fixture(scope="module")
+def scenes(twin: WanMasks) -> MaskScenes:
+    return MaskScenes(twin.vae, "val", 5, 3)
+
+
+def trained(twin: WanMasks, scenes: MaskScenes, recipe: Recipe, kept: Path | None = None) -> dict[str, torch.Tensor]:
+    reinitialise(twin.denoiser)
+    return MaskTrainer(twin, scenes, recipe).train(kept).state_dict()
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_masks_survive_as_latents(twin: WanMasks, scenes: MaskScenes) -> None:
+    asked = scenes.every_class()
+    grey = grey_of(twin.vae, latents_of(twin.vae, mask_values(asked.masks)))
+    areas = areas_by_scene(grey, asked)
+    assert areas.intersection.sum() / (areas.predicted_area + areas.label_area - areas.intersection).sum() > 0.95
+
+
+def test_prompts_mean_their_masks(scenes: MaskScenes) -> None:
+    drawn = scenes.prompted(200, np.random.default_rng(0))
+    empty = ~drawn.masks.any((1, 2))
+    relations = np.array([len(text.split()) == 3 for text in drawn.texts])
+    assert 0.04 < empty.mean() < 0.2
+    assert 0.2 < relations.mean() < 0.45
+    assert not (empty & relations).any()
+    every = scenes.every_class()
+    assert every.texts == [f"a {name}" for index in range(5) for name in make_scene(0, "val", index).objects]
+    assert every.scenes == tuple(index for index in range(5) for _ in make_scene(0, "val", index).objects)
+    assert every.masks.any((1, 2)).all()
+    assert len(scenes.every_expression().texts) == len(scenes.every_expression().masks) >= 6
+
+
+def test_equal_seeds_train_equally_and_an_interrupted_training_goes_on(
+    twin: WanMasks, scenes: MaskScenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(twin, scenes, SHORT)
+    assert same(whole, trained(twin, scenes, SHORT))
+    assert not same(whole, trained(twin, scenes, replace(SHORT, seed=1)))
+    monkeypatch.setattr("segscale.bench.training.direct_masks.KEPT_EVERY", 1)
+    step = MaskTrainer._step
+
+    def interrupted(self: MaskTrainer, number: int) -> float:
+        if number == 3:
+            raise KeyboardInterrupt
+        return step(self, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MaskTrainer, "_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trained(twin, scenes, SHORT, tmp_path / "kept.pt")
+    assert same(whole, trained(twin, scenes, SHORT, tmp_path / "kept.pt"))
+    (tmp_path / "kept.pt").write_bytes((tmp_path / "kept.pt").read_bytes()[:-5000])
+    with pytest.raises(UserError, match=r"kept\.pt is damaged, or of another training"):
+        trained(twin, scenes, SHORT, tmp_path / "kept.pt")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_trains_otherwise(variant: str, twin: WanMasks, scenes: MaskScenes) -> None:
+    recipe = replace(VARIANTS[variant], steps=1, batch=4)
+    own = trained(twin, scenes, recipe)
+    assert all(tensor.isfinite().all() for tensor in own.values())
+    assert same(own, trained(twin, scenes, replace(Recipe(), steps=1, batch=4))) is (variant == "a=0.05")
+
+
+def test_a_few_steps_lower_the_loss_of_masks(twin: WanMasks, scenes: MaskScenes) -> None:
+    reinitialise(twin.denoiser)
+    trainer = MaskTrainer(twin, scenes, Recipe(steps=24, batch=4, learning_rate=5e-3))
+    losses = [trainer._step(step) for step in range(1, 25)]
+    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
+
+
+def test_cross_entropy_is_small_for_the_right_mask_alone(twin: WanMasks, scenes: MaskScenes) -> None:
+    masks = scenes.every_class().masks
+    clean = latents_of(twin.vae, mask_values(masks))
+    right, wrong = grey_cross_entropy(twin, clean, masks), grey_cross_entropy(twin, clean, ~masks)
+    assert right < 0.1 < 2 < wrong
+
+
+def test_one_step_is_the_prediction_and_more_steps_go_on_from_there(twin: WanMasks, scenes: MaskScenes) -> None:
+    asked = scenes.every_class()
+    with torch.no_grad():
+        one, two = (drawn_masks(twin, asked, steps) for steps in (1, 2))
+    assert one.shape == two.shape == (len(asked.texts), 64, 64)
+    assert not torch.allclose(one, two)
+    first = PromptedMasks(asked.pictures[:1], asked.texts[:1], asked.masks[:1], asked.scenes[:1])
+    torch.testing.assert_close(drawn_masks(twin, first)[0], one[0], atol=1e-4, rtol=0)
+
+
+def test_areas_add_up_by_scene() -> None:
+    masks = np.zeros((3, 64, 64), np.bool_)
+    masks[0, 0, :10] = masks[1, 1, :20] = masks[2, 2, :5] = True
+    drawn = torch.zeros(3, 64, 64)
+    drawn[0, 0, 5:10] = drawn[1, 1, :30] = 0.9
+    areas = areas_by_scene(drawn, PromptedMasks(torch.empty(3, 4, 16, 16), ["", "", ""], masks, (4, 4, 7)))
+    assert areas.intersection[:, 0].tolist() == [25, 0]
+    assert areas.predicted_area[:, 0].tolist() == [35, 0]
+    assert areas.label_area[:, 0].tolist() == [30, 5]
+
+
+def test_picture_losses_do_not_depend_on_other_scenes(twin: WanMasks, scenes: MaskScenes) -> None:
+    few = MaskScenes(twin.vae, "val", 2, 0)
+    np.testing.assert_allclose(picture_losses(twin, scenes)[:2], picture_losses(twin, few), rtol=1e-3)
+
+
+def test_an_ablation_keeps_its_outcomes(twin: WanMasks, scenes: MaskScenes, tmp_path: Path) -> None:
+    ablation = Ablation(twin, scenes, scenes, 1, tmp_path)
+    variants = ("a=0.05", "no-generation")
+    made = [*ablation.run([0], variants)]
+    assert [(outcome.variant, outcome.seed) for outcome in made] == [(variant, 0) for variant in variants]
+    assert len(list(tmp_path.iterdir())) == 2
+    # What is there is read, not made again.
+    assert [*Ablation(twin, scenes, scenes, 1, tmp_path).run([0], variants)] == made
+    path = tmp_path / "a=0.05-steps1-seed0.json"
+    path.write_text("{}")
+    with pytest.raises(UserError, match="is damaged"):
+        read_outcome(path)
+
+
+def test_the_table_has_the_ciou_of_all_seeds_and_the_ends_of_each() -> None:
+    rows = {0: (50, 50, 100), 1: (100, 100, 100)}
+    outcomes = [Outcome("a=0.1", seed, 9, (rows[seed],) * 6, (rows[1],) * 6, (0.5 + seed,) * 6) for seed in (0, 1)]
+    table = ablation_table(outcomes).set_index("measure")
+    assert table["variant"].unique().tolist() == ["a=0.1"]
+    one = table.loc["cIoU, one step"]
+    assert (one["mean"], one["lowest"], one["highest"]) == (75, 50, 100)
+    assert (one["low"], one["high"]) == (pytest.approx(75), pytest.approx(75))
+    assert table.loc["cIoU, ten steps", "mean"] == 100
+    assert table.loc["loss of pictures", "mean"] == 1
+    assert (one["seeds"], one["images"], one["steps"]) == (2, 6, 9)
+
+
+def test_an_unknown_variant_is_refused() -> None:
+    with pytest.raises(UserError, match=r"no variant 'a=2'.*there are: a=0\.05"):
+        known_variants(["a=2"])
+
+
+def test_the_commands_train_a_twin_and_ablate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, number in (("PLAIN_SCENES", 4), ("PAIR_SCENES", 2)):
+        monkeypatch.setattr(f"segscale.bench.training.direct_mask_twin.{name}", number)
+    main(["genmask", "train", "--folder", str(tmp_path), "--steps", "1"])
+    assert capsys.readouterr().out == f"wrote {tmp_path}/pocket-genmask\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["pocket-genmask"]
+    arguments = ["genmask", "ablate", "--steps", "1", "--seeds", "1", "--limit", "6", "--scenes", "4"]
+    main([*arguments, "--variants", "a=0.5", "--results", str(tmp_path)])
+    text = capsys.readouterr().out
+    assert "| a=0.5" in text
+    assert "cIoU, ten steps" in text
+    assert (tmp_path / "genmask/ablations-steps1-seeds1-first6.csv").exists()
