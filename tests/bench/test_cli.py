@@ -304,6 +304,8 @@ NOT_RUN = (
     "papers",
     "lora",
     "--width",
+    "latents",
+    "genmask",
 )
 
 
