@@ -13,7 +13,7 @@ from segscale.errors import OtherFormatError, StoreError
 
 from ...datasets.prompts.caption_file import CaptionGaps
 from ..tasks.identity import TableRules
-from .identity import RunPlan
+from .identity import LABEL_DIGITS, RunPlan
 from .options import RunOptions
 
 FORMAT = 3
@@ -90,6 +90,7 @@ class _Named:
     name: str
     variant: str | None = None
     untrained: bool = False
+    lora: str | None = None
     split: str = ""
 
 
@@ -119,10 +120,11 @@ class RunBrief:
     def label(self) -> str:
         """The run in a sentence."""
         plan, dataset, protocol = self.plan, self.plan.task.dataset, self.plan.task.protocol
+        lora = "" if plan.backbone.lora is None else f" + LoRA {plan.backbone.lora[:LABEL_DIGITS]}"
         untrained = " (untrained)" if plan.backbone.untrained else ""
         seed = f", seed {plan.seed}" if plan.seed else ""
         task = f"{dataset.name} {dataset.split} ({protocol.name}{protocol.variant or ''}{seed})"
-        return f"{plan.backbone.name}{untrained} x {plan.method.name}{plan.method.variant or ''} on {task}"
+        return f"{plan.backbone.name}{lora}{untrained} x {plan.method.name}{plan.method.variant or ''} on {task}"
 
 
 _BRIEF = TypeAdapter(RunBrief)
