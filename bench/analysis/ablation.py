@@ -16,7 +16,7 @@ from ...methods.layer_weights import LayerMeasure
 from ...methods.method import Method
 from ...methods.rescaling import RESCALINGS, WordRule
 from ..evaluation.comparisons import holm
-from ..evaluation.intervals import Estimate, SampledCounts, estimate_difference, estimate_miou
+from ..evaluation.intervals import Estimate, Sample, estimate_difference, estimate_miou
 from ..report.markdown import format_estimate, markdown_table
 from ..report.tables import TableRow, interval_columns, table_rows
 from ..runs.options import RunOptions
@@ -99,7 +99,7 @@ def ablate(cells: Sequence[AblatedCell], backbone_name: str, task: Task, options
     return table.assign(p_value=[np.nan, *holm(table["p_value"].tolist()[1:])])
 
 
-def _row(cell: AblatedCell, sample: SampledCounts, reference: SampledCounts) -> dict[str, object]:
+def _row(cell: AblatedCell, sample: Sample, reference: Sample) -> dict[str, object]:
     miou, difference = estimate_miou(sample), estimate_difference(sample, reference)
     low, high = _percent(difference)
     return {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...methods.method import Method
-from ..evaluation.intervals import SampledCounts
+from ..evaluation.intervals import Sample
 from ..report.evaluated import EvaluatedRun, evaluate_run
 from ..report.thresholds import Thresholds
 from ..runs.loop import run_methods
@@ -31,7 +31,7 @@ def evaluate_variants(
     return [evaluate_run(store, thresholds, images) for store in stores]
 
 
-def at_best_threshold(evaluated: EvaluatedRun) -> SampledCounts:
+def at_best_threshold(evaluated: EvaluatedRun) -> Sample:
     """What the mIoU at the best threshold of these images is estimated from; raw attention knows no threshold.
 
     No variant is calibrated, and one threshold for all would favour those whose scores it happens to suit.

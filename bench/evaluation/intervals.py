@@ -47,6 +47,16 @@ class LeaveOneOut:
 
 
 @dataclass(frozen=True)
+class SampleNumbers:
+    """What an mIoU is estimated from, where the counts that it follows from are not at hand."""
+
+    numbers: LeaveOneOut
+    """The mIoU, with all images and without each."""
+    too_rare: str | None
+    """Why the sample shows too few images of too many classes, if so."""
+
+
+@dataclass(frozen=True)
 class SampledCounts:
     """Pixel counts of a sample of images, and how their mean is taken."""
 
@@ -61,6 +71,20 @@ class SampledCounts:
     def numbers(self) -> LeaveOneOut:
         """The mIoU, with all images and without each; of a sweep, the best threshold is chosen anew every time."""
         return _leave_one_out(self)
+
+    @cached_property
+    def too_rare(self) -> str | None:
+        """Why the sample shows too few images of too many classes, if so."""
+        labelled = (self.counts.label_area > 0).sum(0)
+        classes = np.ones(len(labelled), np.bool_) if self.occurs is None else self.occurs
+        rare = np.count_nonzero(labelled[classes] < RARE_BELOW)
+        total = np.count_nonzero(classes)
+        if rare <= RARE_SHARE * total:
+            return None
+        return f"{rare} of {total} classes labelled in fewer than {RARE_BELOW} images"
+
+
+Sample = SampledCounts | SampleNumbers
 
 
 @dataclass(frozen=True)
@@ -100,22 +124,22 @@ class Estimate:
         return self.interval.reason if isinstance(self.interval, NoInterval) else None
 
 
-def estimate_miou(sample: SampledCounts) -> Estimate:
+def estimate_miou(sample: Sample) -> Estimate:
     """MIoU of all images together; of a sweep, at its best threshold."""
-    return _estimate(sample.numbers, _too_rare(sample), bounds=(0.0, 1.0))
+    return _estimate(sample.numbers, sample.too_rare, bounds=(0.0, 1.0))
 
 
-def estimate_difference(sample: SampledCounts, reference: SampledCounts) -> Estimate:
+def estimate_difference(sample: Sample, reference: Sample) -> Estimate:
     """MIoU of a run less that of a reference run on the same images, each with its own averaging.
 
     Raises:
         ValueError: The runs differ in their number of images. Rows must be the same images in the same order.
     """
-    images, others = len(sample.counts.label_area), len(reference.counts.label_area)
+    images, others = len(sample.numbers.without), len(reference.numbers.without)
     if images != others:
         raise ValueError(f"{images} and {others} images cannot be paired")
     difference = sample.numbers.less(reference.numbers)
-    return _estimate(difference, _too_rare(sample) or _too_rare(reference), bounds=(-1.0, 1.0))
+    return _estimate(difference, sample.too_rare or reference.too_rare, bounds=(-1.0, 1.0))
 
 
 def estimate_mean(values: Floats, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
@@ -252,14 +276,3 @@ def _unusable(numbers: Floats) -> str | None:
     if len(numbers) < 2:
         return "fewer than 2 images"
     return None if np.isfinite(numbers).all() else "nothing to average without one of the images"
-
-
-def _too_rare(sample: SampledCounts) -> str | None:
-    """Why the sample shows too few images of too many classes, if so."""
-    labelled = (sample.counts.label_area > 0).sum(0)
-    classes = np.ones(len(labelled), np.bool_) if sample.occurs is None else sample.occurs
-    rare = np.count_nonzero(labelled[classes] < RARE_BELOW)
-    total = np.count_nonzero(classes)
-    if rare <= RARE_SHARE * total:
-        return None
-    return f"{rare} of {total} classes labelled in fewer than {RARE_BELOW} images"

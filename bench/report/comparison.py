@@ -82,12 +82,12 @@ def not_worse_than_best(evaluated: Sequence[EvaluatedRun]) -> list[bool]:
 
     The best is sought among the runs of the most images. Where a difference carries no interval, only the best is bold.
     """
-    most = max(len(run.counts) for run in evaluated)
-    whole = [index for index, run in enumerate(evaluated) if len(run.counts) == most]
+    most = max(run.summary.images for run in evaluated)
+    whole = [index for index, run in enumerate(evaluated) if run.summary.images == most]
     best = max(whole, key=lambda index: np.nan_to_num(evaluated[index].score.miou, nan=-1.0))
     others = [index for index in range(len(evaluated)) if index != best]
     outcomes = dict.fromkeys(range(len(evaluated)), False) | {best: True}
-    shared = [index for index in others if common_images(evaluated[index], evaluated[best])]
+    shared = [index for index in others if have_common_images(evaluated[index], evaluated[best])]
     comparisons = compare([(evaluated[index], evaluated[best]) for index in shared])
     for index, comparison in zip(shared, comparisons, strict=True):
         is_worse = comparison.is_significant and comparison.difference.value < 0
@@ -151,10 +151,20 @@ def seed_groups(comparisons: Sequence[Comparison]) -> Iterator[list[Comparison]]
 
 
 def _compare(run: EvaluatedRun, reference: EvaluatedRun) -> Comparison:
-    images = common_images(run, reference)
-    run, reference = (_only(each, images) for each in (run, reference))
+    if not _have_same_images(run, reference):
+        images = common_images(run, reference)
+        run, reference = (_only(each, images) for each in (run, reference))
     difference = estimate_difference(run.sample, reference.sample)
-    return Comparison(run, reference, len(images), difference, corrected_p=None)
+    return Comparison(run, reference, run.summary.images, difference, corrected_p=None)
+
+
+def have_common_images(run: EvaluatedRun, reference: EvaluatedRun) -> bool:
+    """Whether any image was evaluated by both; ids are read only where the images are not the same."""
+    return _have_same_images(run, reference) or bool(common_images(run, reference))
+
+
+def _have_same_images(run: EvaluatedRun, reference: EvaluatedRun) -> bool:
+    return run.summary.ids == reference.summary.ids
 
 
 def common_images(run: EvaluatedRun, reference: EvaluatedRun) -> frozenset[str]:
@@ -164,7 +174,7 @@ def common_images(run: EvaluatedRun, reference: EvaluatedRun) -> frozenset[str]:
 
 def _only(run: EvaluatedRun, images: frozenset[str]) -> EvaluatedRun:
     """The run on ``images``; itself where these are all, so that its numbers are computed once for all comparisons."""
-    return run if len(images) == len(run.counts) else replace(run, counts=run.counts.only(images))
+    return run if len(images) == run.summary.images else run.only(images)
 
 
 def _both(comparison: Comparison) -> tuple[PixelCounts, PixelCounts]:

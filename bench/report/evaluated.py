@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -14,13 +14,14 @@ import numpy as np
 from segscale.errors import EmptyRunError, StoreError, UserError
 
 from ...datasets.folder import CALIBRATION
-from ..evaluation.intervals import Estimate, SampledCounts, estimate_miou
+from ..evaluation.intervals import Estimate, SampleNumbers, estimate_miou
 from ..evaluation.metrics import Floats, Score, score_counts
 from ..runs.counts import StoredCounts
 from ..runs.identity import RunPlan
 from ..runs.leases import leases_on
 from ..runs.record import StoredRun
 from ..runs.store import RunStore, find_runs
+from .summary import ChosenThreshold, RunSummary, SummaryFile
 from .thresholds import CalibrationSource, Thresholds
 
 log = logging.getLogger(__name__)
@@ -35,9 +36,7 @@ class EvaluatedRun:
     folder: Path
     """Of the run."""
     run: StoredRun
-    counts: StoredCounts
-    score: Score
-    threshold: float
+    summary: RunSummary
     threshold_from: ThresholdSource
     """``best`` on the images evaluated, ``calibrated`` on others, calibrated and ``packaged``, the protocol's
     ``default``, or ``none``, where the rule uses none."""
@@ -45,6 +44,31 @@ class EvaluatedRun:
     """Images that the last command asked for and that are neither stored nor left out."""
     at_work: tuple[str, ...]
     """Processes that compute images of it now; looked for where some are missing."""
+    part: frozenset[str] | None = None
+    """The images that are looked at; None for all that are stored."""
+
+    @cached_property
+    def counts(self) -> StoredCounts:
+        """Of all images, at every threshold. They are read here, because tables do without."""
+        counts = RunStore(self.folder).load(self.run)
+        return counts if self.part is None else counts.only(self.part)
+
+    @property
+    def score(self) -> Score:
+        """At ``threshold``."""
+        return self.summary.score
+
+    @property
+    def threshold(self) -> float:
+        """The one that tables read."""
+        return self.summary.threshold
+
+    def only(self, images: frozenset[str]) -> EvaluatedRun:
+        """The run on some of its images."""
+        counts = self.counts.only(images)
+        chosen = "best" if self.threshold_from == "best" else self.threshold
+        kept = replace(RunSummary.of(counts, chosen, self.run), threshold=self.threshold, score=self.score)
+        return replace(self, summary=kept, part=images)
 
     @property
     def plan(self) -> RunPlan:
@@ -69,11 +93,10 @@ class EvaluatedRun:
         averaging = self.run.table_rules.averaging
         return tuple(score_counts(self.counts.at_threshold(each), averaging) for each in self.counts.thresholds)
 
-    @cached_property
-    def sample(self) -> SampledCounts:
+    @property
+    def sample(self) -> SampleNumbers:
         """What its mIoU is estimated from: at the threshold, which is chosen anew where it is the best one."""
-        threshold = "best" if self.threshold_from == "best" else self.threshold
-        return self.counts.sample(threshold, self.run.table_rules.averaging, self.run.split_images)
+        return self.summary.sample
 
     @cached_property
     def miou(self) -> Estimate:
@@ -88,22 +111,35 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
         StoreError: For a run that cannot be read; EmptyRunError for one without images.
     """
     run = store.read()
-    counts = store.load(run)
-    missing = store.missing(run.wanted)
-    at_work = tuple(lease.rank_text for lease in leases_on(store.folder)) if missing else ()
-    if images is not None:
-        counts = counts.only(images)
-    if not len(counts):
-        hint = "give the command that made it again, or remove the folder"
-        raise EmptyRunError(f"{store.folder} holds no image yet", hint)
-    threshold, source = _threshold(run, counts, thresholds)
-    if threshold not in counts.thresholds:
+    chosen, source = _threshold(run, thresholds)
+    if chosen != "best" and chosen not in run.plan.task.protocol.thresholds:
         task = run.plan.task
         names = f"--dataset {task.dataset.name} --protocol {task.protocol.name} --method {run.plan.method.name}"
         hint = f"choose one that it has: segscale calibrate {names} --overwrite"
-        raise StoreError(f"{store.folder} has no counts at the calibrated threshold {threshold}", hint)
-    score = score_counts(counts.at_threshold(threshold), run.table_rules.averaging)
-    return EvaluatedRun(store.folder, run, counts, score, threshold, source, missing, at_work)
+        raise StoreError(f"{store.folder} has no counts at the calibrated threshold {chosen}", hint)
+    part = None if images is None else frozenset(images)
+    summary = _summary(store, run, chosen, part)
+    stored = summary.images if part is None else len(store.done())
+    missing = max(run.wanted - stored - len(store.skipped()), 0)
+    at_work = tuple(lease.rank_text for lease in leases_on(store.folder)) if missing else ()
+    return EvaluatedRun(store.folder, run, summary, source, missing, at_work, part)
+
+
+def _summary(store: RunStore, run: StoredRun, chosen: ChosenThreshold, part: frozenset[str] | None) -> RunSummary:
+    """The kept summary, or a new one, which is kept where it is of all images."""
+    kept = SummaryFile(store, run, chosen)
+    if part is None and (summary := kept.read()) is not None:
+        return summary
+    counts = store.load(run)
+    if part is not None:
+        counts = counts.only(part)
+    if not len(counts):
+        hint = "give the command that made it again, or remove the folder"
+        raise EmptyRunError(f"{store.folder} holds no image yet", hint)
+    summary = RunSummary.of(counts, chosen, run)
+    if part is None:
+        SummaryFile(store, run, chosen).write(summary)  # loading may have set a part aside
+    return summary
 
 
 @dataclass(frozen=True)
@@ -141,10 +177,10 @@ def evaluate_all(results: Path) -> Evaluation:
     return Evaluation(evaluated, unreadable)
 
 
-def _threshold(run: StoredRun, counts: StoredCounts, thresholds: Thresholds) -> tuple[float, ThresholdSource]:
+def _threshold(run: StoredRun, thresholds: Thresholds) -> tuple[ChosenThreshold, ThresholdSource]:
     rules, task, method = run.table_rules, run.plan.task, run.plan.method
     if isinstance(rules.threshold, str):
-        return counts.best_threshold(rules.averaging), "best"
+        return "best", "best"
     if len(task.protocol.thresholds) == 1:
         return rules.threshold, "none"
     # Words of raw attention compete as they are: no offset is of their scale on every backbone.

@@ -61,7 +61,7 @@ def long_table(evaluated: Iterable[EvaluatedRun]) -> pd.DataFrame:
 
 
 def _row(evaluated: EvaluatedRun) -> dict[str, object]:
-    run, plan, score, counts = evaluated.run, evaluated.plan, evaluated.score, evaluated.counts
+    run, plan, score, summary = evaluated.run, evaluated.plan, evaluated.score, evaluated.summary
     return {
         "backbone": plan.backbone.label,
         "parameters": run.parameters,
@@ -75,20 +75,20 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
         "miou": 100 * score.miou,
         **interval_columns(evaluated.miou),
         "accuracy": 100 * score.accuracy,
-        "images": len(counts),
+        "images": summary.images,
         "split_images": run.split_images,
         "captions": str(run.captions or ""),
-        "not_finite": counts.not_finite.sum(),
-        "cut_classes": counts.cut_classes.sum(),
+        "not_finite": summary.not_finite,
+        "cut_classes": summary.cut_classes,
         "missing": evaluated.missing,
         "at_work": ", ".join(evaluated.at_work),
         "seed": plan.seed,
         "dtype": plan.backbone.dtype,
         "quantize": plan.backbone.quantize,
         "weights": plan.backbone.weights,
-        "forwards": counts.forwards.mean(),
-        "seconds_per_image": counts.seconds.mean(),
-        "peak_mib": counts.peak_bytes.max() / 2**20,
+        "forwards": summary.forwards,
+        "seconds_per_image": summary.seconds,
+        "peak_mib": summary.peak_bytes / 2**20,
         "version": plan.version,
         "identity": run.run_id,
         "packaged": plan.backbone.packaged,
