@@ -25,6 +25,12 @@ results: $(VENV)/ready
 	$(VENV)/bin/segscale layers pocket-sd3 --with vanilla,goca $(POCKET) --overwrite
 	$(VENV)/bin/segscale layers pocket-flux --with vanilla,goca $(POCKET) --overwrite
 	$(VENV)/bin/segscale quirks $(POCKET) --overwrite
+	$(VENV)/bin/segscale timesteps pocket-sd3 --method vanilla,goca-described,seg4diff-described --limit 100 $(POCKET)
+	$(VENV)/bin/segscale timesteps pocket-sd15 --method vanilla,goca-described,seg4diff-described --limit 100 $(POCKET)
+	$(VENV)/bin/segscale ablate pocket-sd15 --limit 100 $(POCKET)
+	$(VENV)/bin/segscale ablate pocket-sd3 --limit 100 $(POCKET)
+	$(VENV)/bin/segscale perturb pocket-sd3 --limit 100 $(POCKET)
+	$(VENV)/bin/segscale features pocket-sd3 --limit 100 $(POCKET)
 
 # Rungs of the pocket ladder: training (resumed; 72 rungs take a core about a day), power and mIoU, and what is shipped of it.
 ladder: LADDER = results/pocket/ladder

@@ -134,9 +134,17 @@ def printable(table: pd.DataFrame, analysis: AnalysisView) -> str:
     ]
     wide = table.assign(text=text).pivot(index=SITE, columns="measure", values="text")
     lines = wide[list(analysis.labels)].reset_index()
-    titles = [*SITE, *analysis.labels.values()]
+    titles = [*SITE, *_titles(analysis)]
     header = "{backbone} on {dataset} {split}, {images} images, timestep {timestep:g}".format(**table.iloc[0])
     return f"{header}: {analysis.axis}\n{tabulate(lines, titles, tablefmt='simple', showindex=False)}"
+
+
+def _titles(analysis: AnalysisView) -> list[str]:
+    """Labels of the measures; below them the panel's title where panels share labels."""
+    labels = [*analysis.labels.values()]
+    if len({*labels}) == len(labels):
+        return labels
+    return [f"{label}\n{panel}" for panel, measures in analysis.panels.items() for label in measures.values()]
 
 
 def _prompt_of(task: Task, sample: Sample) -> Prompt | None:

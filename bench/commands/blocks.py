@@ -63,7 +63,7 @@ def _lost_fidelity(backbone_name: str, width: float, pictures: int, run_options:
     question = PowerQuestion(backbone_name, CAPTIONS, choices, Networks(), options)
     table = measure_blurred_blocks(question, [site for site in sites if site.text_module is not None])
     f1 = pd.DataFrame(table[table["measure"] == "f1"])
-    ends = {"mean": -f1["difference"], "low": -f1["difference_high"], "high": -f1["difference_low"]}
+    ends = {"mean": 0 - f1["difference"], "low": 0 - f1["difference_high"], "high": 0 - f1["difference_low"]}
     return pd.DataFrame({"layer": f1["layer"], "site": f1["site"], "measure": LOST, **ends})
 
 

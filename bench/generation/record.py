@@ -37,8 +37,8 @@ class SamplingSettings:
     """How segments for guidance are made."""
     site: str | None = None
     """The block that is perturbed, by methods that perturb one."""
-    width: float = 0.1
-    """Of its blur, as a share of the image's side."""
+    width: float | None = 0.1
+    """Of its blur, as a share of the image's side; None: infinite, which JSON cannot say."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -104,4 +106,4 @@ def guidance_rule(settings: SamplingSettings, backbone: Backbone) -> Guidance:
         hint = f"see: segscale sites {backbone.name}"
         raise UserError(f"{backbone.name} has no site {settings.site!r} that reads text", hint)
     rule = PerturbedGuidance if method == "perturbed" else BlurredBlock
-    return rule(scale, backbone, sites[settings.site], settings.width)
+    return rule(scale, backbone, sites[settings.site], math.inf if settings.width is None else settings.width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from segscale.errors import UserError
 from segscale.registry import load_config
 
@@ -30,7 +32,7 @@ def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 
         seed=seed,
         reading=choices.guidance_reading,
         site=_site(backbone_name, choices),
-        width=choices.guidance_width,
+        width=None if math.isinf(choices.guidance_width) else choices.guidance_width,
     )
 
 

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segscale.backbones.build import build_shape_only
+from segscale.bench.commands.main import main
+from segscale.bench.generation.choices import Networks, SamplingChoices
+from segscale.bench.generation.power_record import find_power
+from segscale.bench.generation.strength_tables import strengths_text
+from segscale.bench.generation.strengths import PowerQuestion, f1_difference, measure_blurred_blocks
+from segscale.bench.runs.options import RunOptions
+
+
+def pictures(hits: list[int], shown: list[int]) -> pd.DataFrame:
+    return pd.DataFrame({"id": [str(i) for i in range(len(hits))], "named": 2, "shown": shown, "hits": hits})
+
+
+def test_a_difference_of_f1_is_paired_by_caption() -> None:
+    ours, theirs = pictures([2, 1, 2, 0], [2, 2, 3, 1]), pictures([1, 1, 2, 0], [2, 2, 3, 1])
+    difference = f1_difference(ours, theirs)
+    assert difference.value == pytest.approx(2 * 5 / (8 + 8) - 2 * 4 / (8 + 8))
+    none = f1_difference(ours, ours)
+    assert (none.value, none.bounds) == (0, (0, 0))
+    # Captions that agree cost no certainty: the interval is that of the one that differs.
+    without = np.array([f1_difference(ours.drop(i), theirs.drop(i)).value for i in range(4)])
+    error = np.sqrt(3 / 4 * ((without - without.mean()) ** 2).sum())
+    assert difference.bounds[1] - difference.value == pytest.approx(3.1824 * error, rel=1e-3)
+    with pytest.raises(ValueError, match="other captions"):
+        f1_difference(ours, theirs.iloc[::-1])
+
+
+def test_the_command_measures_every_method_at_every_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--methods", "goca-s-cfg,cfg", "--scales", "5,2", "--steps", "2", "--limit", "3", "--batch", "3"]
+    main(["guidance", "pocket-sd15", *chosen, "--results", str(tmp_path)])
+    printed = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "analysis" / "pocket-sd15-pocket-captions-guidance-first3.csv")
+    assert (tmp_path / "analysis" / "pocket-sd15-pocket-captions-guidance-first3.png").read_bytes()[:4] == b"\x89PNG"
+    f1 = table[table["measure"] == "f1"]
+    assert f1[["scale", "method"]].to_numpy().tolist() == [[s, m] for s in (2, 5) for m in ("goca-s-cfg", "cfg")]
+    stored = {each.record.plan_id: each.record for each in find_power(tmp_path)}
+    for row in f1.to_dict("records"):
+        record = stored[str(row["plan"])]
+        settings = record.plan.settings
+        assert (settings.guidance_method, settings.guidance) == (row["method"], row["scale"])
+        assert row["value"] == pytest.approx(100 * record.measures["f1"].value)
+    plain = f1.set_index(["scale", "method"])["value"]
+    for row in f1[f1["method"] == "goca-s-cfg"].to_dict("records"):
+        assert row["difference"] == pytest.approx(row["value"] - plain[row["scale"], "cfg"])
+    assert f1[f1["method"] == "cfg"]["difference"].isna().all()
+    assert "| f1 less cfg | goca-s-cfg |" in printed
+    assert strengths_text(table) in printed
+
+
+def test_blurred_blocks_are_measured_beside_the_whole_model(tmp_path: Path) -> None:
+    options = RunOptions(limit=3, results=tmp_path, batch=3)
+    choices = SamplingChoices(steps=2, guidance_width=float("inf"))
+    question = PowerQuestion("pocket-sd3", "pocket-captions", choices, Networks(), options)
+    site = build_shape_only("pocket-sd3").sites(64)[4]
+    rows = measure_blurred_blocks(question, [site])
+    f1 = rows[rows["measure"] == "f1"].iloc[0]
+    assert (f1["layer"], f1["site"]) == (4, "vit-block4")
+    plain, blurred = sorted(
+        (each.record for each in find_power(tmp_path)), key=lambda r: r.plan.settings.guidance_method == "blurred-block"
+    )
+    assert blurred.plan.settings == replace(plain.plan.settings, guidance_method="blurred-block", site="vit-block4")
+    assert f1["difference"] == pytest.approx(100 * (blurred.measures["f1"].value - plain.measures["f1"].value))
