@@ -23,10 +23,11 @@ from segscale.bench.generation.rates import Segments, guidance_rates, smoothed
 from segscale.bench.generation.record import SamplingSettings
 from segscale.bench.generation.rules import PerturbedGuidance, SegmentGuidance, guidance_rule
 from segscale.bench.generation.sampling import draw
-from segscale.bench.generation.segments import ScfgSegmenter, content_words, segmenter
+from segscale.bench.generation.segments import GocaSegmenter, ScfgSegmenter, content_words, segmenter
 from segscale.bench.generation.settings import sampling_settings
 from segscale.errors import UserError
 from segscale.methods.build import method_defaults
+from segscale.methods.rescaling import blur
 from segscale.prompt import Prompt
 
 PROMPTS = [PicturePrompt("a", "grass, a star"), PicturePrompt("b", "sand, a ring, a ball")]
@@ -216,6 +217,42 @@ def test_segments_of_s_cfg_are_those_of_its_formula() -> None:
         region = (blurred / blurred.mean((1, 2), keepdim=True)).argmax(0)
         assert torch.equal(segments.region, region)
         assert torch.equal(segments.foreground, region != 0)
+
+
+@pytest.mark.parametrize("name", ["pocket-sd15", "pocket-pixart-sigma"])
+def test_segments_of_goca_are_those_of_its_formula(name: str) -> None:
+    backbone = build_backbone(name)
+    rule = segmenter("goca-s-cfg", backbone, "published")
+    assert isinstance(rule, GocaSegmenter)
+    method, grid = rule.method, Grid(16, 16)
+    assert (method.heads, method.layers, method.rescaling) == ("dot-product", "dot-product", "share+min-max")
+    texts = ["grass, a star, a ring", ""]
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
+    inputs = DenoiserInput(latents, torch.full((2,), 600.0), backbone.conditioning(texts))
+    request = rule.request(backbone.sites(64))
+    _, (given, free) = backbone.predict(inputs, [Prompt(text, ()) for text in texts], request, 64)
+    segments = rule(given, free, grid)
+    assert segments is not None
+    tokens, (stream,) = method.aggregate(given), given.tokens
+    said = [column for column in range(stream.length) if column not in stream.special]
+    assert len(said) == len(backbone.pipeline.tokenizer(texts[0], add_special_tokens=False).input_ids)
+    words = tokens[said] / tokens[said].sum(0)
+    affinity = sum(given.pixels[site].float() for site in method.affinity_sites) / len(method.affinity_sites)
+
+    def stretched(maps: Tensor) -> Tensor:
+        low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+        return (maps - low) / (high - low)
+
+    def refined(maps: Tensor) -> Tensor:
+        return (affinity @ maps.flatten(1).T).T.view_as(maps)
+
+    region = stretched(refined(stretched(blur(words)))).argmax(0)
+    assert (segments.region == region).float().mean() > 0.99
+    start = method.aggregate(free)[:1]
+    foreground = stretched(blur(refined(start)))[0] < 0.5
+    assert (segments.foreground == foreground).float().mean() > 0.99
+    assert 0 < int(foreground.sum()) < 256
+    assert rule(free, free, grid) is None
 
 
 @pytest.mark.parametrize("method", ["s-cfg", "goca-s-cfg"])
