@@ -11,9 +11,11 @@ from segscale.backbones.attention.chunks import AttentionCall
 from segscale.backbones.attention.features import observe_features
 from segscale.backbones.attention.perturbation import TextBlur, blur_matrix, denoise_perturbed
 from segscale.backbones.attention.requests import MapRequest
+from segscale.backbones.attention.scores import denoise_with_scores
 from segscale.backbones.attention.sites import Grid
-from segscale.backbones.backbone import Backbone, PromptedImage
+from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone, build_shape_only
+from segscale.backbones.inputs import DenoiserInput, PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.datasets.pocket import make_scene
@@ -134,6 +136,11 @@ def test_shapes_on_real_architectures(name: str, monkeypatch: pytest.MonkeyPatch
     site = next(site for site in backbone.sites(size) if site.text_module)
     output = denoise_perturbed(backbone, [None, site], image, 0.1)
     assert output.shape == (2, *image.noised.shape[1:])
+    conditioning = backbone.conditioning([PROMPT.text])
+    inputs = DenoiserInput(image.noised, torch.empty(1, device="meta"), conditioning)
+    for mean, heads in ((True, 1), (False, site.heads)):
+        _, scores = denoise_with_scores(backbone, site, inputs, mean)
+        assert scores.shape == (1, heads, site.grid.pixels, conditioning.text_length)
     features = observe_features(backbone, image, size)
     grids = {each.name: each.grid for each in backbone.sites(size)}
     assert all(len(each.query) == grids[name].pixels for name, each in features.items())
