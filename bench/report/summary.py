@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 import segscale
 from segscale.files import replaced_bytes
 
-from ..evaluation import clusters, intervals, metrics, pixel_counts
+from ..evaluation import intervals, metrics, pixel_counts
 from ..evaluation.intervals import LeaveOneOut, SampleNumbers
 from ..evaluation.metrics import Floats, Score, score_counts
 from ..runs.counts import StoredCounts
@@ -178,5 +178,5 @@ def _joined(head: _Head, numbers: Floats) -> RunSummary:
 @cache
 def _code() -> str:
     """Digest of the modules that turn counts into numbers, so that none is kept that they would not give."""
-    files = [Path(str(module.__file__)) for module in (clusters, intervals, metrics, pixel_counts)]
+    files = [Path(str(module.__file__)) for module in (intervals, metrics, pixel_counts)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in [*files, Path(__file__)])).hexdigest()

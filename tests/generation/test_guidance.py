@@ -237,7 +237,7 @@ def test_segments_of_goca_are_those_of_its_formula(name: str) -> None:
     said = [column for column in range(stream.length) if column not in stream.special]
     assert len(said) == len(backbone.pipeline.tokenizer(texts[0], add_special_tokens=False).input_ids)
     words = tokens[said] / tokens[said].sum(0)
-    affinity = sum(given.pixels[site].float() for site in method.affinity_sites) / len(method.affinity_sites)
+    affinity = torch.stack([given.pixels[site].float() for site in method.affinity_sites]).mean(0)
 
     def stretched(maps: Tensor) -> Tensor:
         low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)

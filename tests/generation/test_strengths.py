@@ -40,8 +40,8 @@ def test_the_command_measures_every_method_at_every_scale(tmp_path: Path, capsys
     printed = capsys.readouterr().out
     table = pd.read_csv(tmp_path / "analysis" / "pocket-sd15-pocket-captions-guidance-first3.csv")
     assert (tmp_path / "analysis" / "pocket-sd15-pocket-captions-guidance-first3.png").read_bytes()[:4] == b"\x89PNG"
-    f1 = table[table["measure"] == "f1"]
-    assert f1[["scale", "method"]].to_numpy().tolist() == [[s, m] for s in (2, 5) for m in ("goca-s-cfg", "cfg")]
+    f1 = table.query("measure == 'f1'")
+    assert list(zip(f1["scale"], f1["method"], strict=True)) == [(s, m) for s in (2, 5) for m in ("goca-s-cfg", "cfg")]
     stored = {each.record.plan_id: each.record for each in find_power(tmp_path)}
     for row in f1.to_dict("records"):
         record = stored[str(row["plan"])]
@@ -49,9 +49,9 @@ def test_the_command_measures_every_method_at_every_scale(tmp_path: Path, capsys
         assert (settings.guidance_method, settings.guidance) == (row["method"], row["scale"])
         assert row["value"] == pytest.approx(100 * record.measures["f1"].value)
     plain = f1.set_index(["scale", "method"])["value"]
-    for row in f1[f1["method"] == "goca-s-cfg"].to_dict("records"):
+    for row in f1.query("method == 'goca-s-cfg'").to_dict("records"):
         assert row["difference"] == pytest.approx(row["value"] - plain[row["scale"], "cfg"])
-    assert f1[f1["method"] == "cfg"]["difference"].isna().all()
+    assert all(f1.query("method == 'cfg'")["difference"].isna())
     assert "| f1 less cfg | goca-s-cfg |" in printed
     assert strengths_text(table) in printed
 
