@@ -87,6 +87,17 @@ class EvaluatedRun:
             ious[self.unscored_id] = np.nan
         return ious
 
+    @property
+    def class_ap(self) -> Floats:
+        """Average precision of every class's score, which no threshold changes; NaN for a class without scores."""
+        return self.summary.class_ap
+
+    @property
+    def mean_ap(self) -> float:
+        """Mean of ``class_ap`` over the classes that have one, NaN where none has."""
+        known = self.class_ap[~np.isnan(self.class_ap)]
+        return float(known.mean()) if len(known) else float("nan")
+
     @cached_property
     def sweep(self) -> tuple[Score, ...]:
         """The score at every stored threshold."""

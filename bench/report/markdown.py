@@ -157,6 +157,7 @@ def ranking(ranked: pd.DataFrame) -> pd.DataFrame:
             MIOU_TITLE: [format_miou(row) for row in table_rows(ranked)],
             "threshold": ranked["threshold"].map("{:g}".format),
             "aAcc": ranked["accuracy"].map("{:.1f}".format),
+            "mAP": ["-" if pd.isna(share) else f"{share:.1f}" for share in ranked["mean_ap"]],
             "images": [f"{i} of {n}" for i, n in zip(ranked["images"], ranked["split_images"], strict=True)],
             "seed": ranked["seed"],
             "weights": ranked["weights"],

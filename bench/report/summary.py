@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 import segscale
 from segscale.files import replaced_bytes
 
-from ..evaluation import intervals, metrics, pixel_counts
+from ..evaluation import intervals, metrics, pixel_counts, score_histograms
 from ..evaluation.intervals import LeaveOneOut, SampleNumbers
 from ..evaluation.metrics import Floats, Score, score_counts
 from ..runs.counts import StoredCounts
@@ -48,6 +48,8 @@ class RunSummary:
     score: Score
     sample: SampleNumbers
     """What its mIoU is estimated from."""
+    class_ap: Floats
+    """Average precision of every class's score, NaN for a class without scores."""
     not_finite: int
     cut_classes: int
     forwards: float
@@ -68,6 +70,7 @@ class RunSummary:
             threshold=threshold,
             score=score_counts(counts.at_threshold(threshold), averaging),
             sample=SampleNumbers(sample.numbers, sample.too_rare),
+            class_ap=counts.average_precision(),
             not_finite=int(counts.not_finite.sum()),
             cut_classes=int(counts.cut_classes.sum()),
             forwards=float(counts.forwards.mean()),
@@ -86,6 +89,7 @@ class _Head:
     miou: float
     accuracy: float
     class_iou: tuple[float, ...]
+    class_ap: tuple[float, ...]
     value: float
     too_rare: str | None
     not_finite: int
@@ -149,6 +153,7 @@ def _head(summary: RunSummary) -> _Head:
         miou=float(summary.score.miou),
         accuracy=float(summary.score.accuracy),
         class_iou=tuple(summary.score.class_iou.tolist()),
+        class_ap=tuple(summary.class_ap.tolist()),
         value=summary.sample.numbers.value,
         too_rare=summary.sample.too_rare,
         not_finite=summary.not_finite,
@@ -167,6 +172,7 @@ def _joined(head: _Head, numbers: Floats) -> RunSummary:
         threshold=head.threshold,
         score=Score(head.miou, head.accuracy, np.array(head.class_iou)),
         sample=SampleNumbers(LeaveOneOut(head.value, without, same_classes), head.too_rare),
+        class_ap=np.array(head.class_ap),
         not_finite=head.not_finite,
         cut_classes=head.cut_classes,
         forwards=head.forwards,
@@ -178,5 +184,5 @@ def _joined(head: _Head, numbers: Floats) -> RunSummary:
 @cache
 def _code() -> str:
     """Digest of the modules that turn counts into numbers, so that none is kept that they would not give."""
-    files = [Path(str(module.__file__)) for module in (intervals, metrics, pixel_counts)]
+    files = [Path(str(module.__file__)) for module in (intervals, metrics, pixel_counts, score_histograms)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in [*files, Path(__file__)])).hexdigest()

@@ -75,6 +75,7 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
         "miou": 100 * score.miou,
         **interval_columns(evaluated.miou),
         "accuracy": 100 * score.accuracy,
+        "mean_ap": 100 * evaluated.mean_ap,
         "images": summary.images,
         "split_images": run.split_images,
         "captions": str(run.captions or ""),
@@ -150,10 +151,11 @@ def class_table(evaluated: Iterable[EvaluatedRun]) -> pd.DataFrame:
                 "protocol": run.plan.task.protocol.label,
                 "class": name,
                 "iou": 100 * iou,
+                "ap": 100 * ap,
                 "identity": run.run.run_id,
             }
             for run in evaluated
-            for name, iou in zip(run.run.classes, run.score.class_iou, strict=True)
+            for name, iou, ap in zip(run.run.classes, run.score.class_iou, run.class_ap, strict=True)
         ]
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import compress
 from typing import Literal
 
 import numpy as np
@@ -11,9 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..evaluation.intervals import SampledCounts
-from ..evaluation.metrics import Averaging, best_index
+from ..evaluation.metrics import Averaging, Floats, best_index
 from ..evaluation.pixel_counts import PixelCounts
-from .parts import PartRules, column, counts_of
+from ..evaluation.score_histograms import ScoreHistograms, average_precision, summed
+from .parts import PartRules, column, counts_of, histograms_of
 from .record import StoredRun
 
 
@@ -43,6 +45,8 @@ class StoredCounts:
     """Of all methods that read the image together."""
     captioned: NDArray[np.int64]
     """1 for each image whose prompt a caption made, else 0."""
+    histograms: tuple[ScoreHistograms, ...]
+    """Pixels of each image by class and score."""
 
     @classmethod
     def of(cls, table: pa.Table, run: StoredRun, rules: PartRules) -> StoredCounts:
@@ -60,6 +64,7 @@ class StoredCounts:
             forwards=column(table, "forwards").to_numpy(),
             forwards_together=column(table, "forwards_together").to_numpy(),
             captioned=column(table, "captioned").to_numpy(),
+            histograms=tuple(histograms_of(table)),
         )
 
     def __len__(self) -> int:
@@ -87,6 +92,11 @@ class StoredCounts:
         """The threshold whose mean IoU over all images is highest; the first of equals."""
         return self.thresholds[best_index([self.at_threshold(threshold) for threshold in self.thresholds], averaging)]
 
+    def average_precision(self) -> Floats:
+        """Of every class over all images; NaN for one that is not labelled or never has a score."""
+        total = summed(self.histograms, self.label_area.shape[1])
+        return average_precision(total, self.label_area.sum(0))
+
     def only(self, images: Collection[str]) -> StoredCounts:
         """The part on ``images``."""
         chosen = frozenset(images)
@@ -104,4 +114,5 @@ class StoredCounts:
             self.forwards[kept],
             self.forwards_together[kept],
             self.captioned[kept],
+            tuple(compress(self.histograms, kept)),
         )

@@ -30,11 +30,13 @@ class MethodRun:
         start = time.perf_counter()
         sample = image.sample
         counts = task.count(answer.scores, answer.prompts.class_ids, sample)
+        normalised = self.method.normalised
+        histograms = task.score_histograms(answer.scores, answer.prompts.class_ids, sample, normalised)
         seconds = answer.seconds + time.perf_counter() - start
         measured = (seconds, peak_bytes, task.evaluated_pixels(sample))
         undefined = (answer.not_finite, answer.cut_classes)
         asked = (len(answer.prompts.texts), image.forwards, answer.prompts.captioned)
-        return ImageRecord(sample.id, *measured, counts, sample.digests, *undefined, *asked)
+        return ImageRecord(sample.id, *measured, counts, sample.digests, *undefined, *asked, histograms=histograms)
 
     def keep(self, record: ImageRecord) -> None:
         """Have a record written with the next part; the same one again changes nothing."""

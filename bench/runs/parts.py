@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,9 +18,12 @@ from segscale.places import is_remote
 
 from ...datasets.dataset import Digests
 from ..evaluation.pixel_counts import PixelCounts
+from ..evaluation.score_histograms import BINS, ScoreHistograms
 from .record import FORMAT, StoredRun
 
 COUNTS = ("intersection", "predicted_area", "label_area")
+SCORES = ("score_classes", "score_pixels")
+LISTS = (*COUNTS, *SCORES)
 SCHEMA = pa.schema(
     [
         ("image", pa.string()),
@@ -34,7 +37,7 @@ SCHEMA = pa.schema(
         ("captioned", pa.int64()),
         ("image_digest", pa.string()),
         ("label_digest", pa.string()),
-        *((name, pa.list_(pa.int64())) for name in COUNTS),
+        *((name, pa.list_(pa.int64())) for name in LISTS),
     ]
 )
 NOT_NEGATIVE = ("seconds", "peak_bytes", "not_finite", "cut_classes", "forwards", "forwards_together", "captioned")
@@ -65,6 +68,8 @@ class ImageRecord:
     """Of all methods that read the image together."""
     captioned: bool = False
     """Whether a caption made the prompt."""
+    histograms: ScoreHistograms = field(default_factory=ScoreHistograms.none)
+    """Pixels by class and score."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,8 @@ def as_table(records: Sequence[ImageRecord]) -> pa.Table:
         "image_digest": [record.digests.image for record in records],
         "label_digest": [record.digests.label for record in records],
         **{name: _lists([getattr(record.counts, name).ravel() for record in records]) for name in COUNTS},
+        "score_classes": _lists([record.histograms.class_ids for record in records]),
+        "score_pixels": _lists([record.histograms.pixels.ravel() for record in records]),
     }
     return pa.Table.from_pydict(columns, schema=SCHEMA)
 
@@ -172,6 +179,14 @@ def counts_of(table: pa.Table, name: str, rules: PartRules) -> NDArray[np.int64]
     return column(table, name).flatten().to_numpy().reshape(len(table), *rules.shape(name))
 
 
+def histograms_of(table: pa.Table) -> list[ScoreHistograms]:
+    """Of every image."""
+    classes, pixels = (column(table, name) for name in SCORES)
+    numbers = [np.asarray(each, np.int64) for each in pixels.to_numpy(zero_copy_only=False)]
+    ids = [np.asarray(each, np.int64) for each in classes.to_numpy(zero_copy_only=False)]
+    return [ScoreHistograms(*each) for each in zip(ids, (part.reshape(-1, 2, BINS) for part in numbers), strict=True)]
+
+
 def digests_of(table: pa.Table) -> dict[str, Digests]:
     """What each image was made of."""
     columns = (table[name].to_pylist() for name in ("image", "image_digest", "label_digest"))
@@ -189,7 +204,7 @@ def _values_digest(table: pa.Table) -> str:
     values = hashlib.sha256(json.dumps([table[name].to_pylist() for name in texts]).encode())
     for name in (name for name in SCHEMA.names if name not in texts):
         numbers = column(table, name)
-        values.update((numbers.flatten() if name in COUNTS else numbers).to_numpy())
+        values.update((numbers.flatten() if name in LISTS else numbers).to_numpy())
     return values.hexdigest()[:16]
 
 
@@ -215,10 +230,30 @@ def _problems(table: pa.Table, rules: PartRules) -> Iterator[str]:
     yield from _image_problems(column(table, "image").to_pylist(), rules)
     if not all((column(table, name).to_numpy() >= 0).all() for name in NOT_NEGATIVE):
         yield "time, memory or a number of scores is negative"
+    yield from _score_problems(table, rules)
     intersection, predicted, labelled = (counts_of(table, name, rules) for name in COUNTS)
     yield from _area_problems(intersection, predicted, labelled, column(table, "pixels").to_numpy())
     if (table.schema.metadata or {}).get(VALUES_KEY) != _values_digest(table).encode():
         yield "its values are not those that were written"
+
+
+def _score_problems(table: pa.Table, rules: PartRules) -> Iterator[str]:
+    classes, pixels = (column(table, name) for name in SCORES)
+    if classes.flatten().null_count or pixels.flatten().null_count:
+        yield "a score is missing"
+    if (pixels.value_lengths().to_numpy() != 2 * BINS * classes.value_lengths().to_numpy()).any():
+        yield "score_pixels has another length"
+    ids, numbers = (each.flatten().to_numpy() for each in (classes, pixels))
+    if len(ids) and not 0 <= ids.min() <= ids.max() < rules.classes:
+        yield "a score is of no class"
+    if len(numbers) and numbers.min() < 0:
+        yield "a number of pixels is negative"
+    # Every class sees the same pixels of its image, and as many of its own as are labelled.
+    area, size = counts_of(table, "label_area", rules), column(table, "pixels").to_numpy()
+    for histograms, labelled, most in zip(histograms_of(table), area, size, strict=True):
+        sums = histograms.pixels.sum(2, dtype=np.float64)
+        if (sums.sum(1) > most).any() or (sums[:, 1] != labelled[histograms.class_ids]).any():
+            yield "scores are of other pixels than the label's"
 
 
 def _image_problems(images: list[str], rules: PartRules) -> Iterator[str]:

@@ -16,7 +16,7 @@ from ..tasks.identity import TableRules
 from .identity import LABEL_DIGITS, RunPlan
 from .options import RunOptions
 
-FORMAT = 3
+FORMAT = 4
 """Of run.json and parts. Runs of another format are named and passed over."""
 
 

@@ -24,6 +24,8 @@ from ..evaluation.clusters import ClusterMatching, count_clusters, resize_label
 from ..evaluation.decision import Decision
 from ..evaluation.labelling import decide_pixels, strips
 from ..evaluation.pixel_counts import PixelCounts, count_pixels
+from ..evaluation.score_counting import score_histograms
+from ..evaluation.score_histograms import ScoreHistograms
 from .identity import DatasetIdentity, ProtocolIdentity, TableRules, TaskIdentity, plain_data
 from .prompts import PromptGroups, prompts_for_present, prompts_for_vocabulary
 from .protocol import Protocol
@@ -164,6 +166,22 @@ class Task:
         target = self.target_label(sample.label)
         won = decide_pixels(scores, class_ids, self.decision, (target.shape[0], target.shape[1]))
         return count_pixels(won, self.decision, target, self.ignored_ids)
+
+    def score_histograms(
+        self, scores: ClassScores, class_ids: tuple[int, ...], sample: Sample, normalised: bool
+    ) -> ScoreHistograms:
+        """Count pixels by score and class, for metrics without a threshold; none where scores are of clusters.
+
+        Args:
+            scores: As of ``count``.
+            class_ids: As of ``count``.
+            sample: As of ``count``.
+            normalised: Of the method.
+        """
+        if self._matching is not None:
+            return ScoreHistograms.none()
+        target = self.target_label(sample.label)
+        return score_histograms(scores.classes, class_ids, target, normalised, self.ignored_ids)
 
     def label_map(self, scores: ClassScores, class_ids: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.int16]:
         """Predicted class id of every pixel at the protocol's threshold, 255 where no class competes.

@@ -39,7 +39,7 @@ def without(key: str) -> str:
 # What the file holds, and what its line says of it.
 FOREIGN: dict[str, tuple[bytes, str]] = {
     "an older format": (changed(format=1).encode(), f"is of format 1, this version reads {FORMAT}"),
-    "a newer format": (changed(format=4).encode(), f"is of format 4, this version reads {FORMAT}"),
+    "a newer format": (changed(format=9).encode(), f"is of format 9, this version reads {FORMAT}"),
     "an older format with other fields": (b'{"format": 2}', f"is of format 2, this version reads {FORMAT}"),
     "no format's fields": (b"{}", f"is not of format {FORMAT} (run_id: "),
     "a list": (b"[]", f"is not of format {FORMAT} (contents: "),

@@ -16,6 +16,7 @@ SORTED_BY = {
     MIOU_TITLE: "miou",
     "threshold": "threshold",
     "aAcc": "accuracy",
+    "mAP": "mean_ap",
     "images": "images",
     "seed": "seed",
     "forwards": "forwards",
