@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from ...datasets.labels import IGNORE_LABEL
@@ -32,23 +33,22 @@ def score_histograms(
         normalised: Whether scores span [0, 1], rather than being raw attention.
         ignored_ids: Labels whose pixels do not count.
     """
-    ignored = np.isin(label, list(ignored_ids)).ravel()
-    target = label.ravel()
+    ignored = Image.fromarray(np.isin(label, list(ignored_ids)))
     pixels = np.zeros((len(class_ids), 2, BINS), np.int64)
     for place, id in enumerate(class_ids):
         # One at a time: a full vocabulary at the size of a label is large.
-        resized = resize_scores(maps[place : place + 1], (label.shape[0], label.shape[1]))
-        bins = _bins(resized.flatten(), normalised).numpy()
-        # One more bin for pixels that do not count.
-        bins[ignored] = BINS
-        own = np.bincount(bins[target == id], minlength=BINS + 1)
-        every = np.bincount(bins, minlength=BINS + 1)
-        pixels[place] = (every - own)[:BINS], own[:BINS]
+        resized = resize_scores(maps[place : place + 1], (label.shape[0], label.shape[1]))[0]
+        bins = Image.fromarray(_bins(resized, normalised).numpy())
+        # Bins that no score has are for pixels that do not count.
+        bins.paste(BINS, mask=ignored)
+        # Pillow's histogram of bytes is many times as fast as numpy's.
+        own = np.array(bins.histogram(Image.fromarray(label == id))[:BINS], np.int64)
+        pixels[place] = np.array(bins.histogram()[:BINS], np.int64) - own, own
     return ScoreHistograms(np.array(class_ids, np.int64), pixels)
 
 
 def _bins(scores: Tensor, normalised: bool) -> Tensor:
-    """The bin of every score, which are changed in place."""
+    """The bin of every score, which are changed in place, as bytes."""
     if not normalised:
         scores = scores.clamp_(min=10.0**LOWEST_EXPONENT).log10_().div_(-LOWEST_EXPONENT).add_(1)
-    return scores.nan_to_num_(0.0).mul_(BINS).clamp_(0, BINS - 1).long()
+    return scores.nan_to_num_(0.0).mul_(BINS).clamp_(0, BINS - 1).byte()

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from .metrics import Floats
 
 BINS = 128
+MOST_SCORES = 32
+"""Of an image. More would take as long as all other counting, and hundreds of kilobytes per image."""
 Histogram = NDArray[np.int64]
 
 

@@ -25,7 +25,7 @@ from ..evaluation.decision import Decision
 from ..evaluation.labelling import decide_pixels, strips
 from ..evaluation.pixel_counts import PixelCounts, count_pixels
 from ..evaluation.score_counting import score_histograms
-from ..evaluation.score_histograms import ScoreHistograms
+from ..evaluation.score_histograms import MOST_SCORES, ScoreHistograms
 from .identity import DatasetIdentity, ProtocolIdentity, TableRules, TaskIdentity, plain_data
 from .prompts import PromptGroups, prompts_for_present, prompts_for_vocabulary
 from .protocol import Protocol
@@ -170,7 +170,9 @@ class Task:
     def score_histograms(
         self, scores: ClassScores, class_ids: tuple[int, ...], sample: Sample, normalised: bool
     ) -> ScoreHistograms:
-        """Count pixels by score and class, for metrics without a threshold; none where scores are of clusters.
+        """Count pixels by score and class, for metrics without a threshold.
+
+        There are none where scores are of clusters, or of more than ``MOST_SCORES`` classes.
 
         Args:
             scores: As of ``count``.
@@ -178,7 +180,7 @@ class Task:
             sample: As of ``count``.
             normalised: Of the method.
         """
-        if self._matching is not None:
+        if self._matching is not None or len(class_ids) > MOST_SCORES:
             return ScoreHistograms.none()
         target = self.target_label(sample.label)
         return score_histograms(scores.classes, class_ids, target, normalised, self.ignored_ids)
