@@ -38,7 +38,8 @@ VARIANTS: Mapping[str, Recipe] = MappingProxyType(
         "a=0.5": Recipe(masks=HeavyTail(0.5)),
         "logit-normal": Recipe(masks=LogitNormal()),
         "no-image-tokens": Recipe(image_tokens=False),
-        "no-generation": Recipe(generation=False),
+        "no-generation": Recipe(tasks="masks"),
+        "no-masks": Recipe(tasks="pictures"),
         "cross-entropy": Recipe(loss="bce"),
     }
 )

@@ -34,6 +34,7 @@ WARM_UP = 100
 KEPT_EVERY = 200
 
 MaskLoss = Literal["mse", "bce"]
+Tasks = Literal["both", "masks", "pictures"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Recipe:
 
     steps: int = 2000
     batch: int = 16
-    """Rows of a step; half are masks where there is generation data."""
+    """Rows of a step, half of each task; without one of them its half is left out."""
     learning_rate: float = 1.5e-3
     """At its highest."""
     masks: TimestepLaw = field(default_factory=lambda: HeavyTail(0.05))
@@ -51,8 +52,8 @@ class Recipe:
     """The law of noise levels of pictures."""
     image_tokens: bool = True
     """Whether masks are drawn beside the clean picture; without it only the text is known."""
-    generation: bool = True
-    """Whether pictures are drawn, too."""
+    tasks: Tasks = "both"
+    """What is learnt: to draw masks, pictures or both."""
     loss: MaskLoss = "mse"
     """Of masks: of the velocity (``mse``), or cross entropy of the decoded mask's grey (``bce``)."""
     seed: int = 0
@@ -93,19 +94,18 @@ class MaskTrainer:
     def _step(self, step: int) -> float:
         recipe = self.recipe
         rng, generator = np.random.default_rng([recipe.seed, step]), _generator(recipe.seed, step)
-        masks = recipe.batch // 2 if recipe.generation else recipe.batch
+        rows, losses = recipe.batch // 2, list[float]()
         for group in self._optimiser.param_groups:
             group["lr"] = recipe.learning_rate * _pace(step, recipe.steps)
         self._optimiser.zero_grad()
-        loss = self._mask_loss(self._scenes.prompted(masks, rng), generator)
-        loss.backward()
-        if recipe.generation:
-            pictures, captions = self._scenes.captioned(recipe.batch - masks, rng)
-            self._picture_loss(pictures, captions, generator).backward()
+        if recipe.tasks != "pictures":
+            losses.append(_learnt(self._mask_loss(self._scenes.prompted(rows, rng), generator)))
+        if recipe.tasks != "masks":
+            losses.append(_learnt(self._picture_loss(*self._scenes.captioned(rows, rng), generator)))
         nn.utils.clip_grad_norm_(self._denoiser.parameters(), 1.0)
         self._optimiser.step()
         _follow(self._average, self._denoiser, min(EMA_DECAY, step / (step + 10)))
-        return loss.item()
+        return losses[0]
 
     def _mask_loss(self, batch: PromptedMasks, generator: torch.Generator) -> Tensor:
         clean = latents_of(self.backbone.vae, mask_values(batch.masks))
@@ -164,6 +164,12 @@ def grey_cross_entropy(backbone: WanMasks, clean: Tensor, masks: np.ndarray) -> 
 def _generator(seed: int, step: int) -> torch.Generator:
     state = np.random.SeedSequence([seed, step, 1]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def _learnt(loss: Tensor) -> float:
+    """Add a loss's gradient, and give its value."""
+    loss.backward()
+    return loss.item()
 
 
 def _pace(step: int, steps: int) -> float:
