@@ -20,6 +20,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from segscale.bench.evaluation.intervals import LeaveOneOut, SampleNumbers
+from segscale.bench.evaluation.metrics import Score
+from segscale.bench.report.summary import RunSummary, SummaryFile
 from segscale.bench.runs.identity import BackboneIdentity, MethodIdentity, RunPlan
 from segscale.bench.runs.parts import SCHEMA
 from segscale.bench.runs.record import Machine, StoredRun
@@ -77,8 +80,22 @@ def rows(run: StoredRun, images: int, first: int = 0) -> pa.Table:
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
+def summary(run: StoredRun, images: int) -> RunSummary:
+    """Numbers of a run whose images are not there."""
+    rng = np.random.default_rng(int(run.run_id, 16))
+    miou = rng.uniform(0.3, 0.6)
+    without = miou + rng.normal(0, 0.3 / images, images)
+    score = Score(miou, 0.8, rng.uniform(0, 1, len(run.classes)))
+    sample = SampleNumbers(LeaveOneOut(miou, without, without), None)
+    ids = run.plan.task.dataset.name
+    return RunSummary(images, ids, 0.0, score, sample, 0, 0, forwards=1.0, seconds=0.5, peak_bytes=10**9)
+
+
 def fill(results: Path, number: int, images: int, whole: int) -> None:
-    """Store runs; of those after the first ``whole``, parts are names alone, which is all that ``status`` looks at."""
+    """Store runs; after the first ``whole`` they are as tables find them a second time.
+
+    Their parts are names alone, beside a kept summary.
+    """
     for place, run in enumerate(runs(number, 17, 21, images)):
         plan = run.plan
         folder = results.joinpath("runs", plan.backbone.name, plan.method.name, plan.task.dataset.name, run.run_id)
@@ -91,6 +108,8 @@ def fill(results: Path, number: int, images: int, whole: int) -> None:
                 store._write_part(rows(run, size, first), f".{size}")
             else:
                 (store.parts / f"0-{first // 500:06d}.{size}.parquet").touch()
+        if place >= whole:
+            SummaryFile(store, run, 0.0).write(summary(run, images))
 
 
 def timed(*words: str) -> tuple[float, float]:
@@ -124,10 +143,13 @@ def main() -> None:
     size = sum(path.stat().st_size for path in (folder / "whole").rglob("*.parquet"))
     images = chosen.whole * chosen.images
     sys.stdout.write(f"{folder}: made in {time.perf_counter() - began:.0f} s; {size / images:.0f} bytes per image\n")
-    timed("status", "--results", str(folder / "many"))
-    timed("status", "--results", str(folder / "many"))
-    timed("table", "--results", str(folder / "whole"))
-    timed("table", "--results", str(folder / "whole"))
+    for _ in range(2):
+        timed("status", "--results", str(folder / "many"))
+    sys.stdout.write(f"{chosen.runs} runs whose summaries are kept:\n")
+    timed("table", "--results", str(folder / "many"))
+    sys.stdout.write(f"{chosen.whole} runs for the first time, and again:\n")
+    for _ in range(2):
+        timed("table", "--results", str(folder / "whole"))
 
 
 if __name__ == "__main__":

@@ -66,6 +66,11 @@ class Cluster:
     def configuration(self) -> Path:
         return self.folder / "slurm.conf"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """In which SLURM's commands talk to this cluster."""
+        return os.environ | {"SLURM_CONF": str(self.configuration)}
+
     def start(self) -> None:
         """Start munge where it is not running, and both daemons; return when the node takes jobs."""
         for name in ("spool", "state", "log"):
@@ -88,8 +93,7 @@ class Cluster:
 
     def run(self, *words: str) -> str:
         """What a command of SLURM's prints."""
-        environment = os.environ | {"SLURM_CONF": str(self.configuration)}
-        return subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(words, env=self.environment, check=True, capture_output=True, text=True).stdout
 
     def jobs(self, number: str) -> dict[str, str]:
         """State of every task of an array that SLURM still knows, by its index, empty for a job without array."""

@@ -193,7 +193,7 @@ def _stored(name: str, planned: Sequence[PlannedJob], run_options: RunOptions) -
     from ..sweeps.record import SweepFolder, SweepRecord
 
     jobs = tuple(job.record for job in planned)
-    folder = SweepFolder.of(run_options.results, name, jobs)
+    folder = SweepFolder.of(run_options.results, name, [word for job in planned for word in job.asked])
     logs = LOGS / folder.folder.name if is_remote(folder.folder) else folder.folder / "logs"
     folder.write(SweepRecord(name, jobs, logs=str(logs.absolute())))
     return folder
@@ -210,7 +210,7 @@ def _execute(
     from ..sweeps.local import LocalExecutor
     from ..sweeps.status import statuses
 
-    due = [job.record for job in planned if job.record.command and job.stored < job.asked]
+    due = [job.record for job in planned if job.record.command and job.stored < job.wanted]
     if execution.executor == "slurm":
         number = submit(folder, due, run_options.load.device, slurm) if due else "none"
         print(f"submitted job {number}, {len(due)} tasks; see: segscale status {folder.folder.name} --watch")

@@ -17,16 +17,20 @@ from .figures.style import drawn, styles
 from .markdown import leaderboard, scaling_table
 from .tables import notes
 
+DRAWN_RUNS = 500
+"""More runs than these make a figure that takes minutes and that nobody can read."""
+
 
 def write_tables(rows: pd.DataFrame, classes: pd.DataFrame, results: Path) -> list[Path]:
-    """The scaling table as text and figure, and both tables as CSV files; returns what was written."""
+    """The scaling table as text and, of not too many runs, figure, and both tables as CSV; returns what was written."""
     names = ("scaling.md", "scaling.csv", "classes.csv", "figures/scaling.png")
     text, scaling, per_class, figure = [results / name for name in names]
     with explained_writes(results):
         text.write_text("\n\n".join([scaling_table(rows), *notes(rows)]) + "\n")
         scaling.write_text(rows.to_csv(index=False))
         per_class.write_text(classes.to_csv(index=False))
-        if (panels := scaling_figure(points(rows), styles(rows["method"]))) is None:
+        panels = scaling_figure(points(rows), styles(rows["method"])) if len(rows) <= DRAWN_RUNS else None
+        if panels is None:
             return [text, scaling, per_class]
         make_folder(figure.parent)
         figure.write_bytes(drawn(panels, "png"))

@@ -30,6 +30,8 @@ SAMPLED_IMAGES = 8
 class PlannedJob:
     """A job with what is known of it before it runs."""
 
+    asked: tuple[str, ...]
+    """The command that asks for all its cells."""
     record: JobRecord
     forwards: Forwards
     """Per image."""
@@ -47,14 +49,14 @@ class PlannedJob:
         return sum(not cell.problem for cell in self.record.cells)
 
     @property
-    def asked(self) -> int:
+    def wanted(self) -> int:
         """Images of all these cells together."""
         return self.cells * self.record.images
 
     @property
     def left(self) -> float:
         """Share of the images that is not stored."""
-        return 1 - self.stored / self.asked if self.asked else 0.0
+        return 1 - self.stored / self.wanted if self.wanted else 0.0
 
 
 class Planner:
@@ -80,7 +82,7 @@ class Planner:
         if isinstance(backbone, UserError) or isinstance(task, UserError):
             failed = tuple(dict.fromkeys(str(each) for each in (backbone, task) if isinstance(each, UserError)))
             cells = [CellRecord(name, problem=" And: ".join(failed)) for name in (*methods, *problems)]
-            return PlannedJob(_record(job, (), cells, 0), Forwards(0, 0), 0, None, problems=failed)
+            return PlannedJob(self._asked(job), _record(job, (), cells, 0), Forwards(0, 0), 0, None, problems=failed)
         return self._planned(job, backbone, task, methods, problems)
 
     def _planned(
@@ -104,9 +106,13 @@ class Planner:
         forwards = count_forwards(task, [*methods.values()], samples)
         stored = sum(min(RunStore(folder).count(), images) for folder in folders.values())
         pace = self._paces.seconds_per_forward(backbone.identity)
-        planned = PlannedJob(_record(job, command, cells, images), forwards, stored, None, tuple(_notes(task)))
+        record, notes = _record(job, command, cells, images), tuple(_notes(task))
+        planned = PlannedJob(self._asked(job), record, forwards, stored, None, notes)
         seconds = None if pace is None else pace * forwards.shared * images * planned.left
         return replace(planned, seconds=seconds)
+
+    def _asked(self, job: Job) -> tuple[str, ...]:
+        return run_command(job, self.options.of(job))
 
     def _backbone(self, job: Job) -> BackbonePlan | UserError:
         """Weights are there or reachable, their licence is accepted, and the device takes them."""

@@ -54,7 +54,7 @@ def _refusals(jobs: Sequence[PlannedJob]) -> Iterator[str]:
 
 
 def _total(jobs: Sequence[PlannedJob], refused: int) -> str:
-    cells, images = sum(job.cells for job in jobs), sum(job.asked for job in jobs)
+    cells, images = sum(job.cells for job in jobs), sum(job.wanted for job in jobs)
     shared = sum(job.forwards.shared * job.record.images for job in jobs)
     alone = sum(job.forwards.alone * job.record.images for job in jobs)
     asked = f"{images:,} images, {shared:,.0f} forwards instead of {alone:,.0f}"

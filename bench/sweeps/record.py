@@ -90,10 +90,9 @@ class SweepFolder:
         self.folder = folder
 
     @classmethod
-    def of(cls, results: Path, name: str, jobs: Sequence[JobRecord]) -> SweepFolder:
-        """The folder of these jobs: the same command finds it again."""
-        content = json.dumps([[job.key, job.command, [cell.method for cell in job.cells]] for job in jobs])
-        digest = hashlib.sha256(content.encode()).hexdigest()[:ID_LENGTH]
+    def of(cls, results: Path, name: str, asked: Sequence[str]) -> SweepFolder:
+        """The folder of what is asked for in words: the same command finds it again, whatever can run by then."""
+        digest = hashlib.sha256(json.dumps([*asked]).encode()).hexdigest()[:ID_LENGTH]
         return cls(results / FOLDER / f"{name}-{digest}")
 
     @property

@@ -34,7 +34,7 @@ def stored(results: Path, images: str, seed: int = 0) -> RunStore:
 
 def sweep(results: Path, *cells: CellRecord, **fields: object) -> tuple[SweepFolder, JobRecord]:
     job = JobRecord("key", "b on d (p)", ("run",), cells, 3)
-    folder = SweepFolder.of(results, "name", [job])
+    folder = SweepFolder.of(results, "name", ["run"])
     folder.write(SweepRecord("name", (job,), **fields))  # pyright: ignore[reportArgumentType]
     return folder, job
 

@@ -178,6 +178,7 @@ def test_both_missing_weights_and_a_missing_dataset_are_named(tmp_path: Path, mo
     assert str(tmp_path / "nothing") in data
     assert {cell.problem for cell in planned.record.cells} == {f"{weights} And: {data}"}
     assert planned.record.command == ()
+    assert planned.asked[:4] == ("run", "--backbone", "sd15", "--method")
 
 
 def test_weights_beyond_the_devices_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +235,7 @@ class Script(JobProcess):
 def sweep_of(results: Path, scripts: dict[str, str], methods: tuple[str, ...] = ("m",)) -> SweepFolder:
     cells = tuple(CellRecord(method, f"runs/b/{method}/d/none") for method in methods)
     jobs = tuple(JobRecord(key, f"job {key}", (script,), cells, 1) for key, script in scripts.items())
-    folder = SweepFolder.of(results, "scripts", jobs)
+    folder = SweepFolder.of(results, "scripts", [*scripts])
     folder.write(SweepRecord("scripts", jobs, logs=str(results / "logs")))
     return folder
 
