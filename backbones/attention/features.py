@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbone import Backbone, PromptedImage
+from ..backbone import Backbone
+from ..inputs import PromptedImage
 from .chunks import AttentionCall
 from .probe import AttentionProbe
 

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbone import Backbone, PromptedImage
+from ..backbone import Backbone
+from ..inputs import PromptedImage
 from .chunks import AttentionCall, attend_in_chunks
 from .probe import AttentionProbe
 from .scores import text_columns

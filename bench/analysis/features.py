@@ -22,7 +22,8 @@ from segscale.errors import UserError
 
 from ...backbones.attention.features import FeatureKind, TokenFeatures, observe_features
 from ...backbones.attention.sites import Grid
-from ...backbones.backbone import Backbone, PromptedImage
+from ...backbones.backbone import Backbone
+from ...backbones.inputs import PromptedImage
 from ...backbones.latents.settings import CaptureSettings, Timestep
 from ...datasets.dataset import Sample
 from ...datasets.labels import IGNORE_LABEL

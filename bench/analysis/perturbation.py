@@ -20,7 +20,8 @@ from segscale.errors import UserError
 from segscale.prompt import Prompt
 
 from ...backbones.attention.perturbation import denoise_perturbed
-from ...backbones.backbone import Backbone, PromptedImage
+from ...backbones.backbone import Backbone
+from ...backbones.inputs import PromptedImage
 from ...backbones.latents.noise import denoising_target, image_generator, normal_draws
 from ...backbones.latents.settings import CaptureSettings
 from ...datasets.dataset import Sample

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ def test_the_command_measures_every_method_at_every_scale(tmp_path: Path, capsys
     chosen = ["--methods", "goca-s-cfg,cfg", "--scales", "5,2", "--steps", "2", "--limit", "3", "--batch", "3"]
     main(["guidance", "pocket-sd15", *chosen, "--results", str(tmp_path)])
     printed = capsys.readouterr().out
-    table = pd.read_csv(tmp_path / "analysis" / "pocket-sd15-pocket-captions-guidance-first3.csv")
+    table: Any = pd.read_csv(tmp_path / "analysis" / "pocket-sd15-pocket-captions-guidance-first3.csv")
     assert (tmp_path / "analysis" / "pocket-sd15-pocket-captions-guidance-first3.png").read_bytes()[:4] == b"\x89PNG"
     f1 = table.query("measure == 'f1'")
     assert list(zip(f1["scale"], f1["method"], strict=True)) == [(s, m) for s in (2, 5) for m in ("goca-s-cfg", "cfg")]
@@ -61,7 +62,7 @@ def test_blurred_blocks_are_measured_beside_the_whole_model(tmp_path: Path) -> N
     choices = SamplingChoices(steps=2, guidance_width=float("inf"))
     question = PowerQuestion("pocket-sd3", "pocket-captions", choices, Networks(), options)
     site = build_shape_only("pocket-sd3").sites(64)[4]
-    rows = measure_blurred_blocks(question, [site])
+    rows: Any = measure_blurred_blocks(question, [site])
     f1 = rows[rows["measure"] == "f1"].iloc[0]
     assert (f1["layer"], f1["site"]) == (4, "vit-block4")
     plain, blurred = sorted(
