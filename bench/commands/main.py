@@ -24,6 +24,7 @@ from .blocks import features, perturb
 from .command import Group, help_hint, unknown
 from .data import caption, data
 from .direct_masks import genmask, latents
+from .export import export
 from .generate import generate, power, scaling
 from .guidance import guidance
 from .overview import doctor, list_names, sites
@@ -42,7 +43,7 @@ FAILURE = 2
 LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
 RUNNING = (bench, run, sweep, status)
-TABLES = (table, agree, compare, leaderboard, figures, scaling, report, verify)
+TABLES = (table, agree, compare, leaderboard, figures, scaling, report, export, verify)
 ANALYSES = (calibrate, quirks, timesteps, ablate, layers, modalities, values, perturb, features, latents, perf)
 MODELS = (generate, power, guidance, align, convert_lora, genmask)
 COMMANDS = (*RUNNING, *TABLES, *ANALYSES, *MODELS, predict, caption, data, sites, list_names, doctor)

@@ -98,7 +98,7 @@ def predict(
     if backbone_name in packaged_backbones() and weights is None and not question.example:
         print(f"{backbone_name} knows generated scenes only, not photographs; to see one: segscale predict --example")
     segmenter = load_segmenter(backbone_name, method_name, weights, threshold=question.threshold, **asdict(load))
-    coco = CocoWriter(classes)
+    coco = CocoWriter(dict(enumerate(classes, 1)))
     for file, image in iterate_pictures(files):
         result = segmenter(image, classes, question.caption, question.seed)
         _tell(result, file, len(files))

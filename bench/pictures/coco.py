@@ -6,7 +6,7 @@ The format is that of https://cocodataset.org/#format-data; pycocotools encodes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict, cast
@@ -52,17 +52,17 @@ class CocoAnnotation(TypedDict):
 class CocoWriter:
     """Collects masks of pictures, of which all have the same classes."""
 
-    names: Sequence[str]
-    """Name ``i`` is category ``i + 1``; background is no category."""
+    categories: Mapping[int, str]
+    """Names by the ids of label maps; what has no name, as background, is left out."""
     images: list[CocoImage] = field(default_factory=list)
     annotations: list[CocoAnnotation] = field(default_factory=list)
 
     def add(self, file_name: str, labels: NDArray[np.integer]) -> None:
-        """Add a picture by its label map, ``(height, width)``: id ``i`` is category ``i``, others are left out."""
+        """Add a picture by its label map, ``(height, width)``."""
         height, width = labels.shape
         image_id = len(self.images) + 1
         self.images.append({"id": image_id, "file_name": file_name, "width": width, "height": height})
-        for category in range(1, len(self.names) + 1):
+        for category in self.categories:
             rle = encoding.encode(np.asfortranarray(labels == category, np.uint8))
             if area := int(encoding.area(rle)):
                 self.annotations.append(
@@ -79,7 +79,7 @@ class CocoWriter:
 
     def write(self, path: Path) -> None:
         """Write the dataset."""
-        categories = [{"id": id, "name": name} for id, name in enumerate(self.names, 1)]
+        categories = [{"id": id, "name": name} for id, name in self.categories.items()]
         content = {"images": self.images, "annotations": self.annotations, "categories": categories}
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as file:

@@ -7,7 +7,7 @@ colours. ``gallery/`` has a small picture and label of the first of these images
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -55,6 +55,13 @@ def pictured_images(folder: Path) -> list[str]:
     """Ids of the images that have a mask, a picture and a label, in order."""
     images = sorted(unquote(path.stem) for path in folder.glob("gallery/[!.]*.jpg"))
     return [image for image in images if mask_path(folder, image).exists() and label_path(folder, image).exists()]
+
+
+def kept_masks(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Every image of a run that has a mask, in order, with its predicted class ids; 255 where nothing is predicted."""
+    for path in sorted(folder.glob("masks/[!.]*.png")):
+        with Image.open(path) as mask:
+            yield unquote(path.stem), np.asarray(mask)
 
 
 def write_label_map(path: Path, ids: NDArray[np.uint8], palette: Sequence[Colour]) -> None:

@@ -306,6 +306,7 @@ NOT_RUN = (
     "--width",
     "latents",
     "genmask",
+    "export",  # needs --save-masks
 )
 
 

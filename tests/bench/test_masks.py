@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 
 from segscale.bench.commands.main import main
 from segscale.bench.report.evaluated import evaluate_all
@@ -119,3 +120,25 @@ def test_an_ignored_pixel_has_a_colour_of_its_own(tmp_path: Path) -> None:
     with Image.open(path) as image:
         assert np.asarray(image).tolist() == [[0, 1, 255]]
         assert np.asarray(image.convert("RGB"))[0].tolist() == [[0, 0, 0], [200, 0, 0], [224, 224, 224]]
+
+
+def test_masks_are_exported_as_a_coco_dataset(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for store in stores(results):
+        run = store.read()
+        path = tmp_path / "coco.json"
+        main(["export", f"pocket-sd15/{run.plan.method.name}", "-o", str(path), "--results", str(results)])
+        dataset = COCO(str(path))
+        names = {category["id"]: category["name"] for category in dataset.loadCats(dataset.getCatIds())}
+        assert names == {id: name for id, name in enumerate(run.classes) if name != "background"}
+        images = dataset.loadImgs(dataset.getImgIds())
+        assert [image["file_name"] for image in images] == pictured_images(store.folder)
+        for image in images:
+            with Image.open(mask_path(store.folder, image["file_name"])) as mask:
+                ids = np.asarray(mask)
+            for annotation in dataset.loadAnns(dataset.getAnnIds(image["id"])):
+                assert np.array_equal(dataset.annToMask(annotation), ids == annotation["category_id"])
+    with pytest.raises(SystemExit):
+        main(["export", "pocket-sd15", "--results", str(results)])
+    assert "2 stored runs are pocket-sd15; name backbone, method" in capsys.readouterr().err
