@@ -11,7 +11,7 @@ from torch import Tensor
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
-from .attention.sites import Site
+from .attention.sites import Grid, Site
 from .backbone import Backbone
 from .latents.noise import NoiseLevel, flow_level
 from .latents.settings import CaptureSettings
@@ -46,9 +46,8 @@ class WanMasks(Backbone):
         """As the transformer is configured."""
         return self.denoiser_config["patch_size"][1]
 
-    def sites(self, image_size: int) -> tuple[Site, ...]:
+    def sites_on(self, grid: Grid) -> tuple[Site, ...]:
         """Return one site per block, as it sees a picture alone."""
-        grid = self.grid(image_size)
         return tuple(
             Site(
                 name=f"vit-block{index}",

@@ -24,8 +24,8 @@ from segscale.errors import UserError
 POCKET = Path(resolve_weights("pocket:pocket-sd15"))
 
 
-def test_a_twin_without_weights_names_its_trainer() -> None:
-    with pytest.raises(UserError, match=r"python -m segscale.backbones.pocket.train pocket-nothing"):
+def test_a_twin_without_weights_names_the_page_of_its_training() -> None:
+    with pytest.raises(UserError, match=r"pocket\.md says how to train them"):
         resolve_weights("pocket:pocket-nothing")
 
 

@@ -78,7 +78,7 @@ def test_images_that_are_stored_without_mask_are_counted(results: Path, caplog: 
 def test_a_protocol_without_label_maps_is_refused_before_a_model_is_loaded(
     protocol: str, method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segscale.bench.runs.loop.plan_backbone", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("segscale.bench.runs.plan.BackbonePlan.load", lambda *_: pytest.fail("loaded"))
     words = ["run", "--backbone", "pocket-sd3", "--protocol", protocol, "--method", method, "--save-masks"]
     with pytest.raises(SystemExit):
         main([*words, "--results", str(tmp_path)])

@@ -24,19 +24,23 @@ from segscale.registry import load_config
 LOADABLE = [name for name in config_files("backbone") if load_config("backbone", name)["weights"].startswith(PACKAGED)]
 # Of rules that do not ask for all classes together.
 PROMPTS = {"empty": Prompt("", ()), "each": one_thing_prompt("star")}
+FITTING = [
+    (backbone_name, method_name)
+    for backbone_name in LOADABLE
+    for method_name in config_files("method")
+    if draws_masks(backbone_name) or build_method(method_name, backbone_name).settings.drawn != "mask"
+]
 every_method = pytest.mark.parametrize("method_name", config_files("method"))
 
 
-@pytest.fixture(scope="module", params=LOADABLE)
+@pytest.fixture(scope="module")
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     return build_backbone(request.param)
 
 
-@every_method
+@pytest.mark.parametrize(("backbone", "method_name"), FITTING, indirect=["backbone"])
 def test_scores_have_one_map_per_class_and_repeat(method_name: str, backbone: Backbone) -> None:
     method = build_method(method_name, backbone.name)
-    if method.settings.drawn == "mask" and not draws_masks(backbone.name):
-        pytest.skip(f"{backbone.name} draws no masks")
     prompt = PROMPTS.get(method.prompt_rule.text, class_prompt(["star", "ring"], ["grass"]))
     size = method.settings.image_size
     request = method.request(backbone.sites(size))
