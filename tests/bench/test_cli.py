@@ -306,6 +306,7 @@ NOT_RUN = (
     "--width",
     "latents",
     "genmask",
+    "guidance",
     "export",  # needs --save-masks
 )
 
