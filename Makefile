@@ -32,7 +32,7 @@ results: $(VENV)/ready
 	$(VENV)/bin/segscale perturb pocket-sd3 --limit 100 $(POCKET)
 	$(VENV)/bin/segscale features pocket-sd3 --limit 100 $(POCKET)
 
-# Rungs of the pocket ladder: training (resumed; 72 rungs take a core about a day), power and mIoU, and what is shipped of it.
+# Rungs of the pocket ladder: training (resumed; 72 rungs take an idle core some 10 hours), power and mIoU, and what is shipped of it.
 ladder: LADDER = results/pocket/ladder
 ladder: export SEGSCALE_CONFIGS = $(LADDER)/configs
 ladder: $(VENV)/ready

@@ -33,8 +33,9 @@ class Statistic:
 
     @property
     def row(self) -> dict[str, object]:
-        """Value and 95 % interval (percentiles of the replicates), as a row of a table."""
-        low, high = np.nanpercentile(self.values[1:], [2.5, 97.5])
+        """Value and 95 % interval (percentiles of the replicates), as a row of a table; NaN where it is not defined."""
+        defined = not np.isnan(self.values[0])
+        low, high = np.nanpercentile(self.values[1:], [2.5, 97.5]) if defined else (np.nan, np.nan)
         return {
             "statistic": self.name,
             "group": self.group,
@@ -95,7 +96,10 @@ def spearman(first: Floats, second: Floats) -> Floats:
 
 
 def partial_spearman(first: Floats, second: Floats, given: Floats) -> Floats:
-    """Spearman's rho of every row that is left when a third quantity is held fixed, from the three pairwise ones."""
+    """Spearman's rho of every row that is left when a third quantity is held fixed, from the three pairwise ones.
+
+    NaN where the ranks of the third are those of another one: then nothing is left to correlate.
+    """
     both, one, other = spearman(first, second), spearman(first, given), spearman(second, given)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (both - one * other) / np.sqrt((1 - one**2) * (1 - other**2))

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from ..evaluation.metrics import Floats
 
@@ -54,12 +55,26 @@ def _panel(axes: Axes, table: pd.DataFrame, method_names: Sequence[str], measure
             along = pd.DataFrame(rows[rows["varied"] == "steps"].groupby("steps")[[measure, method]].mean())
             if measure != "parameters" and len(along) > 1:
                 axes.plot(along[measure], along[method], color=colour, linewidth=0.6, alpha=0.6)
+    _name_rungs(axes, table, method_names, measure)
     if measure in LOGARITHMIC:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+        axes.tick_params(axis="x", which="both", labelsize=7)
     axes.set_xlabel(LABELS[measure])
     axes.set_ylabel("mIoU (%)")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
+
+
+def _name_rungs(axes: Axes, table: pd.DataFrame, method_names: Sequence[str], measure: str) -> None:
+    """Write over the best method's point what tells a rung from the common one: its steps, or what was varied."""
+    values = table[measure] / (1e6 if measure == "parameters" else 1)
+    heights = table[[*method_names]].max(axis=1)
+    labels = table["steps"].map("{:.0f}".format).where(table["varied"] == "steps", table["varied"])
+    for x, y, label, name in zip(values, heights, labels, table["backbone"], strict=True):
+        text = label or name
+        axes.annotate(text, (x, y), xytext=(3, 4), textcoords="offset points", fontsize=6)
 
 
 def _with_errors(rows: pd.DataFrame, name: str) -> tuple[Floats, Floats | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from ..report.markdown import format_estimate, markdown_table
@@ -12,7 +13,7 @@ from .scaling import Subject
 
 EXPLANATIONS = {
     "rho": "Spearman's rho of mIoU and power",
-    "rho given steps": "the same with training steps held fixed (partial)",
+    "rho given steps": "the same with training steps held fixed (partial); - where steps alone set the order",
     "slope of gain": "points of mIoU that a method gains on the first one per point of power",
     "lead": "how far mIoU is ahead of F1 along training, both from 0 to 1; positive: grounding comes first",
 }
@@ -57,7 +58,7 @@ def statistics_text(statistics: pd.DataFrame) -> str:
             "method": statistics["method"],
             "against": statistics["against"],
             "value [95 %]": [
-                format_estimate(value, low, high, ".2f")
+                "-" if np.isnan(value) else format_estimate(value, low, high, ".2f")
                 for value, low, high in zip(statistics["value"], statistics["low"], statistics["high"], strict=True)
             ],
         }

@@ -106,6 +106,11 @@ def test_rank_correlations_are_scipys() -> None:
         assert partial_spearman(first, second, third)[row] == pytest.approx(np.corrcoef(one, two)[0, 1])
 
 
+def test_nothing_is_left_to_correlate_where_the_fixed_quantity_sets_the_order() -> None:
+    first, second = np.array([[1.0, 2, 3, 4]]), np.array([[2.0, 1, 4, 3]])
+    assert np.isnan(partial_spearman(first, second, 10 * first)[0])
+
+
 def test_the_first_replicate_is_the_sample_itself(folder: Path) -> None:
     subjects = subjects_of(folder)
     replicates = resample(subjects, replicates=50)
