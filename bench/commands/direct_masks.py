@@ -48,7 +48,7 @@ def latents(vae_source: str, dataset_name: str, run_options: RunOptions, size: i
     print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
 
 
-@click.group(cls=Group, no_args_is_help=False, examples=["segscale genmask ablate --steps 300 --seeds 1"])
+@click.group(cls=Group, resumes=True, no_args_is_help=False, examples=["segscale genmask ablate --steps 300 --seeds 1"])
 def genmask() -> None:
     """Train the pocket twin that draws masks, or variants of it."""
 
