@@ -24,7 +24,7 @@ from segscale.bench.evaluation.intervals import LeaveOneOut, SampleNumbers
 from segscale.bench.evaluation.metrics import Score
 from segscale.bench.report.summary import RunSummary, SummaryFile
 from segscale.bench.runs.identity import BackboneIdentity, MethodIdentity, RunPlan
-from segscale.bench.runs.parts import SCHEMA
+from segscale.bench.runs.parts import SCHEMA, SCORES
 from segscale.bench.runs.record import Machine, StoredRun
 from segscale.bench.runs.store import RunStore
 from segscale.bench.tasks.identity import DatasetIdentity, ProtocolIdentity, TableRules, TaskIdentity
@@ -76,6 +76,7 @@ def rows(run: StoredRun, images: int, first: int = 0) -> pa.Table:
     numbers |= {"forwards": 1, "forwards_together": 1, "captioned": 0}
     columns = {name: pa.array([value] * images) for name, value in numbers.items()}
     columns["image"] = pa.array([f"image-{number:06d}" for number in range(first, first + images)])
+    columns |= {name: pa.array([[]] * images, pa.list_(pa.int64())) for name in SCORES}
     columns |= {"image_digest": pa.array(digests), "label_digest": pa.array(digests), **flat}
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
@@ -88,7 +89,8 @@ def summary(run: StoredRun, images: int) -> RunSummary:
     score = Score(miou, 0.8, rng.uniform(0, 1, len(run.classes)))
     sample = SampleNumbers(LeaveOneOut(miou, without, without), None)
     ids = run.plan.task.dataset.name
-    return RunSummary(images, ids, 0.0, score, sample, 0, 0, forwards=1.0, seconds=0.5, peak_bytes=10**9)
+    precision = rng.uniform(0, 1, len(run.classes))
+    return RunSummary(images, ids, 0.0, score, sample, precision, 0, 0, forwards=1.0, seconds=0.5, peak_bytes=10**9)
 
 
 def fill(results: Path, number: int, images: int, whole: int) -> None:
