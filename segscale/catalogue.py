@@ -87,6 +87,12 @@ def packaged_backbones() -> list[str]:
     return sorted(path.stem for path in paths if _assigned_text(path, "weights").startswith(PACKAGED))
 
 
+def training_free_backbones() -> list[str]:
+    """Those of ``packaged_backbones`` that were taught with pictures and captions alone."""
+    folder = shipped_configs() / "backbones"
+    return [name for name in packaged_backbones() if not _assigned_text(folder / f"{name}.py", "training")]
+
+
 def parse(path: Path) -> ast.Module:
     """The syntax tree of a config. Raises ConfigError for a file that cannot be read or is not Python."""
     try:

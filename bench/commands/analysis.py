@@ -19,7 +19,7 @@ SEG4DIFF = ("seg4diff", "seg4diff-described")
 
 
 @command(resumes=True, examples=["segscale calibrate --backbone pocket-sd15 --method vanilla --limit 20"])
-@options.backbones
+@options.training_free
 @options.methods
 @options.name("dataset", "pocket")
 @options.name("protocol", "standard")
@@ -49,7 +49,7 @@ def calibrate(
 
 
 @command(resumes=True, examples=["segscale quirks --backbone pocket-sd15 --limit 20"])
-@options.backbones
+@options.training_free
 @options.name("dataset", "pocket")
 @options.overwrite
 @options.run

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import click
 
-from segscale.catalogue import Kind, packaged_backbones
+from segscale.catalogue import Kind, packaged_backbones, training_free_backbones
 
 from ...backbones.loading.options import Dtype, LoadOptions, Offload, Quantize
 from ..report.selection import RunSelection
@@ -56,6 +56,7 @@ def names(kind: Kind, default: str | Callable[[], list[str]] | None, shown: str 
 
 backbone = click.argument("backbone_name", metavar="BACKBONE", type=Name("backbone"))
 backbones = names("backbone", packaged_backbones, "all that are carried by the package")
+training_free = names("backbone", training_free_backbones, "all that are carried by the package and no masks taught")
 size = click.option("--size", type=POSITIVE, help="side of the image in pixels")
 
 
