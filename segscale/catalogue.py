@@ -90,7 +90,7 @@ def packaged_backbones() -> list[str]:
 def training_free_backbones() -> list[str]:
     """Those of ``packaged_backbones`` that were taught with pictures and captions alone."""
     folder = shipped_configs() / "backbones"
-    return [name for name in packaged_backbones() if not _assigned_text(folder / f"{name}.py", "training")]
+    return [name for name in packaged_backbones() if _assigned_text(folder / f"{name}.py", "training") in ("", "none")]
 
 
 def parse(path: Path) -> ast.Module:

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL.Image import Image
 
-from segscale.catalogue import packaged_backbones
+from segscale.catalogue import training_free_backbones
 
 from ...datasets.files import read_image
 from ..runs.options import RunOptions
@@ -44,7 +44,7 @@ def contact_sheet(pictures: Mapping[str, Sequence[Image]], captions: Sequence[st
 def main() -> None:
     """Draw what is missing and write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backbone", default=",".join(packaged_backbones()))
+    parser.add_argument("--backbone", default=",".join(training_free_backbones()))
     parser.add_argument("--dataset", default="pocket-captions")
     parser.add_argument("--limit", type=int, default=8)
     parser.add_argument("--results", type=Path, default=Path("results"))
