@@ -108,10 +108,9 @@ def merge_lora(denoiser: nn.Module, lora: Lora) -> None:
 def save_lora(folder: Path, part: str, lora: Lora) -> Path:
     """Write an adapter of the pipeline's ``part`` as diffusers' pipelines read it; returns the file."""
     config = {"r": lora.rank, "lora_alpha": lora.alpha, "target_modules": lora.modules}
-    metadata = {
-        METADATA: json.dumps({f"{part}.{key}": value for key, value in config.items()}, sort_keys=True),
-        TRAINING: lora.training,
-    }
+    stated = {f"{part}.{key}": value for key, value in config.items()} | {TRAINING: lora.training}
+    # In one entry: safetensors writes several in any order, and equal adapters must be equal files.
+    metadata = {METADATA: json.dumps(stated, sort_keys=True)}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LORA_FILE
     with replaced_bytes(path) as file:
@@ -133,7 +132,7 @@ def read_lora(folder: str, part: str) -> Lora:
 def lora_training(folder: str) -> Training:
     """What the adapter in a folder was taught with, as its file says; ``none`` where it says nothing."""
     with _readable(lora_file(folder)) as file:
-        stated = (file.metadata() or {}).get(TRAINING)
+        stated = json.loads((file.metadata() or {}).get(METADATA, "{}")).get(TRAINING)
     return next((training for training in get_args(Training) if training == stated), "none")
 
 

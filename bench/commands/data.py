@@ -40,7 +40,7 @@ class Writing:
     words: int | None
     output: Path | None
     endpoint: str | None
-    workers: int
+    requests: int
     rate: int | None
     temperature: float | None
 
@@ -55,7 +55,7 @@ class Writing:
             return EndpointCaptioner(self.endpoint, self.captioner, key_from(), self.temperature, limiter)
         from ..captions.model import DEFAULT, ModelCaptioner
 
-        if self.workers > 1 or self.rate is not None:
+        if self.requests > 1 or self.rate is not None:
             raise UserError("--workers and --rate are for an endpoint", "name it with --endpoint")
         name = self.captioner or DEFAULT
         return ModelCaptioner(name, words, load.device, load.dtype, load.revision, load.offline)
@@ -73,7 +73,7 @@ class Writing:
 @options.model("A model on this machine")
 @options.packed("load", LoadOptions)
 @_remote("--endpoint", metavar="URL", help="base URL, such as http://localhost:8000/v1")
-@_remote("--workers", type=POSITIVE, default=1, help="requests at the same time")
+@_remote("--workers", "requests", type=POSITIVE, default=1, help="requests at the same time")
 @_remote("--rate", type=POSITIVE, help="requests per minute, at most", show_default="no limit")
 @_remote("--temperature", type=TEMPERATURE, default=0.0, help="none: the model's own")
 @options.packed("writing", Writing)
@@ -90,7 +90,7 @@ def caption(again: str, dataset_name: str, run_options: RunOptions, load: LoadOp
     words = writing.words or word_limit(dataset.benchmark)
     captioner = writing.build_captioner(words, load)
     path = writing.output or Path("captions") / f"{dataset.name}-{dataset.split}.json"
-    report = write_captions(dataset, captioner, path, words, run_options.limit, writing.workers)
+    report = write_captions(dataset, captioner, path, words, run_options.limit, writing.requests)
     for image, reason in report.failed.items():
         print(f"{image:22} {reason}")
     print(f"{report.captions} of {report.images} images have a caption")

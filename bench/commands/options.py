@@ -148,7 +148,6 @@ batch = chained(
     ),
     click.option(
         "--workers",
-        "worker_threads",
         type=NATURAL,
         show_default="0 on a CPU, up to 4 beside a GPU",
         help="threads that read images ahead, and as many that count behind",

@@ -80,9 +80,7 @@ def pipeline_rates(seconds: float, workers: int, images: int, folder: Path | Non
 def _rate(load: Load, workers: int, seconds: float, images: int, folder: Path) -> PipelineRate:
     folder.mkdir(parents=True)
     task = Task.of(build("protocol", "standard"), LoadPictures(load, folder, FILES, images))
-    planned = _StandInPlan(
-        _IDENTITY, WeightsId("stand-in"), RunOptions(results=folder, worker_threads=workers), seconds
-    )
+    planned = _StandInPlan(_IDENTITY, WeightsId("stand-in"), RunOptions(results=folder, workers=workers), seconds)
     start = time.perf_counter()
     run_planned(planned, [_FixedScores(name="stand-in")], task)
     return PipelineRate(load, workers, 1 / seconds, images / (time.perf_counter() - start))

@@ -146,7 +146,7 @@ class _Loop:
         self.limit = BatchLimit(options.batch or 1)
         self.memory = PeakMemory(backbone.device)
         self.grows = options.batch is None and self.memory.is_limited
-        workers = workers_beside(backbone.device) if options.worker_threads is None else options.worker_threads
+        workers = workers_beside(backbone.device) if options.workers is None else options.workers
         self.share = ImageShare(task.dataset, runs, lease, self.limit, ImageReader(task.dataset, workers))
         self.counting: CountingThreads[_CountedImage] = CountingThreads(workers)
         self.counts = LoopCounts()

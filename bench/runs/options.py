@@ -35,7 +35,7 @@ class RunOptions:
     """Of the noise."""
     batch: int | None = None
     """Images, or prompts of them, that share a forward at most; None: 1 on a CPU, what fits on a GPU."""
-    worker_threads: int | None = None
+    workers: int | None = None
     """Threads that read images ahead, and as many that count behind; None: none on a CPU, some beside a GPU."""
     text_cache: Path | None = None
     """Folder that keeps encoded prompts."""

@@ -36,7 +36,7 @@ def run(results: Path, **choices: object) -> list[RunStore]:
 
 def test_workers_and_a_batch_that_does_not_divide_change_no_area(tmp_path: Path) -> None:
     plain = run(tmp_path / "plain", limit=7, batch=3)
-    ahead = run(tmp_path / "ahead", limit=7, worker_threads=2, batch=3, save_masks=2)
+    ahead = run(tmp_path / "ahead", limit=7, workers=2, batch=3, save_masks=2)
     for one, other in zip(plain, ahead, strict=True):
         pd.testing.assert_frame_equal(stored(one), stored(other))
         assert one.made_of() == other.made_of()
@@ -46,7 +46,7 @@ def test_workers_and_a_batch_that_does_not_divide_change_no_area(tmp_path: Path)
 def test_a_run_that_stopped_goes_on_with_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     complete = run(tmp_path / "complete", limit=6)
     run(tmp_path / "resumed", limit=2)
-    resumed = run(tmp_path / "resumed", limit=6, worker_threads=1)
+    resumed = run(tmp_path / "resumed", limit=6, workers=1)
     for one, other in zip(complete, resumed, strict=True):
         pd.testing.assert_frame_equal(stored(one), stored(other))
 
@@ -63,7 +63,7 @@ def test_an_image_that_cannot_be_counted_stops_the_run_and_loses_no_other(
 
     monkeypatch.setattr(Task, "count", refused)
     with pytest.raises(UserError, match="cannot be counted"):
-        run(tmp_path, limit=5, worker_threads=1)
+        run(tmp_path, limit=5, workers=1)
     ids = build_task("pocket", build("protocol", "standard"), RunOptions()).dataset.ids
     for store in find_runs(tmp_path):
         assert {*ids[:2]} <= store.done() <= {*ids[:5]} - {ids[2]}
@@ -85,7 +85,7 @@ def test_an_interrupt_stores_what_is_computed_and_leaves_no_thread(
 
     monkeypatch.setattr(loop, "score", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, limit=6, worker_threads=2)
+        run(tmp_path, limit=6, workers=2)
     assert [len(store.done()) for store in find_runs(tmp_path)] == [3, 3]
     assert not working()
     assert not list(tmp_path.glob("runs/.leases/*/*"))
