@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from segscale.errors import UserError
-
 from . import options
 from .command import command
 from .steps import print_written
@@ -25,19 +23,16 @@ def export(run: str, output: Path | None, results: Path) -> None:
 
     from ..pictures.coco import CocoWriter
     from ..report.evaluated import evaluate_runs
-    from ..report.pairs import select
-    from ..runs.masks import kept_masks
+    from ..report.pairs import select_one
+    from ..runs.masks import kept_masks, no_masks
 
-    chosen, *others = select(evaluate_runs(results), run).runs
-    if others:
-        problem = f"{1 + len(others)} stored runs are {run}"
-        raise UserError(problem, "name backbone, method, dataset and protocol, with slashes")
+    chosen = select_one(evaluate_runs(results), run)
     categories = {id: name for id, name in enumerate(chosen.run.classes) if id != chosen.run.background_id}
     coco = CocoWriter(categories)
     for image, ids in kept_masks(chosen.folder):
         coco.add(image, ids)
     if not coco.images:
-        raise UserError(f"{chosen.folder} has no masks", "keep some: segscale run --save-masks, with another --results")
+        raise no_masks(chosen.folder)
     path = output or chosen.folder / "coco.json"
     with explained_writes(path.parent, "--output"):
         coco.write(path)

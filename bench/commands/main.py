@@ -21,6 +21,7 @@ from segscale.errors import UserError
 from .align import align, convert_lora
 from .analysis import calibrate, layers, modalities, quirks, values
 from .blocks import features, perturb
+from .boundary import boundary
 from .command import Group, help_hint, unknown
 from .data import caption, data
 from .direct_masks import genmask, latents
@@ -43,7 +44,7 @@ FAILURE = 2
 LOG_VARIABLE = "SEGSCALE_LOG"
 COMPLETION = "_SEGSCALE_COMPLETE"
 RUNNING = (bench, run, sweep, status)
-TABLES = (table, agree, compare, leaderboard, figures, scaling, report, export, verify)
+TABLES = (table, agree, compare, leaderboard, figures, scaling, report, export, boundary, verify)
 ANALYSES = (calibrate, quirks, timesteps, ablate, layers, modalities, values, perturb, features, latents, perf)
 MODELS = (generate, power, guidance, align, convert_lora, genmask)
 COMMANDS = (*RUNNING, *TABLES, *ANALYSES, *MODELS, predict, caption, data, sites, list_names, doctor)

@@ -75,13 +75,7 @@ class SampledCounts:
     @cached_property
     def too_rare(self) -> str | None:
         """Why the sample shows too few images of too many classes, if so."""
-        labelled = (self.counts.label_area > 0).sum(0)
-        classes = np.ones(len(labelled), np.bool_) if self.occurs is None else self.occurs
-        rare = np.count_nonzero(labelled[classes] < RARE_BELOW)
-        total = np.count_nonzero(classes)
-        if rare <= RARE_SHARE * total:
-            return None
-        return f"{rare} of {total} classes labelled in fewer than {RARE_BELOW} images"
+        return rare_classes(self.counts.label_area, self.occurs)
 
 
 Sample = SampledCounts | SampleNumbers
@@ -126,7 +120,33 @@ class Estimate:
 
 def estimate_miou(sample: Sample) -> Estimate:
     """MIoU of all images together; of a sweep, at its best threshold."""
-    return _estimate(sample.numbers, sample.too_rare, bounds=(0.0, 1.0))
+    return estimate_class_mean(sample.numbers, sample.too_rare)
+
+
+def estimate_class_mean(numbers: LeaveOneOut, too_rare: str | None) -> Estimate:
+    """A mean over classes of shares that are made of sums over images.
+
+    Args:
+        numbers: The mean, with all images and without each.
+        too_rare: Why there is no interval, as of ``rare_classes``.
+    """
+    return _estimate(numbers, too_rare, bounds=(0.0, 1.0))
+
+
+def rare_classes(label: Counts, occurs: NDArray[np.bool_] | None = None) -> str | None:
+    """Why a sample shows too few images of too many classes, if so.
+
+    Args:
+        label: What is labelled as each class, ``(images, classes)``.
+        occurs: As of ``SampledCounts``.
+    """
+    labelled = (label > 0).sum(0)
+    classes = np.ones(len(labelled), np.bool_) if occurs is None else occurs
+    rare = np.count_nonzero(labelled[classes] < RARE_BELOW)
+    total = np.count_nonzero(classes)
+    if rare <= RARE_SHARE * total:
+        return None
+    return f"{rare} of {total} classes labelled in fewer than {RARE_BELOW} images"
 
 
 def estimate_difference(sample: Sample, reference: Sample) -> Estimate:

@@ -59,6 +59,15 @@ def select(evaluated: Sequence[EvaluatedRun], text: str) -> Selection:
     return Selection(text, frozenset(wanted), runs)
 
 
+def select_one(evaluated: Sequence[EvaluatedRun], text: str) -> EvaluatedRun:
+    """The run that has every name in ``text``. Raises UserError where it is not one."""
+    chosen, *others = select(evaluated, text).runs
+    if others:
+        problem = f"{1 + len(others)} stored runs are {text}"
+        raise UserError(problem, "name backbone, method, dataset and protocol, with slashes")
+    return chosen
+
+
 def paired(first: Selection, second: Selection) -> list[tuple[EvaluatedRun, EvaluatedRun]]:
     """Pairs that agree in all that neither selection names and evaluated some of the same images.
 

@@ -57,11 +57,21 @@ def pictured_images(folder: Path) -> list[str]:
     return [image for image in images if mask_path(folder, image).exists() and label_path(folder, image).exists()]
 
 
+def masked_images(folder: Path) -> list[str]:
+    """Ids of the images of a run that have a mask, in order."""
+    return [unquote(path.stem) for path in sorted(folder.glob("masks/[!.]*.png"))]
+
+
 def kept_masks(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Every image of a run that has a mask, in order, with its predicted class ids; 255 where nothing is predicted."""
-    for path in sorted(folder.glob("masks/[!.]*.png")):
-        with Image.open(path) as mask:
-            yield unquote(path.stem), np.asarray(mask)
+    for image in masked_images(folder):
+        with Image.open(mask_path(folder, image)) as mask:
+            yield image, np.asarray(mask)
+
+
+def no_masks(folder: Path) -> UserError:
+    """What is said of a run without masks where they are needed."""
+    return UserError(f"{folder} has no masks", "keep some: segscale run --save-masks, with another --results")
 
 
 def write_label_map(path: Path, ids: NDArray[np.uint8], palette: Sequence[Colour]) -> None:

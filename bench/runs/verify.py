@@ -13,7 +13,7 @@ from segscale.registry import build
 from ...backbones.loading.options import LoadOptions
 from ...datasets.dataset import Dataset, Digests, first_places
 from ..tasks.identity import DatasetIdentity
-from ..tasks.task import dataset_identity
+from ..tasks.task import Task, dataset_identity
 from .identity import BackboneIdentity
 from .options import RunOptions
 from .plan import build_task, plan_backbone
@@ -22,6 +22,25 @@ from .store import RunStore
 
 SAMPLED_IMAGES = 8
 """Of a stored run are compared before it goes on."""
+
+
+def task_on_disk(run: StoredRun, data_root: str | None = None) -> Task:
+    """The task of a stored run, by the data and configs that are there now.
+
+    Args:
+        run: The stored run.
+        data_root: Folder of the dataset, where it is not the one that the run was made from.
+
+    Raises:
+        UserError: The data is not to be found.
+    """
+    task, captions = run.plan.task, run.sources.captions
+    options = RunOptions(
+        split=task.dataset.split,
+        data_root=data_root or run.sources.data_root,
+        captions=None if captions is None else Path(captions),
+    )
+    return build_task(task.dataset.name, build("protocol", task.protocol.name), options)
 
 
 class DataOnDisk:
@@ -125,14 +144,7 @@ class Verifier:
         task = run.plan.task
         key = (repr(task.dataset), task.protocol.name, run.sources)
         if key not in self._disks:
-            captions = run.sources.captions
-            options = RunOptions(
-                split=task.dataset.split,
-                data_root=self._data_root or run.sources.data_root,
-                captions=None if captions is None else Path(captions),
-            )
-            built = build_task(task.dataset.name, build("protocol", task.protocol.name), options)
-            self._disks[key] = DataOnDisk(built.dataset)
+            self._disks[key] = DataOnDisk(task_on_disk(run, self._data_root).dataset)
         return self._disks[key]
 
 

@@ -308,6 +308,7 @@ NOT_RUN = (
     "genmask",
     "guidance",
     "export",  # needs --save-masks
+    "boundary",  # as well
 )
 
 
