@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from .metrics import Floats
 from .pixel_counts import Counts
 
 Mask = NDArray[np.bool_]
@@ -35,9 +36,10 @@ class BoundaryCounts:
         """Counts of several images, in their order."""
         return cls(*(np.stack([getattr(each, field.name) for each in images]) for field in fields(cls)))
 
-    def only(self, classes: slice) -> BoundaryCounts:
-        """Counts of some classes."""
-        return BoundaryCounts(*(part[..., classes] for part in self._parts))
+    def of_class(self, id: int) -> BoundaryCounts:
+        """Counts of one class, ``(images, 1)``, of the images that show it in the label or the prediction."""
+        shown = self.predicted[:, id] + self.label[:, id] > 0
+        return BoundaryCounts(*(part[shown, id : id + 1] for part in self._parts))
 
     def total(self) -> BoundaryCounts:
         """All images together, ``(classes,)``."""
@@ -75,7 +77,7 @@ def count_boundaries(
     """
     known = ~np.isin(label, list(ignored_ids))
     edges = [(ids, _boundary(ids, known)) for ids in (predicted, label)]
-    counted = known if known.all() else distance_transform_edt(known) > tolerance
+    counted = known if known.all() else _distance_to(~known) > tolerance
     counts = np.zeros((4, classes), np.int64)
     for id in {int(id) for ids, edge in edges for id in np.unique(ids[edge])} & {*range(classes)} - {*ignored_ids}:
         own, other = (edge & (ids == id) for ids, edge in edges)
@@ -101,8 +103,13 @@ def _matched(boundary: Mask, other: Mask, counted: Mask, tolerance: float) -> tu
         return amount, 0
     # The nearest pixel is in the box around both, and most boxes are small beside the image.
     box = _box(pixels | other)
-    distance = distance_transform_edt(~other[box])
+    distance = _distance_to(other[box])
     return amount, int(np.count_nonzero(distance[pixels[box]] <= tolerance))
+
+
+def _distance_to(pixels: Mask) -> Floats:
+    """Of every pixel to the nearest of ``pixels``."""
+    return np.asarray(distance_transform_edt(~pixels), np.float64)
 
 
 def _box(mask: Mask) -> tuple[slice, slice]:

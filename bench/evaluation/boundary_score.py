@@ -16,6 +16,9 @@ from .boundary_counts import BoundaryCounts
 from .intervals import Estimate, LeaveOneOut, NoInterval, estimate_class_mean, estimate_ratio, rare_classes
 from .metrics import Averaging, Floats
 
+CLASS_IMAGES = 10
+"""A class labelled in fewer images has no interval of its own: it would cover too seldom."""
+
 
 @dataclass(frozen=True)
 class ClassBoundary:
@@ -52,14 +55,16 @@ def score_boundaries(counts: BoundaryCounts, averaging: Averaging, whole_split: 
         averaging: Classes that enter the mean.
         whole_split: Whether these are all images, so that a class without a label does not occur.
     """
-    occurs = (counts.label > 0).any(0) if whole_split else None
+    occurs = np.any(counts.label > 0, axis=0) if whole_split else None
     mean = estimate_class_mean(_leave_one_out(counts, averaging), rare_classes(counts.label, occurs))
-    columns = [counts.only(slice(place, place + 1)) for place in range(counts.label.shape[1])]
-    return BoundaryScore(mean, tuple(map(_class_boundary, columns)))
+    # Images without a class say nothing of it: counted, they would lend its interval degrees of freedom.
+    classes = [_class_boundary(counts.of_class(id)) for id in range(counts.label.shape[1])]
+    return BoundaryScore(mean, tuple(classes))
 
 
 def _class_boundary(counts: BoundaryCounts) -> ClassBoundary:
-    too_rare = rare_classes(counts.label)
+    few = np.count_nonzero(counts.label) < CLASS_IMAGES
+    too_rare = f"class labelled in fewer than {CLASS_IMAGES} images" if few else None
     shares = (
         estimate_ratio(matched[:, 0].astype(np.float64), boundary[:, 0].astype(np.float64))
         for matched, boundary in (

@@ -193,12 +193,22 @@ def test_the_score_is_of_sums_over_images_in_any_order() -> None:
 
 def test_a_class_in_too_few_images_has_no_interval() -> None:
     counts = drawn(30, 0)
-    counts.label[4:, 1] = 0
-    counts.label_matched[4:, 1] = 0
+    counts.label[9:, 1] = 0
+    counts.label_matched[9:, 1] = 0
     score = score_boundaries(counts, "all", whole_split=True)
     assert isinstance(score.classes[0].f_score.interval, Interval)
-    for estimate in (score.classes[1].f_score, score.classes[1].precision, score.mean_f_score):
-        assert "labelled in fewer than 5 images" in str(estimate.no_interval)
+    assert isinstance(score.mean_f_score.interval, Interval)
+    for estimate in (score.classes[1].f_score, score.classes[1].precision, score.classes[1].recall):
+        assert estimate.no_interval == "class labelled in fewer than 10 images"
+    part = score_boundaries(counts, "all", whole_split=False)
+    assert part.mean_f_score.no_interval == "1 of 3 classes labelled in fewer than 5 images"
+
+
+def test_images_without_a_class_leave_its_score_alone() -> None:
+    counts = drawn(12, 0)
+    more = BoundaryCounts(*(np.vstack([part, np.zeros((40, 3), np.int64)]) for part in values(counts)))
+    score, again = (score_boundaries(each, "all", whole_split=True) for each in (counts, more))
+    assert again.classes[:2] == score.classes[:2]
 
 
 def test_intervals_contain_the_truth_as_often_as_they_say() -> None:
