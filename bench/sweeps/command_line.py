@@ -9,6 +9,9 @@ from pathlib import Path
 from ..runs.options import RunOptions
 from .sweep import Job
 
+CALLED = {"worker_threads": "workers"}
+"""Options that are not called as their fields are."""
+
 
 @dataclass(frozen=True)
 class SweepOptions:
@@ -44,10 +47,10 @@ def run_command(job: Job, options: RunOptions) -> tuple[str, ...]:
 
 
 def _chosen(record: object) -> Iterator[str]:
-    """Options of the fields that are not as they are by default; they are called as the fields are."""
+    """Options of the fields that are not as they are by default."""
     default = type(record)()
     for each in fields(record):  # pyright: ignore[reportArgumentType]
-        value, option = getattr(record, each.name), f"--{each.name.replace('_', '-')}"
+        value, option = getattr(record, each.name), f"--{CALLED.get(each.name, each.name).replace('_', '-')}"
         if value == getattr(default, each.name) or each.name in ("load", "device"):
             continue
         if value is True:
