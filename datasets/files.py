@@ -69,14 +69,19 @@ def read_image(path: Path, upright: bool = False) -> Image.Image:
     Raises:
         FileError: The file is missing or unusable, or has 32-bit integers or floats, whose range no file states.
     """
-    image = ImageOps.exif_transpose(_decoded(path)) if upright else _decoded(path)
+    image = _decoded(path)
+    return in_8_bits(ImageOps.exif_transpose(image) if upright else image, str(path))
+
+
+def in_8_bits(image: Image.Image, name: str) -> Image.Image:
+    """The image, 16-bit grey values scaled. Raises FileError, which names it, for 32-bit integers or floats."""
     if image.mode in ("I", "F"):
         hint = "save it with 8 or 16 bits per value"
-        raise FileError("unknown range", f"{path} has 32-bit values, whose range is unknown", hint)
+        raise FileError("unknown range", f"{name} has 32-bit values, whose range is unknown", hint)
     if image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.uint32)
         scaled = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-        scaled.info[DIGEST] = image.info[DIGEST]
+        scaled.info |= image.info
         return scaled
     return image
 

@@ -400,7 +400,7 @@ def picture_that_is_none(folder: Path) -> str:
     return "predict {folder}/photo.png --classes star --output {folder}/out"
 
 
-@case("has 32-bit values", "give a picture that Pillow can read")
+@case("has 32-bit values", "save it with 8 or 16 bits per value")
 def picture_of_unknown_range(folder: Path) -> str:
     Image.new("F", (8, 8)).save(folder / "photo.tiff")
     return "predict {folder}/photo.tiff --classes star --output {folder}/out"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from segscale.errors import UserError
 
-from ...datasets.files import FileError, read_image
+from ...datasets.files import REPLACE, FileError, in_8_bits, read_image
 from ...datasets.own_folder import pictures_in
 from ...datasets.pocket import make_scene
 
@@ -52,7 +52,7 @@ class PictureFile:
             return
         try:
             Image.open(self.path).close()
-        except OSError:
+        except (OSError, Image.DecompressionBombError):
             self.read()
 
     def read(self) -> Image.Image:
@@ -100,20 +100,24 @@ def read_picture(path: Path) -> Image.Image:
     try:
         return read_image(path, upright=True)
     except FileError as error:
-        raise UserError(error.problem, READABLE if path.exists() else "check its name") from error
+        hint = READABLE if error.hint == REPLACE else error.hint
+        raise UserError(error.problem, hint if path.exists() else "check its name") from error
 
 
 def _from_standard_input() -> Image.Image:
     try:
-        return ImageOps.exif_transpose(Image.open(io.BytesIO(sys.stdin.buffer.read())))
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(sys.stdin.buffer.read())))
+    except Image.DecompressionBombError as error:
+        raise UserError(f"standard input is too large ({error})", "make it smaller") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise UserError("standard input is no picture", READABLE) from error
+    return in_8_bits(image, "standard input")
 
 
 def picture_of(picture: PictureLike) -> Image.Image:
     """What was given as a picture. Raises UserError for what is none."""
     if isinstance(picture, Image.Image):
-        return picture
+        return in_8_bits(picture, "the picture")
     if isinstance(picture, str | Path):
         return read_picture(Path(picture))
     values = np.asarray(picture)

@@ -22,7 +22,7 @@ from segscale.bench.evaluation import labelling
 from segscale.bench.evaluation.decision import Decision
 from segscale.bench.evaluation.labelling import decide_pixels, resize_rows, resize_scores, strips
 from segscale.bench.pictures.drawing import heated, tinted, with_legend
-from segscale.bench.pictures.inputs import picture_files, picture_of
+from segscale.bench.pictures.inputs import PictureFile, picture_files, picture_of
 from segscale.bench.pictures.segmentation import Segmentation
 from segscale.bench.segmenter import Segmenter
 from segscale.datasets.pocket import make_scene
@@ -194,6 +194,29 @@ def test_a_picture_comes_from_standard_input(
     with pytest.raises(SystemExit):
         main(["predict", "-", "--classes", "star", "-o", str(tmp_path)])
     assert "standard input is no picture" in capsys.readouterr().err
+
+
+def test_a_picture_of_16_bits_is_the_same_however_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.fromarray((np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64))
+    image.save(tmp_path / "deep.png")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO((tmp_path / "deep.png").read_bytes())))
+    read = picture_of(tmp_path / "deep.png")
+    assert np.asarray(read)[-1, -1] == 255
+    for given in (picture_of(image), PictureFile("stdin", None).read()):
+        assert np.array_equal(given, read)
+    with pytest.raises(UserError, match="the picture has 32-bit values"):
+        picture_of(Image.new("F", (8, 8)))
+
+
+@pytest.mark.parametrize("named", ["huge.png", "-"])
+def test_a_picture_that_is_too_large_is_one_line(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("1", (40, 40)).save("huge.png")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(Path("huge.png").read_bytes())))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    (file,) = picture_files([named])
+    with pytest.raises(UserError, match=r"is too large .*; make it smaller"):
+        file.check() if file.path else file.read()
 
 
 def test_the_example_needs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
