@@ -11,6 +11,8 @@ from ..evaluation.metrics import Floats
 
 GROUPS = 50
 """Groups of pictures that the jackknife leaves out."""
+LEAST = 3
+"""Pictures of which a covariance is left without one."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
 
 
 def estimate_frechet(features: Floats, reference: Gaussian, groups: int = GROUPS) -> Estimate:
-    """Estimate the distance of pictures from a fixed reference, with the interval of a delete-a-group jackknife.
+    """Estimate the distance of ``LEAST`` pictures or more from a fixed reference; delete-a-group jackknife.
 
     The distance grows as pictures get fewer, so only equal numbers of pictures compare; the interval is of the distance
     at this very number.

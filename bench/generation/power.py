@@ -16,6 +16,7 @@ from ...datasets.dataset import Dataset
 from ...datasets.files import read_image
 from ..runs.options import RunOptions
 from .choices import Networks
+from .frechet import LEAST
 from .judge import Judge
 from .network_measures import ClipScorer, clip_measure, fid_measure, load_inception
 from .pictures import PictureFolder, draw_pictures
@@ -36,7 +37,7 @@ def measure_power(
     Captions of pocket scenes are judged by the shipped judge, all others by the networks that are named.
 
     Raises:
-        UserError: Where nothing was named that could measure, or fewer than two captions.
+        UserError: Where nothing was named that could measure, or fewer than three captions.
     """
     is_pocket = load_config("dataset", dataset_name).get("benchmark") == POCKET
     if not is_pocket and networks == Networks():
@@ -44,8 +45,8 @@ def measure_power(
         raise UserError(f"nothing measures pictures of {dataset_name} without a network", hint)
     prompts = captions_of_dataset(dataset_name, options)
     wanted = first(prompts, options.limit)
-    if len(wanted) < 2:
-        raise UserError(f"power cannot be measured on {len(wanted)} picture", "raise --limit")
+    if len(wanted) < LEAST:
+        raise UserError(f"pictures of {len(wanted)} captions do not suffice, {LEAST} are needed", "raise --limit")
     folder = draw_pictures(backbone_name, prompts, settings, options)
     looked = _Looking(folder, build("dataset", dataset_name, **options.dataset_arguments), wanted)
     measured = looked.by_judge() if is_pocket else looked.by(networks, options.load.device)
