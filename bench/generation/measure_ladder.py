@@ -37,9 +37,9 @@ def rung_names() -> Iterator[str]:
 def measure_rung(name: str, methods: list[str], pictures: RunOptions, images: RunOptions) -> None:
     """Measure power on pictures and mIoU on images of one rung, where that is not stored."""
     identity = plan_backbone(name, pictures).identity
-    done = (stored.record for stored in find_power(pictures.results))
-    if not any(record.plan.backbone == identity and record.images == pictures.limit for record in done):
-        settings = sampling_settings(name, SamplingChoices(), pictures.seed)
+    settings = sampling_settings(name, SamplingChoices(), pictures.seed)
+    done = [(stored.record.plan, stored.record.images) for stored in find_power(pictures.results)]
+    if not any((plan.backbone, plan.settings, count) == (identity, settings, pictures.limit) for plan, count in done):
         write_power(pictures.results, measure_power(name, PICTURES, settings, Networks(), pictures))
     task = build_task("pocket", build("protocol", "standard"), images)
     run_methods(name, build_methods(methods, name, task.protocol), task, images)

@@ -119,16 +119,20 @@ def test_real_images_need_a_network_and_numbers_need_pictures(tmp_path: Path) ->
     settings = sampling_settings("pocket-sd15", SamplingChoices(steps=1))
     with pytest.raises(UserError, match="without a network"):
         measure_power("pocket-sd15", "voc", settings, Networks(), RunOptions(results=tmp_path))
-    with pytest.raises(UserError, match="on 1 picture"):
-        measure_power("pocket-sd15", "pocket", settings, Networks(), RunOptions(results=tmp_path, limit=1))
+    # Without one of two pictures there is no covariance.
+    with pytest.raises(UserError, match="2 captions do not suffice, 3 are needed"):
+        measure_power("pocket-sd15", "pocket", settings, Networks(), RunOptions(results=tmp_path, limit=2))
 
 
 def test_rungs_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure_ladder, "rung_names", lambda: iter(["pocket-sd15"]))
     arguments = ["--pictures", "4", "--images", "2", "--method", "vanilla", "--results", str(tmp_path)]
+    main(["power", "pocket-sd15", "--steps", "1", "--limit", "4", "--batch", "4", "--results", str(tmp_path)])
     monkeypatch.setattr(sys, "argv", ["measure_ladder", *arguments])
     measure_ladder.main()
     monkeypatch.setattr(measure_ladder, "measure_power", None)
     measure_ladder.main()
-    (run,), (power,) = evaluate_runs(tmp_path), find_power(tmp_path)
-    assert run.plan.backbone == power.record.plan.backbone
+    (run,), powers = evaluate_runs(tmp_path), find_power(tmp_path)
+    # What was measured at other settings does not stand for the rung.
+    assert sorted(power.record.plan.settings.steps for power in powers) == [1, 20]
+    assert {power.record.plan.backbone == run.plan.backbone for power in powers} == {True}
