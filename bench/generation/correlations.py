@@ -15,6 +15,7 @@ from .resampling import Replicates
 LEAST = 4
 """Fewer configurations than these get no correlation; a partial one needs one more."""
 ALL = "all"
+COLUMNS = ("statistic", "group", "method", "against", "configurations", "value", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,14 @@ class Statistic:
         """Value and 95 % interval (percentiles of the replicates), as a row of a table; NaN where it is not defined."""
         defined = not np.isnan(self.values[0])
         low, high = np.nanpercentile(self.values[1:], [2.5, 97.5]) if defined else (np.nan, np.nan)
-        return {
-            "statistic": self.name,
-            "group": self.group,
-            "method": self.method,
-            "against": self.against,
-            "configurations": self.configurations,
-            "value": self.values[0],
-            "low": low,
-            "high": high,
-        }
+        numbers = (self.configurations, self.values[0], low, high)
+        return dict(zip(COLUMNS, (self.name, self.group, self.method, self.against, *numbers), strict=True))
 
 
 def statistics(replicates: Replicates) -> pd.DataFrame:
     """All statistics of all groups that are large enough, a row each."""
     of_groups = [statistic for group in _groups(replicates) for statistic in _of_group(*group)]
-    return pd.DataFrame([statistic.row for statistic in (*of_groups, *_leads(replicates))])
+    return pd.DataFrame([statistic.row for statistic in (*of_groups, *_leads(replicates))], columns=[*COLUMNS])
 
 
 def _groups(replicates: Replicates) -> Iterator[tuple[str, Replicates]]:

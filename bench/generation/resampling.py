@@ -21,7 +21,6 @@ from .power_record import StoredPower
 from .scaling import Subject
 
 REPLICATES = 400
-MEASURES = ("f1", "recall", "frechet")
 
 
 @dataclass(frozen=True)
@@ -131,11 +130,18 @@ def _each_power(subjects: Sequence[Subject], replicates: int, seed: np.random.Se
     weights = _weights(len(common), replicates, seed)
     reference = load_reference()
     each = [_power_of(power, common, weights, reference) for power in powers]
-    return {name: np.stack([values[name] for values in each], axis=1) for name in MEASURES}
+    names = [name for name in each[0] if all(name in values for values in each)]
+    return {name: np.stack([values[name] for values in each], axis=1) for name in names}
 
 
 def _power_of(power: StoredPower, ids: Sequence[str], weights: Floats, reference: Gaussian) -> dict[str, Floats]:
     rows = power.pictures.set_index("id").loc[[*ids]]
+    if "hits" not in rows:
+        # By networks. The features of the FID are not stored, so it does not vary.
+        power_by = {name: np.full(len(weights), each.value) for name, each in power.record.measures.items()}
+        if "clip_score" in rows:
+            power_by["clip_score"] = weights @ rows["clip_score"].to_numpy(float) / weights.sum(1)
+        return power_by
     hits, named, shown = (weights @ rows[name].to_numpy(float) for name in ("hits", "named", "shown"))
     features = rows[[name for name in rows.columns if name.startswith("feature_")]].to_numpy(float)
     return {

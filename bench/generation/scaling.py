@@ -7,7 +7,9 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+from segscale.catalogue import config_files, unlisted_files
 from segscale.errors import UserError
+from segscale.registry import load_config
 
 from ...backbones.pocket.ladder import Rung, rung_of
 from ..report.evaluated import EvaluatedRun
@@ -57,13 +59,15 @@ def measured_subjects(
 ) -> list[Subject]:
     """Join runs of one task with measurements, by the very backbone: name, weights and all options.
 
-    Of several measurements of a backbone that with most pictures counts, the last of equals.
+    Pictures of other guidance than the plain one are no measure of a backbone. Of several measurements those at the
+    steps and scale of its config come first, then that with most pictures, then the last of equals.
 
     Raises:
         UserError: Where fewer than three backbones have a measurement and a run of every method.
     """
     by_backbone: dict[str, StoredPower] = {}
-    for power in sorted(powers, key=lambda stored: stored.record.images):
+    plain = [power for power in powers if power.record.plan.settings.guidance_method == "cfg"]
+    for power in sorted(plain, key=lambda stored: (_as_recommended(stored), stored.record.images)):
         by_backbone[_key(power.record.plan.backbone)] = power
     subjects = [
         Subject(name, of_backbone, by_backbone[key])
@@ -74,6 +78,14 @@ def measured_subjects(
     if len(sizes) > 1:
         log.warning("numbers of pictures differ (%s): Frechet distances do not compare", ", ".join(map(str, sizes)))
     return _enough(subjects, "segscale power BACKBONE, and: segscale run")
+
+
+def _as_recommended(power: StoredPower) -> bool:
+    """Whether steps and scale are those of the backbone's config, where one is at hand."""
+    name, settings = power.record.plan.backbone.name, power.record.plan.settings
+    if name not in config_files("backbone") | unlisted_files("backbone"):
+        return False
+    return load_config("backbone", name).get("sampling") == {"steps": settings.steps, "guidance": settings.guidance}
 
 
 def published_subjects(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..report.markdown import format_estimate, markdown_table
+from .correlations import LEAST
 from .power_tables import SHARES
 from .scaling import Subject
 
@@ -51,6 +52,8 @@ def _row(subject: Subject) -> dict[str, object]:
 
 def statistics_text(statistics: pd.DataFrame) -> str:
     """All statistics as Markdown, with what each means."""
+    if statistics.empty:
+        return f"no correlation: fewer than {LEAST} configurations"
     shown = pd.DataFrame(
         {
             "statistic": statistics["statistic"],

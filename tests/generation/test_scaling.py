@@ -198,6 +198,48 @@ def test_too_few_backbones_are_refused(folder: Path) -> None:
         measured_subjects(evaluate_runs(folder), find_power(folder)[:2], ("vanilla", "goca"))
 
 
+def test_three_backbones_get_a_table_and_figure_but_no_correlation(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"me,0,pocket-sd15-{steps}-seed0,fid,{900 - steps},none" for steps in STEPS[:3]]
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(["source,arxiv,backbone,measure,value,conditions", *lines]))
+    main(["scaling", "--protocol", "goca", "--published", str(path), "--results", str(folder)])
+    assert "no correlation: fewer than 4 configurations" in capsys.readouterr().out
+    assert len(pd.read_csv(folder / "power.csv")) == 3
+
+
+def test_power_by_networks_is_resampled_where_pictures_have_scores(folder: Path) -> None:
+    def by_networks(subject: Subject) -> Subject:
+        assert subject.power is not None
+        steps = float(subject.name.split("-")[2])
+        scores = steps / 100 + np.random.default_rng(0).normal(size=PICTURES)
+        pictures = pd.DataFrame({"id": np.arange(PICTURES).astype(str), "clip_score": scores})
+        measures = {"fid": Measure(900 - steps, None, None), "clip_score": Measure(scores.mean(), None, None)}
+        record = replace(subject.power.record, measures=measures)
+        return replace(subject, power=StoredPower(record, pictures))
+
+    subjects = [by_networks(subject) for subject in subjects_of(folder)]
+    power = resample(subjects, replicates=50).power
+    assert power.keys() == {"fid", "clip_score"}
+    assert power["fid"].std(0).max() == 0
+    assert power["clip_score"][1:].std(0).min() > 0
+    rows = statistics(resample(subjects, replicates=50)).set_index(["statistic", "method", "against"])["value"]
+    assert rows["rho", "vanilla", "clip_score"] == 1
+    assert rows["rho", "vanilla", "fid"] == -1
+
+
+@pytest.mark.parametrize("other", [{"guidance_method": "blurred-block"}, {"guidance": 9.0}, {"steps": 3}])
+def test_power_is_that_of_plain_guidance_as_recommended(folder: Path, other: dict[str, object]) -> None:
+    plain = power_of(backbone("pocket-sd15-60-seed0"), 0.1)
+    plan = replace(plain.record.plan, settings=replace(plain.record.plan.settings, **other))  # type: ignore[arg-type]
+    more = StoredPower(replace(plain.record, plan=plan, plan_id=plan.plan_id, images=PICTURES + 1), plain.pictures)
+    for powers in ([*find_power(folder), more], [more, *find_power(folder)]):
+        subjects = measured_subjects(evaluate_runs(folder), powers, ("vanilla", "goca"))
+        settings = [subject.power.record.plan.settings for subject in subjects if subject.power is not None]
+        assert settings == [plain.record.plan.settings] * 5
+
+
 def test_a_changed_measurement_is_refused(tmp_path: Path) -> None:
     stored = power_of(backbone("b"), 0.5)
     path = write_power(tmp_path, stored)
