@@ -93,7 +93,7 @@ class _Batch:
         if hasattr(self.scheduler, "scale_model_input"):
             scaled = self.scheduler.scale_model_input(latents, timestep)
         count = len(latents)
-        alone = _Rows(scaled, timestep, self.conditional, self.prompts)
+        alone = Rows(scaled, timestep, self.conditional, self.prompts)
         rows = alone.with_unconditional(self.backbone) if self.guidance.needs_unconditional else alone
         prediction, maps = self._predict(rows)
         return GuidedStep(
@@ -108,20 +108,20 @@ class _Batch:
             predict_again=lambda: self._plain(alone),
         )
 
-    def _predict(self, rows: _Rows) -> tuple[Tensor, list[Any]]:
+    def _predict(self, rows: Rows) -> tuple[Tensor, list[Any]]:
         if self.request is None:
             return self._plain(rows), []
         prediction, maps = self.backbone.predict(rows.inputs, rows.prompts, self.request, self.settings.image_size)
         return prediction.float(), maps
 
-    def _plain(self, rows: _Rows) -> Tensor:
+    def _plain(self, rows: Rows) -> Tensor:
         inputs = rows.inputs
         latents = inputs.latents.to(self.backbone.dtype)
         return self.backbone.denoise(latents, inputs.timesteps, inputs.conditioning).float()
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """Rows of one forward."""
 
     latents: Tensor
@@ -131,9 +131,9 @@ class _Rows:
 
     @property
     def inputs(self) -> DenoiserInput:
-        return DenoiserInput(self.latents, self.timestep.expand(len(self.latents)), self.conditioning)
+        return DenoiserInput(self.latents, self.timestep.to(self.latents.device).expand(len(self.latents)), self.conditioning)
 
-    def with_unconditional(self, backbone: Backbone) -> _Rows:
+    def with_unconditional(self, backbone: Backbone) -> Rows:
         """Rows without a prompt, then these."""
         count = len(self.prompts)
         parts = [*backbone.unconditional(count).rows(backbone.dtype), *self.conditioning.rows(backbone.dtype)]

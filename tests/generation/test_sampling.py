@@ -19,7 +19,7 @@ from segscale.bench.generation.choices import SamplingChoices
 from segscale.bench.generation.guidance import ClassifierFree, Guidance, GuidedStep
 from segscale.bench.generation.prompts import PicturePrompt
 from segscale.bench.generation.record import SamplingSettings
-from segscale.bench.generation.sampling import NOISE_OF, draw
+from segscale.bench.generation.sampling import NOISE_OF, Rows, draw
 from segscale.bench.generation.settings import sampling_settings
 from segscale.errors import UserError
 
@@ -28,6 +28,13 @@ PROMPTS = [PicturePrompt("a", "grass, a star"), PicturePrompt("b", "sand, a ring
 
 def settings_of(name: str, **choices: float) -> SamplingSettings:
     return sampling_settings(name, SamplingChoices(**({"steps": 4} | choices)))  # type: ignore[arg-type]
+
+
+def test_timesteps_are_where_the_latents_are() -> None:
+    # Flow-matching schedulers keep theirs on the CPU.
+    rows = Rows(torch.zeros(2, 4, 1, 1, device="meta"), torch.tensor(900.0), Conditioning({}, 0), [])
+    assert rows.inputs.timesteps.device.type == "meta"
+    assert rows.inputs.timesteps.shape == (2,)
 
 
 def pixels(pictures: list[Image]) -> NDArray[np.int_]:
