@@ -70,7 +70,9 @@ def draw_pictures(
         pictures.folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(pictures.folder.rglob(".*.tmp"))
     if is_rank_zero():
-        _note(pictures.folder, StoredPictures(plan, None, machine(), Sources.of(options), plan.plan_id), wanted)
+        others = prompts.prompts[len(wanted) :]
+        listed = [*wanted, *(prompt for prompt in others if pictures.path(prompt.id).is_file())]
+        _note(pictures.folder, StoredPictures(plan, None, machine(), Sources.of(options), plan.plan_id), listed)
     rank, world = rank_and_world()
     if missing := pictures.missing(wanted[rank::world]):
         _draw_missing(planned, missing, settings, pictures)
@@ -96,7 +98,7 @@ def _draw_missing(
 
 
 def _note(folder: Path, stored: StoredPictures, prompts: Sequence[PicturePrompt]) -> None:
-    """Write the record where there is none, and the prompts asked for."""
+    """Write the record where there is none, and the prompts that are asked for or drawn."""
     if not (folder / "pictures.json").exists():
         write_record(folder, stored)
     with explained_writes(folder), replaced(folder / PROMPTS) as file:

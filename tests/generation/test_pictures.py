@@ -45,6 +45,8 @@ def test_a_second_command_draws_only_what_is_missing(tmp_path: Path, monkeypatch
     assert drawn == [ids[1], prompts.prompts[3].id]
     again, first = (np.asarray(Image.open(path), int) for path in (folder.path(ids[1]), _written(tmp_path, before)))
     assert np.abs(again - first).max() <= 1
+    # Fewer prompts than there are pictures leave the list as it is.
+    draw_pictures("pocket-sd15", prompts, SETTINGS, replace(options, limit=2))
     with (folder.folder / "prompts.csv").open() as file:
         assert [(row["id"], row["prompt"]) for row in csv.DictReader(file)] == [
             (prompt.id, prompt.text) for prompt in prompts.prompts[:4]
