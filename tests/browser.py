@@ -191,7 +191,9 @@ def test_the_gallery_steps_through_images_and_fades_masks(browser: webdriver.Chr
     by_id(browser, "gallery-opacity").send_keys(Keys.HOME)
     masks = browser.find_elements(By.CSS_SELECTOR, "#gallery-tiles .mask")
     assert [mask.value_of_css_property("opacity") for mask in masks] == ["0", "0"]
-    assert browser.execute_script("return [...document.images].every((each) => each.naturalWidth === 8)")
+    assert browser.execute_script(
+        "return [...document.querySelectorAll('#gallery-tiles img')].every((each) => each.naturalWidth === 8)"
+    )
     assert (
         by_id(browser, "gallery-legend")
         .find_elements(By.CLASS_NAME, "swatch")[1]

@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,9 @@ def start(results: Path, way: Way, rank: int | None, world: int) -> Process:
         if not way.compacts:
             RunStore.compact = lambda self: None
         _child(results, way, computed, {} if rank is None else {"RANK": str(rank), "WORLD_SIZE": str(world)})
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
         os._exit(70)  # a forked child never goes on with what its parent does
 
