@@ -131,7 +131,8 @@ class Rows:
 
     @property
     def inputs(self) -> DenoiserInput:
-        return DenoiserInput(self.latents, self.timestep.to(self.latents.device).expand(len(self.latents)), self.conditioning)
+        timesteps = self.timestep.to(self.latents.device).expand(len(self.latents))
+        return DenoiserInput(self.latents, timesteps, self.conditioning)
 
     def with_unconditional(self, backbone: Backbone) -> Rows:
         """Rows without a prompt, then these."""
