@@ -22,6 +22,8 @@ from segscale.datasets.labels import IGNORE_LABEL
 from segscale.datasets.pocket import PocketScenes
 from segscale.registry import build
 
+from .test_data_check import make_voc
+
 SIZE = (100, 100)
 RADIUS = tolerance_pixels(SIZE, 0.75)
 RING = 4 * 20 - 4
@@ -319,3 +321,22 @@ def test_labels_that_are_read_by_other_rules_are_refused(printed: Printed, monke
     status, text = printed()
     assert status == 2
     assert "labels of pocket are read by other rules" in text
+
+
+def test_moved_labels_are_found_and_maps_without_boundary_have_no_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_voc(tmp_path / "data", ["one", "two"])
+    monkeypatch.chdir(tmp_path)
+    main(["run", "--dataset", "voc", "--data-root", "data", "--method", "vanilla", "--save-masks"])
+    (tmp_path / "data").rename(tmp_path / "moved")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main(["boundary", "vanilla"])
+    assert end.value.code == 2
+    assert f"there is no {tmp_path}/data/VOCdevkit" in capsys.readouterr().err
+    main(["boundary", "vanilla", "--data-root", "moved"])
+    printed = capsys.readouterr().out
+    assert "2 images, within 0.75 %" in printed
+    # Its labels are of one class each.
+    assert [cell.strip() for cell in printed.split("| person")[1].splitlines()[0].split("|")[1:4]] == ["-"] * 3
