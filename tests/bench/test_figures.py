@@ -231,3 +231,8 @@ def test_examples_show_image_label_and_masks(results: Path) -> None:
     assert [axes.get_ylabel().split("\n")[0] for axes in cells[::4]] == ["best", "median", "worst", "random"]
     assert all(axes.get_xlabel().endswith(" %") for axes in (*cells[2::4], *cells[3::4]))
     assert [name for name, draw in figures([*runs.values()]) if draw() is None] == []
+    # A kill between the mask and the part leaves an image with a mask and without counts.
+    counted = frozenset(runs["goca"].counts.images[1:])
+    figure = example_figure(runs | {"goca": runs["goca"].only(counted)}, "t")
+    assert figure is not None
+    assert {axes.get_ylabel().split("\n")[-1] for axes in figure.axes[::4]} == counted

@@ -49,10 +49,12 @@ def example_figure(runs: Mapping[str, EvaluatedRun], title: str) -> Figure | Non
 
     Masks are those of ``run --save-masks``, at the protocol's threshold; the IoU below each is at the table's.
     """
-    images = sorted(set.intersection(*({*pictured_images(run.folder)} for run in runs.values())))
-    if not images:
+    kept = [{*pictured_images(run.folder)} for run in runs.values()]
+    if not (pictured := set.intersection(*kept)):
         return None
     miou = {name: dict(zip(run.counts.images, image_miou(run), strict=True)) for name, run in runs.items()}
+    # After a kill an image may have a mask and no counts.
+    images = sorted(pictured.intersection(*miou.values()))
     mean = {image: float(np.mean([of_run[image] for of_run in miou.values()])) for image in images}
     examples = chosen_examples(images, mean)
     if not examples:
@@ -71,7 +73,7 @@ def example_figure(runs: Mapping[str, EvaluatedRun], title: str) -> Figure | Non
             axes.set_xticks([])
             axes.set_yticks([])
             axes.set_xlabel(text, fontsize=LABEL_SIZE, labelpad=2)
-        row[0].set_ylabel(f"{example.why}\n{example.image}", fontsize=LABEL_SIZE)
+        row[0].set_ylabel(f"{example.why}\n{plain(example.image)}", fontsize=LABEL_SIZE)
     for axes, name in zip(cells[0], ("image", "label", *runs), strict=True):
         axes.set_title(name, fontsize=LABEL_SIZE)
     figure.suptitle(plain(title), fontsize=10, y=1 + 0.35 / figure.get_figheight(), va="bottom")
