@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from segscale.catalogue import packaged_backbones
+from segscale.catalogue import config_file, packaged_backbones
+from segscale.errors import UserError
 from segscale.places import is_remote
 
 from ..runs.options import RunOptions
@@ -142,15 +143,15 @@ def sweep(
 
 
 def _products(sweep_name: str | None, cells: Cells) -> list[Product]:
-    """Of the sweep, as far as the names that were chosen go."""
+    """Of the sweep, as far as the names that were chosen go. Raises UserError where no cell has them."""
     from segscale.registry import build
 
-    from ..sweeps.sweep import Product
+    from ..sweeps.sweep import Product, jobs_of
 
     if sweep_name is None:
         chosen = (cells.backbone_names or tuple(packaged_backbones()), cells.dataset_names or ("pocket",))
         return [Product(*chosen, cells.protocol_names or ("standard",), cells.method_names, cells.seeds or (0,))]
-    return [
+    products = [
         each.only(
             backbones=cells.backbone_names,
             methods=cells.method_names,
@@ -160,6 +161,11 @@ def _products(sweep_name: str | None, cells: Cells) -> list[Product]:
         )
         for each in build("sweep", sweep_name).products
     ]
+    if not jobs_of(products):
+        raise UserError(
+            f"no cell of sweep {sweep_name} has all of these names", f"see {config_file('sweep', sweep_name)}"
+        )
+    return products
 
 
 def _plan(products: Sequence[Product], cells: Cells, execution: Execution, run_options: RunOptions) -> list[PlannedJob]:

@@ -101,6 +101,8 @@ def jobs_of(products: Sequence[Product]) -> tuple[Job, ...]:
 
 def _each_job(products: Sequence[Product]) -> Iterator[Job]:
     for each in products:
+        if each.methods == ():  # none of its own was chosen
+            continue
         for names in product(each.backbones, each.datasets, each.protocols, each.seeds):
             yield Job(*names, each.methods)
 

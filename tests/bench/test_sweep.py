@@ -80,6 +80,18 @@ def test_names_choose_a_part_of_a_sweep() -> None:
     assert [len(each.backbones) for each in products] == [1, 1, 1, 1, 1]
 
 
+def test_a_product_without_a_chosen_method_has_no_job() -> None:
+    """No method is not every method."""
+    products = [each.only(methods=("baseline",)) for each in build("sweep", "papers").products]
+    assert {(job.backbone_name, job.method_names) for job in jobs_of(products)} == {("sd15", ("baseline",))}
+
+
+def test_a_choice_of_no_cell_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["sweep", "papers", "--backbone", "pocket-sd15", "--results", str(tmp_path)])
+    assert "no cell of sweep papers has all of these names; see " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
