@@ -105,6 +105,11 @@ class HeldLease:
         self._held: set[int] = set()
         self._ended = threading.Event()
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes are at work on these runs, or ended without tidying up."""
+        return self.folder.exists()
+
     def __enter__(self) -> HeldLease:
         with explained_writes(self.folder):
             _remove_leftovers(self.folder.parent)

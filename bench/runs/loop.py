@@ -87,8 +87,9 @@ def run_planned(planned: BackbonePlan, methods: Sequence[Method], task: Task) ->
     # A run.json that was written anew lacks what only the backbone knows.
     unknown = any(run.store.done() and run.store.read().parameters is None for run in runs)
     asks_backbone = bool(pending_indices or unknown)
-    if asks_backbone or any(run.store.is_scattered for run in runs):
-        with HeldLease(options.results, (run.store.folder.name for run in runs)) as lease:
+    held = HeldLease(options.results, (run.store.folder.name for run in runs))
+    if asks_backbone or held.is_shared or any(run.store.is_scattered for run in runs):
+        with held as lease:
             if asks_backbone:
                 backbone = planned.load()
                 for run in runs:

@@ -198,3 +198,19 @@ def test_a_signal_says_how_to_resume_and_keeps_what_was_computed(
     assert not list(tmp_path.glob("runs/.leases/*"))
     (store,) = find_runs(tmp_path)
     assert len(store.done()) >= 5
+
+
+def test_a_complete_run_tidies_up_after_a_process_that_died_at_its_end(tmp_path: Path) -> None:
+    stores = run_named("pocket-sd15", ["vanilla"], "pocket", "standard", RunOptions(limit=2, results=tmp_path))
+    runs = (stores[0].folder.name,)
+    code = f"""
+import os
+from pathlib import Path
+from segscale.bench.runs.leases import HeldLease
+HeldLease(Path({str(tmp_path)!r}), {runs!r}).__enter__()
+os._exit(9)
+"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert list(tmp_path.glob("runs/.leases/*/*"))
+    run_named("pocket-sd15", ["vanilla"], "pocket", "standard", RunOptions(limit=2, results=tmp_path))
+    assert not list(tmp_path.glob("runs/.leases/*/*"))
