@@ -39,7 +39,7 @@ from .store import RunStore
 from .verify import DataOnDisk, refuse_changed
 
 FLUSH_SECONDS = 5.0
-COMPACTION = -1
+COMPACTION = -1  # claimed as if it were an image: one process merges the parts of finished runs
 """Claimed as if it were an image: one process merges the parts of finished runs."""
 NAMED_METHODS = 6
 """More methods than these make a title too long to read."""
