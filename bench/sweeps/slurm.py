@@ -150,8 +150,10 @@ def cancel(sweep: SweepFolder) -> str:
     try:
         subprocess.run(["scancel", record.slurm_job], check=True, capture_output=True, text=True)
     except subprocess.CalledProcessError as error:
+        sweep.write(record)
         raise _refusal(error.stderr) from error
     except OSError as error:
+        sweep.write(record)
         raise UserError("there is no SLURM here", "cancel from a login node") from error
     return record.slurm_job
 

@@ -28,6 +28,7 @@ from segscale.bench.sweeps.job_process import JobProcess
 from segscale.bench.sweeps.local import LocalExecutor
 from segscale.bench.sweeps.plan import Planner
 from segscale.bench.sweeps.record import CellRecord, JobRecord, SweepFolder, SweepRecord, last_line
+from segscale.bench.sweeps.slurm import cancel
 from segscale.bench.sweeps.sweep import Job, Product, jobs_of
 from segscale.catalogue import shipped_folder
 from segscale.errors import ConfigError, UserError
@@ -84,6 +85,15 @@ def test_a_product_without_a_chosen_method_has_no_job() -> None:
     """No method is not every method."""
     products = [each.only(methods=("baseline",)) for each in build("sweep", "papers").products]
     assert {(job.backbone_name, job.method_names) for job in jobs_of(products)} == {("sd15", ("baseline",))}
+
+
+def test_what_could_not_be_cancelled_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    sweep = SweepFolder.of(tmp_path, "papers", ())
+    sweep.write(SweepRecord("papers", (), "slurm", slurm_job="7"))
+    with pytest.raises(UserError, match="there is no SLURM here"):
+        cancel(sweep)
+    assert not sweep.read().cancelled
 
 
 def test_a_choice_of_no_cell_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
