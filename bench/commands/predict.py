@@ -146,10 +146,13 @@ def _prepare(output: Output) -> None:
 
 
 def _refuse_others(files: Sequence[PictureFile], output: Output) -> None:
-    """Raises UserError where files of other pictures would be replaced."""
+    """Raises UserError where files of other pictures, or of this call, would be replaced."""
     from ..pictures.coco import pictures_named
     from ..pictures.files import summary_path
 
+    coco = output.folder / COCO_FILE
+    if "coco" in output.kinds and any(summary_path(output.folder, file.stem) == coco for file in files):
+        raise UserError(f"{coco} would be of one picture and of all", "rename the picture")
     if output.overwrite:
         return
     hint = "choose another --output, or give --overwrite"
@@ -157,7 +160,6 @@ def _refuse_others(files: Sequence[PictureFile], output: Output) -> None:
         summary = summary_path(output.folder, file.stem)
         if summary.exists() and _source(summary) != str(file.source):
             raise UserError(f"{summary} is not of this picture", hint)
-    coco = output.folder / COCO_FILE
     if "coco" in output.kinds and set(pictures_named(coco)) - {file.file_name for file in files}:
         raise UserError(f"{coco} has other pictures, too", hint)
 

@@ -250,6 +250,7 @@ def test_a_folder_of_own_pictures_brings_its_classes(folder: Path, tmp_path: Pat
         (["{folder}/a.png", "--classes", "star", "--threshold", "2"], "'2' is not a number from -1 to 1"),
         (["{folder}/a.png", "--classes", "star", "--write", "overlay,gif"], "'gif' is not one of"),
         (["{folder}/bad.png", "--classes", "star"], r"bad\.png is damaged"),
+        (["{folder}/c/coco.jpg", "--classes", "star", "--write", "coco"], "would be of one picture and of all; rename"),
     ],
 )
 def test_what_cannot_be_segmented_is_one_line(
@@ -258,6 +259,7 @@ def test_what_cannot_be_segmented_is_one_line(
     for name in ("empty", "c"):
         (folder / name).mkdir()
     (folder / "c/a.jpg").write_bytes((folder / "a.png").read_bytes())
+    (folder / "c/coco.jpg").write_bytes((folder / "a.png").read_bytes())
     (folder / "bad.png").write_bytes(b"no picture")
     with pytest.raises(SystemExit):
         main(["predict", *(argument.format(folder=folder) for argument in arguments), "-o", str(tmp_path / "out")])
