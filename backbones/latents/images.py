@@ -52,7 +52,7 @@ def _square(image: Image.Image, settings: CaptureSettings) -> Tensor:
     return F.interpolate(unit, size=(size, size), mode="bilinear", align_corners=False)
 
 
-def pictures_of(values: Tensor) -> list[Image.Image]:
+def images_of(values: Tensor) -> list[Image.Image]:
     """Turn what a VAE decodes, ``(n, 3, height, width)`` in [-1, 1], into RGB images; values beyond are clipped."""
     levels = ((values.float() / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8)
     return [Image.fromarray(levels_of.permute(1, 2, 0).numpy()) for levels_of in levels]

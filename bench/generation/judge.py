@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...backbones.latents.images import pixel_values
+from ...backbones.latents.pictures import latents_of
 from ...backbones.latents.settings import CaptureSettings, Timestep
 from ...backbones.loading.file_digests import digest
 from ...backbones.loading.pretrained import resolve_weights
@@ -79,12 +80,9 @@ def areas_seen(logits: Tensor) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     return (areas[:, : len(OBJECTS)] >= SHOWN_PIXELS).numpy(), areas[:, len(OBJECTS) :].argmax(1).numpy()
 
 
-@torch.no_grad()
 def pooled_latents(vae: AutoencoderKL, values: Tensor) -> Floats:
     """Pool the scaled latents of images ``(n, 3, 64, 64)`` in [-1, 1] to float64 ``(n, 64)``."""
-    latents = vae.encode(values).latent_dist.mean
-    scaled = (latents - (vae.config["shift_factor"] or 0.0)) * vae.config["scaling_factor"]
-    return F.adaptive_avg_pool2d(scaled, POOLED).flatten(1).double().numpy()
+    return F.adaptive_avg_pool2d(latents_of(vae, values), POOLED).flatten(1).double().numpy()
 
 
 def shared_vae() -> AutoencoderKL:

@@ -57,7 +57,7 @@ class PowerRecord:
     images: int
     """How many pictures; Frechet distances of other numbers do not compare."""
     measured_by: dict[str, str]
-    """Networks that looked at the pictures, and the digests of their weights."""
+    """Networks that looked at the pictures, and the digests of their weights; CLIP's folder or hub id."""
     measures: dict[str, Measure]
     pictures_digest: str
     """SHA-256 of the rows of all pictures."""

@@ -19,8 +19,9 @@ from segscale.prompt import Prompt
 
 from ...backbones.backbone import Backbone
 from ...backbones.inputs import DenoiserInput
-from ...backbones.latents.images import pictures_of
+from ...backbones.latents.images import images_of
 from ...backbones.latents.noise import image_generator, normal_draws
+from ...backbones.latents.pictures import pictures_of
 from ...backbones.text.conditioning import Conditioning
 from .guidance import Guidance, GuidedStep
 from .prompts import PicturePrompt
@@ -48,10 +49,7 @@ def draw(
         UserError: For a size that the architecture cannot take.
     """
     backbone.check_size(settings.image_size)
-    latents = _Batch(backbone, prompts, settings, guidance).sampled()
-    config = backbone.vae.config
-    latents = latents / config["scaling_factor"] + (config["shift_factor"] or 0.0)
-    return pictures_of(backbone.vae.decode(latents.to(backbone.vae.dtype)).sample)
+    return images_of(pictures_of(backbone.vae, _Batch(backbone, prompts, settings, guidance).sampled()))
 
 
 class _Batch:
