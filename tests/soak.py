@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from segscale.bench.commands.main import main
 from segscale.bench.runs import loop
@@ -123,6 +125,8 @@ def _child(results: Path, way: Way, computed: Path, environment: dict[str, str])
     os.dup2(errors, 2)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+    # Forked children share the lock of progress bars, and one that is killed while it draws would keep it.
+    tqdm.set_lock(threading.RLock())
     loop.FLUSH_SECONDS = way.flush
     log = os.open(computed, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     keep = MethodRun.keep
