@@ -20,7 +20,8 @@ from segscale.errors import UserError
 from segscale.files import explained_writes, replaced_bytes
 from segscale.places import make_folder
 
-from ...datasets.labels import IGNORE_LABEL, VALUES, Colour
+from ...datasets.files import read_ids
+from ...datasets.labels import IGNORE_LABEL, VALUES, Colour, LabelTable
 
 if TYPE_CHECKING:
     from ...datasets.dataset import Sample
@@ -63,10 +64,13 @@ def masked_images(folder: Path) -> list[str]:
 
 
 def kept_masks(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Every image of a run that has a mask, in order, with its predicted class ids; 255 where nothing is predicted."""
+    """Every image of a run that has a mask, in order, with its predicted class ids; 255 where nothing is predicted.
+
+    Raises:
+        FileError: For a damaged mask.
+    """
     for image in masked_images(folder):
-        with Image.open(mask_path(folder, image)) as mask:
-            yield image, np.asarray(mask)
+        yield image, read_ids(mask_path(folder, image), None, LabelTable.consecutive(IGNORE_LABEL))
 
 
 def no_masks(folder: Path) -> UserError:

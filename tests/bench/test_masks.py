@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,14 @@ def test_masks_are_exported_as_a_coco_dataset(
     with pytest.raises(SystemExit):
         main(["export", "pocket-sd15", "--results", str(results)])
     assert "2 stored runs are pocket-sd15; name backbone, method" in capsys.readouterr().err
+
+
+def test_a_damaged_mask_is_one_line_of_the_export(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(results, tmp_path / "copy")
+    path = min(tmp_path.glob("copy/runs/*/vanilla/*/*/masks/*.png"))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(SystemExit):
+        main(["export", "pocket-sd15/vanilla", "--results", str(tmp_path / "copy")])
+    assert f"{path} is damaged" in capsys.readouterr().err
