@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 
 from segscale.catalogue import config_files, unlisted_files
 from segscale.errors import UserError
-from segscale.registry import load_config
 
 from ...backbones.pocket.ladder import Rung, rung_of
 from ..report.evaluated import EvaluatedRun
@@ -82,6 +81,8 @@ def measured_subjects(
 
 def _as_recommended(power: StoredPower) -> bool:
     """Whether steps and scale are those of the backbone's config, where one is at hand."""
+    from segscale.registry import load_config  # reads configs by mmengine, which takes a second to load
+
     name, settings = power.record.plan.backbone.name, power.record.plan.settings
     if name not in config_files("backbone") | unlisted_files("backbone"):
         return False

@@ -9,9 +9,6 @@ from pathlib import Path
 from ..runs.options import RunOptions
 from .sweep import Job
 
-CALLED = {"worker_threads": "workers"}
-"""Options that are not called as their fields are."""
-
 
 @dataclass(frozen=True)
 class SweepOptions:
@@ -50,7 +47,7 @@ def _chosen(record: object) -> Iterator[str]:
     """Options of the fields that are not as they are by default."""
     default = type(record)()
     for each in fields(record):  # pyright: ignore[reportArgumentType]
-        value, option = getattr(record, each.name), f"--{CALLED.get(each.name, each.name).replace('_', '-')}"
+        value, option = getattr(record, each.name), f"--{each.name.replace('_', '-')}"
         if value == getattr(default, each.name) or each.name in ("load", "device"):
             continue
         if value is True:

@@ -133,7 +133,7 @@ def test_the_command_of_a_job_asks_for_what_the_sweep_chose(monkeypatch: pytest.
         skip_bad=True,
         strict=True,
         batch=2,
-        worker_threads=1,
+        workers=1,
         text_cache=tmp_path / "cache",
         results=tmp_path / "results",
         load=load,
