@@ -11,7 +11,7 @@ from torch import Tensor
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
-from .attention.sites import Grid, Site
+from .attention.sites import Grid, Site, cross_attention_sites
 from .backbone import Backbone
 from .latents.noise import NoiseLevel, flow_level
 from .latents.settings import CaptureSettings
@@ -48,18 +48,8 @@ class WanMasks(Backbone):
 
     def sites_on(self, grid: Grid) -> tuple[Site, ...]:
         """Return one site per block, as it sees a picture alone."""
-        return tuple(
-            Site(
-                name=f"vit-block{index}",
-                layer=index,
-                heads=block.attn2.heads,
-                grid=grid,
-                text_module=f"blocks.{index}.attn2",
-                pixel_module=f"blocks.{index}.attn1",
-                projection=f"blocks.{index}.attn2.to_out.0",
-            )
-            for index, block in enumerate(self.pipeline.transformer.blocks)
-        )
+        heads = (block.attn2.heads for block in self.pipeline.transformer.blocks)
+        return cross_attention_sites("blocks", heads, grid)
 
     def encode_text(self, texts: list[str]) -> Conditioning:
         """Encode with the pipeline's own encoder."""

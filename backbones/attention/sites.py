@@ -61,3 +61,25 @@ def selected_sites(sites: Iterable[Site], names: Set[str], backbone_name: str) -
         hint = f"list them with: segscale sites {backbone_name}"
         raise UserError(f"{backbone_name} has no site {unknown[0]!r}", hint)
     return {name: site for name, site in by_name.items() if name in names}
+
+
+def cross_attention_sites(blocks: str, heads: Iterable[int], grid: Grid) -> tuple[Site, ...]:
+    """Return a site for every transformer block that attends to pixels (``attn1``), then to text (``attn2``).
+
+    Args:
+        blocks: Name of the module list.
+        heads: Of each block.
+        grid: The denoiser's pixels, alike in all blocks.
+    """
+    return tuple(
+        Site(
+            name=f"vit-block{index}",
+            layer=index,
+            heads=of_block,
+            grid=grid,
+            text_module=f"{blocks}.{index}.attn2",
+            pixel_module=f"{blocks}.{index}.attn1",
+            projection=f"{blocks}.{index}.attn2.to_out.0",
+        )
+        for index, of_block in enumerate(heads)
+    )
