@@ -28,3 +28,8 @@ def pictures_of(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     shift, scale = shift_and_scale(vae)
     values = (latents.float() / scale + shift).to(vae.dtype)
     return torch.cat([vae.decode(part).sample.float() for part in values.split(TOGETHER)])
+
+
+def white_on_black(masks: Tensor) -> Tensor:
+    """Masks ``(n, height, width)`` as pictures, float32 ``(n, 3, height, width)`` in [-1, 1]."""
+    return (masks.float() * 2 - 1)[:, None].expand(-1, 3, -1, -1)

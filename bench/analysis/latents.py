@@ -23,7 +23,7 @@ from segscale.errors import UserError
 
 from ...backbones.latents.images import pixel_values
 from ...backbones.latents.noise import image_generator, normal_draws
-from ...backbones.latents.pictures import latents_of, pictures_of
+from ...backbones.latents.pictures import latents_of, pictures_of, white_on_black
 from ...backbones.latents.settings import CaptureSettings, Timestep
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.labels import IGNORE_LABEL
@@ -83,11 +83,6 @@ def encode(vae: AutoencoderKL, sample: Sample, size: int, background: int | None
         survived=((found & inside).sum((1, 2)) / union).mean().item(),
         generator=image_generator(seed, "latents", sample.id),
     )
-
-
-def white_on_black(masks: Tensor) -> Tensor:
-    """Masks ``(n, height, width)`` as pictures, float32 ``(n, 3, height, width)`` in [-1, 1]."""
-    return (masks.float() * 2 - 1)[:, None].expand(-1, 3, -1, -1)
 
 
 def latent_table(vae: AutoencoderKL, dataset: Dataset, size: int, limit: int | None, seed: int) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from .timestep_laws import HeavyTail, LogitNormal
 FOLDER = "genmask"
 """Below the results: where outcomes are kept."""
 TEN = 10
-PAIR_SHARE = 0.4
+PAIR_SCENE_SHARE = 0.4
 """Scenes with two of a kind to train on, for each plain one."""
 VARIANTS: Mapping[str, Recipe] = MappingProxyType(
     {
@@ -117,7 +117,7 @@ def ablate(
     vae = backbone.vae
     ablation = Ablation(
         backbone,
-        MaskScenes(vae, "train", train, int(PAIR_SHARE * train)),
+        MaskScenes(vae, "train", train, int(PAIR_SCENE_SHARE * train)),
         MaskScenes(vae, "val", held_out, 0),
         steps,
         folder / f"scenes{train}-heldout{held_out}",

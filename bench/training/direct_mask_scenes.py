@@ -42,11 +42,6 @@ def picture_values(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def mask_values(masks: NDArray[np.bool_]) -> Tensor:
-    """Masks ``(n, height, width)`` as white on black pictures, float32 ``(n, 3, height, width)`` in [-1, 1]."""
-    return (torch.from_numpy(masks).float() * 2 - 1)[:, None].expand(-1, 3, -1, -1)
-
-
 def grey_of(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """What latents of masks show: float32 ``(n, height, width)``, about 1 in a mask and 0 outside."""
     return (pictures_of(vae, latents).mean(1) + 1) / 2

@@ -23,10 +23,10 @@ from tqdm import tqdm
 from segscale.errors import UserError
 from segscale.files import explained_writes, replaced_bytes
 
-from ...backbones.latents.pictures import latents_of, pictures_of
+from ...backbones.latents.pictures import latents_of, pictures_of, white_on_black
 from ...backbones.text.conditioning import Conditioning
 from ...backbones.wan import FLOW_STEPS, WanMasks
-from .direct_mask_scenes import MaskScenes, PromptedMasks, mask_values
+from .direct_mask_scenes import MaskScenes, PromptedMasks
 from .timestep_laws import HeavyTail, LogitNormal, TimestepLaw
 
 EMA_DECAY = 0.998
@@ -108,7 +108,7 @@ class MaskTrainer:
         return losses[0]
 
     def _mask_loss(self, batch: PromptedMasks, generator: torch.Generator) -> Tensor:
-        clean = latents_of(self.backbone.vae, mask_values(batch.masks))
+        clean = latents_of(self.backbone.vae, white_on_black(torch.from_numpy(batch.masks)))
         sigma, noised, velocity = self._noised(clean, self.recipe.masks, generator)
         latent = self.backbone.mask_latent(batch.pictures, noised) if self.recipe.image_tokens else noised
         answer = self._denoise(latent, sigma, batch.texts)

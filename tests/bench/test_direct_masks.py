@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from segscale.backbones.latents.pictures import latents_of
+from segscale.backbones.latents.pictures import latents_of, white_on_black
 from segscale.backbones.loading.autoencoder import load_autoencoder
 from segscale.backbones.loading.pretrained import reinitialise
 from segscale.backbones.wan import WanMasks
@@ -23,7 +23,7 @@ from segscale.bench.training.direct_mask_ablations import (
     read_outcome,
 )
 from segscale.bench.training.direct_mask_drawing import areas_by_scene, drawn_masks, picture_losses
-from segscale.bench.training.direct_mask_scenes import MaskScenes, PromptedMasks, grey_of, mask_values
+from segscale.bench.training.direct_mask_scenes import MaskScenes, PromptedMasks, grey_of
 from segscale.bench.training.direct_mask_twin import untrained_twin
 from segscale.bench.training.direct_masks import MaskTrainer, Recipe, grey_cross_entropy
 from segscale.datasets.pocket import make_scene
@@ -53,7 +53,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_masks_survive_as_latents(twin: WanMasks, scenes: MaskScenes) -> None:
     asked = scenes.every_class()
-    grey = grey_of(twin.vae, latents_of(twin.vae, mask_values(asked.masks)))
+    grey = grey_of(twin.vae, latents_of(twin.vae, white_on_black(torch.from_numpy(asked.masks))))
     areas = areas_by_scene(grey, asked)
     assert areas.intersection.sum() / (areas.predicted_area + areas.label_area - areas.intersection).sum() > 0.95
 
@@ -113,7 +113,7 @@ def test_a_few_steps_lower_the_loss_of_masks(twin: WanMasks, scenes: MaskScenes)
 
 def test_cross_entropy_is_small_for_the_right_mask_alone(twin: WanMasks, scenes: MaskScenes) -> None:
     masks = scenes.every_class().masks
-    clean = latents_of(twin.vae, mask_values(masks))
+    clean = latents_of(twin.vae, white_on_black(torch.from_numpy(masks)))
     right, wrong = grey_cross_entropy(twin, clean, masks), grey_cross_entropy(twin, clean, ~masks)
     assert right < 0.1 < 2 < wrong
 
