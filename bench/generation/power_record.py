@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from segscale.errors import StoreError
-from segscale.files import explained_writes, replaced, replaced_bytes
+from segscale.files import explained_writes, json_checksum, replaced, replaced_bytes
 
 from ..evaluation.intervals import Estimate
 from .record import PicturePlan
@@ -95,7 +94,7 @@ def write_power(results: Path, stored: StoredPower) -> Path:
         with replaced_bytes(path.with_suffix(".parquet")) as file:
             stored.pictures.to_parquet(file, index=False)
         with replaced(path) as file:
-            json.dump(content | {_CHECKSUM: _checksum(content)}, file, indent=2)
+            json.dump(content | {_CHECKSUM: json_checksum(content)}, file, indent=2)
     return path
 
 
@@ -115,7 +114,7 @@ def read_power(path: Path) -> StoredPower:
     except (ValidationError, ValueError, AttributeError) as error:
         raise StoreError(f"{path} is damaged or of another version", REMEDY) from error
     same = record.plan_id == record.plan.plan_id and record.pictures_digest == pictures_digest(pictures)
-    if stated != _checksum(content) or not same:
+    if stated != json_checksum(content) or not same:
         raise StoreError(f"{path} is not as it was written", REMEDY)
     return StoredPower(record, pictures)
 
@@ -129,7 +128,3 @@ def find_power(results: Path) -> list[StoredPower]:
         except StoreError as error:
             log.warning("%s", error)
     return stored
-
-
-def _checksum(content: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

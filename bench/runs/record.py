@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from segscale.errors import OtherFormatError, StoreError
+from segscale.files import json_checksum
 
 from ...datasets.prompts.caption_file import CaptionGaps
 from ..tasks.identity import TableRules
@@ -155,7 +155,7 @@ def parse_run(text: bytes, path: str) -> StoredRun:
     if run.run_id != run.plan.run_id:
         raise StoreError(f"{path} does not match its run id {run.run_id}", _REMEDY)
     content = json.loads(text)
-    if content.pop(CHECKSUM, None) != _checksum(content):
+    if content.pop(CHECKSUM, None) != json_checksum(content):
         raise StoreError(f"{path} is not as it was written", _REMEDY)
     return run
 
@@ -179,11 +179,7 @@ def _refuse_other_format(stated: int, path: str) -> None:
 def run_text(run: StoredRun) -> str:
     """The JSON of ``run``."""
     content = _ADAPTER.dump_python(run, mode="json")
-    return json.dumps(content | {CHECKSUM: _checksum(content)}, indent=2) + "\n"
-
-
-def _checksum(content: dict[str, object]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return json.dumps(content | {CHECKSUM: json_checksum(content)}, indent=2) + "\n"
 
 
 _REMEDY = "give the command that made it again: its images are kept"
