@@ -34,7 +34,7 @@ ALLOWED = {
     "bench.tasks": TASKS,
     "bench.inference": INFERENCE,
     "bench.runs": RUNS,
-    "bench.training": (*RUNS, "bench.training"),
+    "bench.training": (*RUNS, "bench.generation", "bench.training"),
     "bench.report": (*RUNS, "bench.report"),
     "bench.analysis": (*RUNS, "bench.report", "bench.analysis"),
     "bench.costs": (*RUNS, "bench.costs"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -18,9 +18,11 @@ from segscale.files import explained_writes, replaced
 from ...backbones.loading.autoencoder import POCKET, load_autoencoder
 from ...backbones.loading.pretrained import reinitialise
 from ...backbones.wan import WanMasks
-from ..evaluation.intervals import SampledCounts, estimate_mean, estimate_miou
+from ..evaluation.intervals import Estimate, SampledCounts, estimate_mean, estimate_miou, estimate_ratio
+from ..evaluation.metrics import Floats
 from ..evaluation.pixel_counts import PixelCounts
-from .direct_mask_drawing import areas_by_scene, drawn_masks, picture_losses
+from ..generation.judge import Judge
+from .direct_mask_drawing import Rows, areas_by_scene, drawn_masks, picture_losses, picture_objects, rows_of
 from .direct_mask_scenes import MaskScenes
 from .direct_mask_twin import untrained_twin
 from .direct_masks import MaskTrainer, Recipe
@@ -53,11 +55,13 @@ class Outcome:
     seed: int
     steps: int
     """Of the training."""
-    one_step: tuple[tuple[int, int, int], ...]
+    one_step: Rows
     """By scene: intersection, drawn and true area of masks that are drawn in one step."""
-    ten_steps: tuple[tuple[int, int, int], ...]
-    pictures: tuple[float, ...]
-    """By scene: the squared error of the velocity on pictures."""
+    ten_steps: Rows
+    objects: Rows
+    """By scene, of a picture of its caption: objects that are named and shown, named, and shown."""
+    losses: tuple[float, ...]
+    """By scene: the squared error of the velocity on its picture."""
 
 
 _OUTCOME = TypeAdapter(Outcome)
@@ -73,6 +77,7 @@ class Ablation:
     steps: int
     folder: Path
     """Of the outcomes, a file for each."""
+    judge: Judge = field(default_factory=Judge)
 
     def run(self, seeds: Sequence[int], variants: Sequence[str]) -> Iterator[Outcome]:
         """All outcomes of seeds and variants, those first that all variants have."""
@@ -89,9 +94,10 @@ class Ablation:
         self.backbone.denoiser.eval().requires_grad_(False)
         asked = self.held_out.every_class()
         drawn = [drawn_masks(self.backbone, asked, count, recipe.image_tokens) for count in (1, TEN)]
-        areas = [_rows(areas_by_scene(masks, asked)) for masks in drawn]
+        one_step, ten_steps = (_area_rows(areas_by_scene(masks, asked)) for masks in drawn)
+        objects = picture_objects(self.backbone, self.held_out, self.judge)
         losses = tuple(picture_losses(self.backbone, self.held_out).tolist())
-        outcome = Outcome(variant, seed, self.steps, areas[0], areas[1], losses)
+        outcome = Outcome(variant, seed, self.steps, one_step, ten_steps, objects, losses)
         with explained_writes(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with replaced(path) as file:
@@ -141,9 +147,8 @@ def read_outcome(path: Path) -> Outcome:
         raise UserError(f"{path} is damaged", "remove it and give the command again") from error
 
 
-def _rows(counts: PixelCounts) -> tuple[tuple[int, int, int], ...]:
-    columns = (part[:, 0].tolist() for part in (counts.intersection, counts.predicted_area, counts.label_area))
-    return tuple(zip(*columns, strict=True))
+def _area_rows(counts: PixelCounts) -> Rows:
+    return rows_of(part[:, 0] for part in (counts.intersection, counts.predicted_area, counts.label_area))
 
 
 def ablation_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -157,32 +162,38 @@ def ablation_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 def _variant_rows(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
     if not outcomes:
         return []
-    areas = {
-        "cIoU, one step": [np.array(each.one_step) for each in outcomes],
-        "cIoU, ten steps": [np.array(each.ten_steps) for each in outcomes],
-    }
-    rows: list[dict[str, object]] = []
-    for measure, of_seeds in areas.items():
-        estimate = estimate_miou(_sample(sum(of_seeds, np.zeros_like(of_seeds[0]))))
-        alone = [estimate_miou(_sample(rows)).value for rows in of_seeds]
-        low, high = estimate.bounds
-        rows.append(_row(outcomes, measure, [100 * value for value in (estimate.value, low, high, *_ends(alone))]))
-    losses = np.array([each.pictures for each in outcomes])
-    estimate = estimate_mean(losses.mean(0))
-    rows.append(_row(outcomes, "loss of pictures", [estimate.value, *estimate.bounds, *_ends(losses.mean(1))]))
-    return rows
+    measures: list[tuple[str, Callable[[Floats], Estimate], list[Floats], float]] = [
+        ("cIoU, one step", _estimate_ciou, [np.array(each.one_step, float) for each in outcomes], 100),
+        ("cIoU, ten steps", _estimate_ciou, [np.array(each.ten_steps, float) for each in outcomes], 100),
+        ("F1 of pictures", _estimate_f1, [np.array(each.objects, float) for each in outcomes], 100),
+        ("loss of pictures", _estimate_loss, [np.array(each.losses, float) for each in outcomes], 1),
+    ]
+    return [_row(outcomes, measure, estimate, by_seed, unit) for measure, estimate, by_seed, unit in measures]
 
 
-def _sample(areas: np.ndarray) -> SampledCounts:
-    return SampledCounts(PixelCounts(*(column[:, None] for column in areas.T)), "all")
+def _estimate_ciou(areas: Floats) -> Estimate:
+    return estimate_miou(SampledCounts(PixelCounts(*(column[:, None] for column in areas.T)), "all"))
 
 
-def _ends(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    return float(min(values)), float(max(values))
+def _estimate_f1(objects: Floats) -> Estimate:
+    hits, named, shown = objects.T
+    return estimate_ratio(2 * hits, named + shown)
 
 
-def _row(outcomes: Sequence[Outcome], measure: str, numbers: Sequence[float]) -> dict[str, object]:
-    columns = dict(zip(("mean", "low", "high", "lowest", "highest"), numbers, strict=True))
-    first = outcomes[0]
-    about = {"steps": first.steps, "seeds": len(outcomes), "images": len(first.one_step)}
-    return {"variant": first.variant, "measure": measure, **columns, **about}
+def _estimate_loss(losses: Floats) -> Estimate:
+    return estimate_mean(losses)
+
+
+def _row(
+    outcomes: Sequence[Outcome],
+    measure: str,
+    estimate: Callable[[Floats], Estimate],
+    by_seed: Sequence[Floats],
+    unit: float,
+) -> dict[str, object]:
+    """All seeds together, and the lowest and the highest of one seed alone."""
+    together, alone = estimate(np.mean(by_seed, axis=0)), [estimate(counts).value for counts in by_seed]
+    numbers = (together.value, *together.bounds, min(alone), max(alone))
+    columns = dict(zip(("mean", "low", "high", "lowest", "highest"), (unit * float(n) for n in numbers), strict=True))
+    about = {"steps": outcomes[0].steps, "seeds": len(outcomes), "images": len(outcomes[0].one_step)}
+    return {"variant": outcomes[0].variant, "measure": measure, **columns, **about}

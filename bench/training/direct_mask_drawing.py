@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...backbones.latents.noise import image_generator, normal_draws
+from ...backbones.pocket.direct_masks import NAME
 from ...backbones.wan import FLOW_STEPS, WanMasks
 from ..evaluation.metrics import Floats
 from ..evaluation.pixel_counts import PixelCounts
+from ..generation.choices import SamplingChoices
+from ..generation.fidelity import named_objects
+from ..generation.judge import Judge
+from ..generation.prompts import PicturePrompt
+from ..generation.rules import guidance_rule
+from ..generation.sampling import draw
+from ..generation.settings import sampling_settings
 from .direct_mask_scenes import MaskScenes, PromptedMasks, grey_of
 
 ROWS = 50
+Rows = tuple[tuple[int, int, int], ...]
+"""Three counts of every scene."""
 PICTURE_LEVELS = (0.2, 0.4, 0.6, 0.8)
 
 
@@ -62,6 +75,26 @@ def picture_losses(backbone: WanMasks, scenes: MaskScenes) -> Floats:
             error = backbone.denoise(noised, timestep, conditioning) - (draws[rows] - latents[rows])
             losses[rows] += error.square().mean((1, 2, 3)).double().numpy() / len(PICTURE_LEVELS)
     return losses
+
+
+def picture_objects(backbone: WanMasks, scenes: MaskScenes, judge: Judge) -> Rows:
+    """How well captions are followed: a picture of every plain scene's caption, with the sampling of the twin's config.
+
+    Returns:
+        Of every picture, how many objects are both named and shown, named, and shown.
+    """
+    prompts = [PicturePrompt(str(number), text) for number, text in enumerate(scenes.every_caption[1])]
+    settings = sampling_settings(NAME, SamplingChoices())
+    guidance = guidance_rule(settings, backbone)
+    batches = (prompts[start : start + ROWS] for start in range(0, len(prompts), ROWS))
+    shown = judge.see([picture for batch in batches for picture in draw(backbone, batch, settings, guidance)]).objects
+    named = named_objects(prompt.text for prompt in prompts)
+    return rows_of(flags.sum(1) for flags in (named & shown, named, shown))
+
+
+def rows_of(columns: Iterable[NDArray[np.integer]]) -> Rows:
+    """Three counts of every scene, of as many columns."""
+    return tuple(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def _noise(like: Tensor, name: str) -> Tensor:

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from segscale.backbones.latents.pictures import latents_of, white_on_black
 from segscale.backbones.loading.autoencoder import load_autoencoder
 from segscale.backbones.loading.pretrained import reinitialise
 from segscale.backbones.wan import WanMasks
 from segscale.bench.commands.main import main
+from segscale.bench.generation.judge import Judge
 from segscale.bench.training.direct_mask_ablations import (
     VARIANTS,
     Ablation,
@@ -22,7 +24,7 @@ from segscale.bench.training.direct_mask_ablations import (
     known_variants,
     read_outcome,
 )
-from segscale.bench.training.direct_mask_drawing import areas_by_scene, drawn_masks, picture_losses
+from segscale.bench.training.direct_mask_drawing import areas_by_scene, drawn_masks, picture_losses, picture_objects
 from segscale.bench.training.direct_mask_scenes import MaskScenes, PromptedMasks, grey_of
 from segscale.bench.training.direct_mask_twin import untrained_twin
 from segscale.bench.training.direct_masks import MaskTrainer, Recipe, grey_cross_entropy
@@ -144,6 +146,21 @@ def test_picture_losses_do_not_depend_on_other_scenes(twin: WanMasks, scenes: Ma
     np.testing.assert_allclose(picture_losses(twin, scenes)[:2], picture_losses(twin, few), rtol=1e-3)
 
 
+def test_captions_are_followed_by_what_the_judge_sees(
+    twin: WanMasks, scenes: MaskScenes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = [make_scene(0, "val", index) for index in range(5)]
+    pictures = iter([*shown[:4], shown[0]])
+    monkeypatch.setattr(
+        "segscale.bench.training.direct_mask_drawing.draw",
+        lambda _, batch, *__: [Image.fromarray(next(pictures).image) for _ in batch],
+    )
+    objects = [set(scene.objects) for scene in shown]
+    seen = [*objects[:4], objects[0]]
+    expected = tuple((len(a & b), len(a), len(b)) for a, b in zip(objects, seen, strict=True))
+    assert picture_objects(twin, scenes, Judge()) == expected
+
+
 def test_an_ablation_keeps_its_outcomes(twin: WanMasks, scenes: MaskScenes, tmp_path: Path) -> None:
     ablation = Ablation(twin, scenes, scenes, 1, tmp_path)
     variants = ("a=0.05", "no-generation")
@@ -160,7 +177,11 @@ def test_an_ablation_keeps_its_outcomes(twin: WanMasks, scenes: MaskScenes, tmp_
 
 def test_the_table_has_the_ciou_of_all_seeds_and_the_ends_of_each() -> None:
     rows = {0: (50, 50, 100), 1: (100, 100, 100)}
-    outcomes = [Outcome("a=0.1", seed, 9, (rows[seed],) * 6, (rows[1],) * 6, (0.5 + seed,) * 6) for seed in (0, 1)]
+    objects = {0: (1, 2, 2), 1: (2, 2, 4)}
+    outcomes = [
+        Outcome("a=0.1", seed, 9, (rows[seed],) * 6, (rows[1],) * 6, (objects[seed],) * 6, (0.5 + seed,) * 6)
+        for seed in (0, 1)
+    ]
     table = ablation_table(outcomes).set_index("measure")
     assert table["variant"].unique().tolist() == ["a=0.1"]
     one = table.loc["cIoU, one step"]
@@ -168,6 +189,8 @@ def test_the_table_has_the_ciou_of_all_seeds_and_the_ends_of_each() -> None:
     assert (one["low"], one["high"]) == (pytest.approx(75), pytest.approx(75))
     assert table.loc["cIoU, ten steps", "mean"] == 100
     assert table.loc["loss of pictures", "mean"] == 1
+    f1 = table.loc["F1 of pictures"]
+    assert (f1["mean"], f1["lowest"], f1["highest"]) == pytest.approx((60, 50, 200 / 3))
     assert (one["seeds"], one["images"], one["steps"]) == (2, 6, 9)
 
 
