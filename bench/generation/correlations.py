@@ -24,7 +24,7 @@ class Statistic:
 
     name: str
     group: str
-    """A family, or all."""
+    """A family, the rungs of a family at equal training steps, or all."""
     method: str
     against: str
     """The measure of power."""
@@ -48,11 +48,20 @@ def statistics(replicates: Replicates) -> pd.DataFrame:
 
 
 def _groups(replicates: Replicates) -> Iterator[tuple[str, Replicates]]:
+    """All, each family, and of each family the rungs of equal training steps, which steps cannot explain."""
     families = sorted(set(replicates.families))
-    for name in [ALL, *families] if len(families) > 1 else [ALL]:
-        part = replicates.only([name in (ALL, family) for family in replicates.families])
-        if len(part.configurations) >= LEAST:
-            yield name, part
+    named = [(ALL, replicates)]
+    if len(families) > 1:
+        named += [(family, _of_family(replicates, family)) for family in families]
+    for family in families:
+        part = _of_family(replicates, family)
+        for steps in np.unique(part.steps[~np.isnan(part.steps)]):
+            named.append((f"{family} at {steps:.0f} steps", part.only(part.steps == steps)))
+    yield from ((name, part) for name, part in named if len(part.configurations) >= LEAST)
+
+
+def _of_family(replicates: Replicates, family: str) -> Replicates:
+    return replicates.only([each == family for each in replicates.families])
 
 
 def _of_group(name: str, group: Replicates) -> Iterator[Statistic]:

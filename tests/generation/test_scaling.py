@@ -157,6 +157,20 @@ def test_the_lead_is_positive_where_miou_saturates_before_power() -> None:
     assert lead(found.only([True, False, True]), "sd3", "vanilla") is None
 
 
+def test_rungs_of_equal_steps_are_a_group_of_their_own() -> None:
+    steps = np.array([60.0, 500, 500, 500, 500, 500])
+    power, miou = np.array([[1.0, 2, 3, 4, 5, 9]]), np.array([[90.0, 50, 40, 30, 20, 99]])
+    families = ("sd15",) * 5 + ("sd3",)
+    rungs = resampling.Replicates(
+        tuple("abcdef"), families, ("width",) * 6, steps, steps, {"vanilla": miou}, {"f1": power}
+    )
+    repeated = replace(rungs, miou={"vanilla": np.tile(miou, (3, 1))}, power={"f1": np.tile(power, (3, 1))})
+    table = statistics(repeated).set_index(["statistic", "group", "against"])
+    assert table.loc[("rho", "sd15 at 500 steps", "f1"), "value"] == -1
+    assert table.loc[("rho", "sd15 at 500 steps", "f1"), "configurations"] == 4
+    assert not any(group.startswith("sd3") for group in table.index.get_level_values("group"))
+
+
 def test_the_command_writes_tables_and_figure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["scaling", "--protocol", "goca", "--results", str(folder)])
     printed = capsys.readouterr().out
