@@ -1,4 +1,4 @@
-"""Commands that make LoRAs: by mask alignment, or of published ones."""
+"""Commands that make LoRAs, by mask alignment or of published ones, and tell what one buys."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import get_args
 import click
 
 from ...backbones.loading.options import Training
+from ..generation.choices import Networks, SamplingChoices
 from ..runs.options import RunOptions
 from ..training.settings import AlignmentSettings, Reading, Targets
 from . import options
 from .command import command
+from .generate import networks, sampling
 from .parameters import NUMBER, POSITIVE, Name
-from .steps import print_written, quiet_libraries
+from .steps import print_written, quiet_libraries, refuse_ranks
 
 _folder = click.argument("folder", metavar="FOLDER", type=options.FILE)
 
@@ -88,3 +90,55 @@ def convert_lora(backbone_name: str, source: Path, folder: Path, alpha: float | 
 
     quiet_libraries()
     print_written(convert_pickle(source, folder, build_shape_only(backbone_name), alpha, training))
+
+
+@command(
+    "lora-gain",
+    resumes=True,
+    examples=["segscale lora-gain pocket-sd3 --lora results/lora --limit 100 --pictures 60 --batch 20"],
+)
+@options.backbone
+@options.name("dataset", "pocket")
+@options.name("protocol", "standard")
+@options.methods
+@click.option("--pictures", type=POSITIVE, metavar="N", help="also draw N captions' pictures, and measure power")
+@click.option("--drawn", "drawn_name", type=Name("dataset"), default="pocket-captions", help="whose captions those are")
+@options.overwrite
+@networks
+@sampling
+@options.batch
+@options.run
+def lora_gain(
+    backbone_name: str,
+    dataset_name: str,
+    protocol_name: str,
+    method_names: tuple[str, ...] | None,
+    pictures: int | None,
+    drawn_name: str,
+    overwrite: bool,
+    networks: Networks,
+    choices: SamplingChoices,
+    run_options: RunOptions,
+) -> None:
+    """Tell what a LoRA buys: mIoU of every method with and without it, and generative power."""
+    import pandas as pd
+
+    from segscale.registry import build
+
+    from ..generation.lora_gain import gain_text, power_gain, segmentation_gain
+    from ..generation.strengths import PowerQuestion
+    from ..report.files import result_stem, write_analysis
+    from ..runs.plan import build_task
+
+    quiet_libraries()
+    refuse_ranks("lora-gain")
+    task = build_task(dataset_name, build("protocol", protocol_name), run_options)
+    table = segmentation_gain(backbone_name, task, method_names, run_options)
+    if pictures is not None:
+        drawn = replace(run_options, limit=pictures, split=None)
+        question = PowerQuestion(backbone_name, drawn_name, choices, networks, drawn)
+        table = pd.concat([table, power_gain(question)], ignore_index=True)
+    print(gain_text(table))
+    lora = Path(run_options.load.lora or "").resolve().name
+    stem = result_stem(backbone_name, lora, task.dataset.name, task.protocol.name, "lora-gain", limit=run_options.limit)
+    print_written(*write_analysis(table, run_options.results / "analysis", stem, overwrite))

@@ -18,7 +18,7 @@ from click.shell_completion import shell_complete
 import segscale
 from segscale.errors import UserError
 
-from .align import align, convert_lora
+from .align import align, convert_lora, lora_gain
 from .analysis import calibrate, layers, modalities, quirks, values
 from .blocks import features, perturb
 from .boundary import boundary
@@ -46,7 +46,7 @@ COMPLETION = "_SEGSCALE_COMPLETE"
 RUNNING = (bench, run, sweep, status)
 TABLES = (table, agree, compare, leaderboard, figures, scaling, report, export, boundary, verify)
 ANALYSES = (calibrate, quirks, timesteps, ablate, layers, modalities, values, perturb, features, latents, perf)
-MODELS = (generate, power, guidance, align, convert_lora, genmask)
+MODELS = (generate, power, guidance, align, convert_lora, lora_gain, genmask)
 COMMANDS = (*RUNNING, *TABLES, *ANALYSES, *MODELS, predict, caption, data, sites, list_names, doctor)
 
 program = Group(

@@ -1,0 +1,104 @@
+"""What a LoRA buys: mIoU of every method, and generative power, with it and without."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from segscale.errors import UserError
+
+from ..evaluation.intervals import Estimate
+from ..report.comparison import compare
+from ..report.evaluated import EvaluatedRun, evaluate_run
+from ..report.markdown import format_estimate, markdown_table
+from ..report.tables import TableRow, table_rows
+from ..report.thresholds import Thresholds
+from ..runs.loop import run_methods
+from ..runs.options import RunOptions
+from ..runs.plan import build_methods
+from ..tasks.task import Task
+from .power_record import Measure, StoredPower
+from .power_tables import SHARES
+from .strengths import PowerQuestion, f1_difference
+
+
+def without_lora(options: RunOptions) -> RunOptions:
+    """The same options of the plain backbone. Raises UserError where they name no LoRA."""
+    if options.load.lora is None:
+        raise UserError("no LoRA is named", "name its folder: --lora FOLDER; one is made by: segscale align")
+    return replace(options, load=replace(options.load, lora=None))
+
+
+def segmentation_gain(
+    backbone_name: str, task: Task, method_names: Sequence[str] | None, options: RunOptions
+) -> pd.DataFrame:
+    """Run every method with and without the LoRA on the same images, where that is not stored.
+
+    Returns:
+        One row per method, in percent: ``measure`` is its name; ``plain`` and ``lora`` have their ends in ``_low`` and
+        ``_high``, like ``difference``, which is paired by image.
+    """
+    methods = build_methods(method_names, backbone_name, task.protocol)
+    images = frozenset(task.dataset.ids[: options.limit])
+    plain, trained = (
+        [
+            evaluate_run(store, Thresholds(each.results), images)
+            for store in run_methods(backbone_name, methods, task, each)
+        ]
+        for each in (without_lora(options), options)
+    )
+    return pd.DataFrame([_run_row(*pair) for pair in zip(trained, plain, strict=True)])
+
+
+def power_gain(question: PowerQuestion) -> pd.DataFrame:
+    """Draw and measure pictures with and without the LoRA; rows as of ``segmentation_gain``, F1 paired by caption."""
+    plain = replace(question, options=without_lora(question.options)).measured(question.choices)
+    trained = question.measured(question.choices)
+    return pd.DataFrame([_power_row(name, trained, plain) for name in plain.record.measures])
+
+
+def gain_text(table: pd.DataFrame) -> str:
+    """Markdown: a row per method and measure of power."""
+    shown = [
+        [row["measure"], row["items"], *(_cell(row, column) for column in ("plain", "lora", "difference"))]
+        for row in table_rows(table)
+    ]
+    return markdown_table(pd.DataFrame(shown), ["", "images or pictures", "plain", "with LoRA", "difference, paired"])
+
+
+def _cell(row: TableRow, column: str) -> str:
+    value, low, high = (row.get(name) for name in (column, f"{column}_low", f"{column}_high"))
+    if value is None or math.isnan(value):
+        return ""
+    spec = ("+" if column == "difference" else "") + (".2f" if row["measure"] == "frechet" else ".1f")
+    return format_estimate(value, math.nan if low is None else low, math.nan if high is None else high, spec)
+
+
+def _run_row(trained: EvaluatedRun, plain: EvaluatedRun) -> dict[str, object]:
+    (comparison,) = compare([(trained, plain)])
+    numbers = _numbers("plain", plain.miou) | _numbers("lora", trained.miou)
+    difference = _numbers("difference", comparison.difference)
+    return {"measure": plain.plan.method.name, "items": comparison.images, **numbers, **difference}
+
+
+def _power_row(name: str, trained: StoredPower, plain: StoredPower) -> dict[str, object]:
+    unit = 100 if name in SHARES else 1
+    row: dict[str, object] = {"measure": name, "items": plain.record.images}
+    for column, stored in (("plain", plain), ("lora", trained)):
+        row |= _measured(column, stored.record.measures[name], unit)
+    if name == "f1":
+        row |= _numbers("difference", f1_difference(trained.pictures, plain.pictures))
+    return row
+
+
+def _numbers(column: str, estimate: Estimate) -> dict[str, float]:
+    low, high = estimate.bounds
+    return {column: 100 * estimate.value, f"{column}_low": 100 * low, f"{column}_high": 100 * high}
+
+
+def _measured(column: str, measure: Measure, unit: float) -> dict[str, float | None]:
+    ends = {f"{column}_low": measure.low, f"{column}_high": measure.high}
+    return {column: unit * measure.value} | {key: None if end is None else unit * end for key, end in ends.items()}
