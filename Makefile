@@ -10,7 +10,7 @@ OPTIONS = $(if $(BATCH),--batch $(BATCH)) $(if $(BACKBONE),--backbone $(BACKBONE
 	$(if $(DATASET),--dataset $(DATASET)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
 	$(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
-.PHONY: bench results ladder test test-browser test-slurm soak soak-slurm scale lint docs docs-cli setup clean
+.PHONY: bench results taught ladder test test-browser test-slurm soak soak-slurm scale lint docs docs-cli setup clean
 
 bench: $(VENV)/ready
 	@$(VENV)/bin/segscale bench $(OPTIONS)
@@ -29,8 +29,23 @@ results: $(VENV)/ready
 	$(VENV)/bin/segscale timesteps pocket-sd15 --method vanilla,goca-described,seg4diff-described --limit 100 $(POCKET)
 	$(VENV)/bin/segscale ablate pocket-sd15 --limit 100 $(POCKET)
 	$(VENV)/bin/segscale ablate pocket-sd3 --limit 100 $(POCKET)
-	$(VENV)/bin/segscale perturb pocket-sd3 --limit 100 $(POCKET)
+	$(VENV)/bin/segscale perturb pocket-sd3 --limit 100 --generate 60 --batch 20 $(POCKET)
 	$(VENV)/bin/segscale features pocket-sd3 --limit 100 $(POCKET)
+	$(VENV)/bin/segscale latents pocket $(POCKET)
+	$(VENV)/bin/segscale guidance pocket-sd15 --limit 100 --batch 20 $(POCKET)
+	$(VENV)/bin/segscale guidance pocket-sd3 --limit 100 --batch 20 $(POCKET)
+
+# What training buys: aligned blocks, and variants of GenMask. Both go on where they stopped; all of it takes an idle core some 4 hours.
+taught: ALIGN = --rank 4 --steps 300 --batch 32 --learning-rate 1e-3 --warm-up 50
+taught: LORAS = build/lora
+taught: export POCKET = --results results/pocket
+taught: $(VENV)/ready-test
+	for lora in pocket-sd3-described pocket-sd3-published pocket-flux-described pocket-flux-published; do \
+	    backbone=$${lora%-*}; \
+	    $(VENV)/bin/segscale align $$backbone $(LORAS)/$$lora --reading $${lora##*-} $(ALIGN) && \
+	    $(VENV)/bin/segscale lora-gain $$backbone --lora $(LORAS)/$$lora --pictures 100 --batch 20 $$POCKET || exit; \
+	done
+	$(VENV)/bin/segscale genmask ablate --seeds 3 --limit 100 --scenes 4000 $$POCKET
 
 # Rungs of the pocket ladder: training (resumed; 72 rungs take an idle core some 10 hours), power and mIoU, and what is shipped of it.
 ladder: LADDER = results/pocket/ladder
