@@ -108,8 +108,7 @@ class SummaryFile:
     def __init__(self, store: RunStore, run: StoredRun, chosen: ChosenThreshold) -> None:
         """Name the file by everything that the summary follows from: parts, rules, and the code that applies them."""
         rules = [run.run_id, chosen, run.table_rules.averaging, run.split_images, segscale.__version__, _code()]
-        parts = [(*store.files.key(path), path.name) for path in store.files.paths()]
-        digest = hashlib.sha256(json.dumps([rules, parts]).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps([rules, store.part_keys()]).encode()).hexdigest()[:16]
         self.path = store.folder / NAME.format(digest)
 
     def read(self) -> RunSummary | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -201,10 +202,23 @@ class RunStore:
         return max(wanted - len(self.done()) - len(self.skipped()), 0)
 
     def _each_part(self, read: Callable[[Path], T | None]) -> list[T]:
-        """What ``read`` gives of every part, without None; the list is made anew where a part goes meanwhile."""
+        """What ``read`` gives of every part, without None; the list is made anew where a part goes meanwhile.
+
+        Raises:
+            StoreError: For a part that is listed and not there: a link whose target is gone.
+        """
         while True:
-            with suppress(FileNotFoundError):
+            try:
                 return [part for path in self.files.paths() if (part := read(path)) is not None]
+            except FileNotFoundError:
+                for path in self.files.paths():
+                    if path.is_symlink() and not path.exists():
+                        hint = f"bring that back, or have its images computed again: rm {shlex.quote(str(path))}"
+                        raise StoreError(f"{path} is a link to a file that is gone", hint) from None
+
+    def part_keys(self) -> list[tuple[str, int]]:
+        """Tell the parts that there are from those of any other time."""
+        return self._each_part(self.files.key)
 
     def _digests_of(self, path: Path) -> dict[str, Digests] | None:
         key = self.files.key(path)

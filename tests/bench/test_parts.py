@@ -20,6 +20,7 @@ from segscale.bench.runs.counts import StoredCounts
 from segscale.bench.runs.parts import COUNTS, FORMAT_KEY, RUN_KEY, read_part
 from segscale.bench.runs.record import FORMAT
 from segscale.bench.runs.store import RunStore
+from segscale.errors import StoreError
 
 from .stored_runs import PLAN, new_run, record
 
@@ -256,6 +257,18 @@ def test_images_that_another_process_moves_to_another_part_meanwhile_are_not_mis
 
     monkeypatch.setattr("segscale.bench.runs.store.read_part", moving)
     assert loaded(RunStore(store.folder)).images == tuple(IMAGES)
+
+
+@pytest.mark.parametrize("use", [RunStore.done, RunStore.count, RunStore.part_keys, loaded])
+def test_a_link_to_a_file_that_is_gone_is_one_line(use: Callable[[RunStore], object], store: RunStore) -> None:
+    part = store.parts / "0-000001.parquet"
+    part.unlink()
+    part.symlink_to(store.parts / "elsewhere")
+    with pytest.raises(StoreError) as caught:
+        use(RunStore(store.folder))
+    assert str(caught.value) == (
+        f"{part} is a link to a file that is gone; bring that back, or have its images computed again: rm {part}"
+    )
 
 
 def test_areas_are_as_large_as_the_image_at_most(store: RunStore) -> None:
