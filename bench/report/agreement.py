@@ -11,7 +11,7 @@ from segscale.errors import UserError
 
 from .tables import TASK_COLUMNS, TableRow, table_rows
 
-SAME_RUN = (*TASK_COLUMNS, "backbone", "method", "seed", "images")
+SAME_RUN = (*TASK_COLUMNS, "backbone", "method", "seed", "dtype", "quantize", "images")
 """What a row of either table is found by; versions and weights may differ, as they are what is compared."""
 
 
@@ -43,8 +43,11 @@ def agreement(fresh: pd.DataFrame, expected: pd.DataFrame, tolerance: float) -> 
         fresh: Long table of stored runs.
         expected: As of ``read_expected``.
         tolerance: In points of mIoU.
+
+    Raises:
+        UserError: Two runs of one table have the same name.
     """
-    ours, theirs = ({_key(row): float(row["miou"]) for row in table_rows(table)} for table in (fresh, expected))
+    ours, theirs = _miou_by_run(fresh, "stored runs"), _miou_by_run(expected, "expected runs")
     lines = [f"{_name(key)}: expected and not there" for key in theirs.keys() - ours.keys()]
     lines += [f"{_name(key)}: there and not expected" for key in ours.keys() - theirs.keys()]
     both = ours.keys() & theirs.keys()
@@ -54,10 +57,21 @@ def agreement(fresh: pd.DataFrame, expected: pd.DataFrame, tolerance: float) -> 
     return Agreement(len(both), tuple(sorted(lines)))
 
 
+def _miou_by_run(table: pd.DataFrame, kind: str) -> dict[tuple[str, ...], float]:
+    found: dict[tuple[str, ...], float] = {}
+    for row in table_rows(table):
+        key = _key(row)
+        if key in found:
+            raise UserError(f"several {kind} are {_name(key)}", "keep one of them, see version, weights and identity")
+        found[key] = float(row["miou"])
+    return found
+
+
 def _key(row: TableRow) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in SAME_RUN)
+    return tuple("" if pd.isna(row[name]) else str(row[name]) for name in SAME_RUN)
 
 
 def _name(key: tuple[str, ...]) -> str:
-    dataset, split, protocol, backbone, method, seed, images = key
-    return f"{method} on {backbone}, {dataset} {split} ({protocol}), seed {seed}, {images} images"
+    dataset, split, protocol, backbone, method, seed, dtype, quantize, images = key
+    precision = f"{dtype}, {quantize}" if quantize else dtype
+    return f"{method} on {backbone}, {dataset} {split} ({protocol}), seed {seed}, {precision}, {images} images"

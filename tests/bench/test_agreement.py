@@ -19,6 +19,7 @@ from .cells import run_named
 def table(**miou: float) -> pd.DataFrame:
     """Runs of methods on one backbone."""
     same = {"dataset": "d", "split": "val", "protocol": "p", "backbone": "b", "seed": 0, "images": 9}
+    same |= {"dtype": "float32", "quantize": None}
     return pd.DataFrame([same | {"method": method, "miou": value} for method, value in miou.items()])
 
 
@@ -32,15 +33,32 @@ def test_runs_that_differ_or_are_missing_are_named() -> None:
     found = agreement(table(x=50.0, y=40.0, z=float("nan")), table(x=50.7, w=1.0, z=3.0), tolerance=0.5)
     assert found.compared == 2
     assert found.disagreements == (
-        "w on b, d val (p), seed 0, 9 images: expected and not there",
-        "x on b, d val (p), seed 0, 9 images: 50.00, expected 50.70",
-        "y on b, d val (p), seed 0, 9 images: there and not expected",
-        "z on b, d val (p), seed 0, 9 images: nan, expected 3.00",
+        "w on b, d val (p), seed 0, float32, 9 images: expected and not there",
+        "x on b, d val (p), seed 0, float32, 9 images: 50.00, expected 50.70",
+        "y on b, d val (p), seed 0, float32, 9 images: there and not expected",
+        "z on b, d val (p), seed 0, float32, 9 images: nan, expected 3.00",
     )
 
 
 def test_other_images_are_another_run() -> None:
     assert len(agreement(table(x=50.0), table(x=50.0).assign(images=10), tolerance=0.5).disagreements) == 2
+
+
+def test_runs_that_differ_in_precision_are_kept_apart() -> None:
+    apart = pd.concat([table(x=50.0), table(x=40.0).assign(dtype="float16"), table(x=30.0).assign(quantize="int8")])
+    expected = apart.assign(miou=[50.0, 41.0, 31.0])
+    assert agreement(apart, expected, tolerance=0.5).disagreements == (
+        "x on b, d val (p), seed 0, float16, 9 images: 40.00, expected 41.00",
+        "x on b, d val (p), seed 0, float32, int8, 9 images: 30.00, expected 31.00",
+    )
+
+
+def test_runs_that_cannot_be_told_apart_are_refused() -> None:
+    twice = pd.concat([table(x=50.0), table(x=40.0)])
+    with pytest.raises(UserError, match=r"several stored runs are x on b, .* 9 images; keep one of them"):
+        agreement(twice, table(x=50.0), tolerance=0.5)
+    with pytest.raises(UserError, match=r"several expected runs are x on b"):
+        agreement(table(x=50.0), twice, tolerance=0.5)
 
 
 def test_rows_are_chosen_as_runs_are() -> None:
