@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ..runs.store import RunStore
     from ..runs.verify import Verification, Verifier
 
+NOT_COMPARED = 3
+"""Exit status where all that was compared agrees, and not all was."""
+Outcome = Literal["agrees", "disagrees", "not compared"]
+
 
 @command(examples=["segscale verify", "segscale verify results/runs/pocket-sd15"])
 @click.argument("names", metavar="[RUN]...", nargs=-1)
@@ -26,30 +30,34 @@ def verify(names: tuple[str, ...], results: Path, data_root: str | None) -> None
     """Tell which stored images no longer agree with the data on disk, and whether weights do.
 
     RUN is the beginning of a run's id, or a folder with runs; without it, all are verified. The exit status is 1 where
-    something disagrees.
+    something disagrees, and 3 where nothing does and something is not on this machine, so that it was not compared.
     """
     from ..runs.store import named_runs
     from ..runs.verify import Verifier
 
     quiet_libraries()
     verifier = Verifier(data_root)
-    agreements = [_agrees(store, verifier) for store in named_runs(results, names)]
-    exit_where(not all(agreements))
+    outcomes = {_verify(store, verifier) for store in named_runs(results, names)}
+    exit_where("disagrees" in outcomes)
+    if "not compared" in outcomes:
+        raise click.exceptions.Exit(NOT_COMPARED)
 
 
-def _agrees(store: RunStore, verifier: Verifier) -> bool:
+def _verify(store: RunStore, verifier: Verifier) -> Outcome:
     """Verify one run and print what it showed."""
     try:
         verification = verifier.verify(store)
     except StoreError as error:
         print(f"{store.folder}: {error}")
-        return False
+        return "disagrees"
     print(f"{store.folder}: {_summary(verification)}")
     for line in verification.problems:
         print(f"  {line}")
     for image, change in verification.changes.items():
         print(f"  {image}: {change}")
-    return verification.agrees
+    if not verification.agrees:
+        return "disagrees"
+    return "not compared" if verification.not_compared else "agrees"
 
 
 def _summary(verification: Verification) -> str:
