@@ -16,6 +16,7 @@ from .tables import (
     NO_INTERVAL_MARK,
     NOT_FINITE_MARK,
     TASK_COLUMNS,
+    UNTRAINED,
     TableRow,
     grouped,
     notes,
@@ -76,7 +77,7 @@ def method_matrix(table: pd.DataFrame) -> str:
         labels = by_size["label"].tolist()
         wide = _joined_cells(group, "label").sort_index().reindex(columns=labels).fillna("-").reset_index()
         sizes = map(format_parameters, by_size["parameters"])
-        taught = ["" if taught == "none" else f", taught with {taught}" for taught in by_size["training"]]
+        taught = ["" if taught == UNTRAINED else f", taught with {taught}" for taught in by_size["training"]]
         columns = zip(labels, sizes, taught, strict=True)
         titles = ["method", *(f"{label}, {size}{training}" for label, size, training in columns)]
         parts.append(f"{dataset} {split}, protocol {protocol}, mIoU in percent:\n")

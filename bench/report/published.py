@@ -8,8 +8,9 @@ import pandas as pd
 
 from segscale.errors import UserError
 
+from .tables import UNTRAINED
+
 COLUMNS = ("paper", "arxiv", "method", "backbone", "training", "dataset", "protocol", "miou")
-UNTRAINED = "none"
 NOTE = "Published numbers are copied from the papers and were not measured here."
 NOTHING_NOTE = "No stored run has a published counterpart."
 

@@ -20,7 +20,12 @@ TASK_COLUMNS = ["dataset", "split", "protocol"]
 """What numbers of one table must share."""
 
 BEST_OF = {"best_of_backbone": [*TASK_COLUMNS, "label"], "best_of_task": TASK_COLUMNS}
-"""Columns that say whether a run is the best of those that share some columns, or not significantly worse than that."""
+"""Columns that say whether a run is the best of those that share some columns, or not significantly worse than that.
+
+A backbone that was taught with masks or labels is a reference: it is never the best, and no run is measured against it.
+"""
+UNTRAINED = "none"
+"""In the column ``training``: neither masks nor labels."""
 
 BEST_MARK = "*"
 DEFAULT_MARK = "†"
@@ -45,7 +50,7 @@ CUT_NOTE = (
 BOLD_NOTE = "Bold: the best of its column, or not significantly worse (paired jackknife, Holm's correction, 5 %)."
 TRAINED_NOTE = (
     "Training: what a backbone was taught with beside pictures and captions. One that was taught with masks or labels "
-    "is no training-free method's; it shows what training buys."
+    "is no training-free method's; it shows what training buys, and is never bold."
 )
 DEFAULT_NOTE = f"{DEFAULT_MARK} The protocol's default threshold, not calibrated for this dataset and method."
 
@@ -99,7 +104,7 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
 
 def _best_of(runs: Sequence[EvaluatedRun], table: pd.DataFrame, columns: list[str]) -> list[bool]:
     best = [False] * len(runs)
-    for _, group in grouped(table, columns):
+    for _, group in grouped(table[table["training"] == UNTRAINED], columns):
         rows = [int(index) for index in group.index.to_numpy()]
         if len(rows) == 1:
             continue
@@ -121,7 +126,7 @@ def table_rows(table: pd.DataFrame) -> list[TableRow]:
 
 def was_taught(table: pd.DataFrame) -> bool:
     """Whether a backbone of the table was taught with masks or labels, so that the column ``training`` tells."""
-    return bool((table["training"] != "none").any())
+    return bool((table["training"] != UNTRAINED).any())
 
 
 def grouped(table: pd.DataFrame, columns: list[str]) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
@@ -164,7 +169,7 @@ def notes(table: pd.DataFrame) -> list[str]:
     """What a reader of tables with these rows must know."""
     applies = {
         POCKET_NOTE: table["packaged"],
-        TRAINED_NOTE: table["training"] != "none" if "training" in table else [],
+        TRAINED_NOTE: table["training"] != UNTRAINED if "training" in table else [],
         BEST_NOTE: table["threshold_from"] == "best",
         DEFAULT_NOTE: table["threshold_from"] == "default",
     }

@@ -142,6 +142,14 @@ def test_bold_is_the_best_and_what_is_not_told_from_it(tmp_path: Path, shares: n
     assert "**" not in method_matrix(long_table(runs[:1]))
 
 
+def test_what_was_taught_with_masks_is_never_bold(tmp_path: Path, shares: np.ndarray) -> None:
+    runs = [stored(tmp_path, shares + gain, f"m{gain}") for gain in (0.2, 0.1, 0.0)]
+    backbone = replace(runs[0].plan.backbone, options={"training": "masks"})
+    runs[0] = replace(runs[0], run=replace(runs[0].run, plan=replace(runs[0].plan, backbone=backbone)))
+    table = long_table(runs).sort_values("method")
+    assert table["best_of_backbone"].tolist() == table["best_of_task"].tolist() == [False, True, False]
+
+
 def test_without_interval_only_the_best_is_bold(tmp_path: Path, shares: np.ndarray) -> None:
     runs = [stored(tmp_path, shares + gain, f"m{gain}", images=4) for gain in (0.0, 0.1)]
     assert isinstance(only((runs[1], runs[0])).difference.interval, NoInterval)
