@@ -49,9 +49,11 @@ class WordMaps:
             step: Draw this step, counted from 0 and -1 the last, instead of the mean over all.
 
         Raises:
-            UserError: For a word or a step that is not there.
+            UserError: For a word or a step that is not there, and for no word at all.
         """
         chosen = self.words if words is None else words
+        if not chosen:
+            raise UserError("there is no word to draw", f"words={list(self.words)} are all that were traced")
         return side_by_side([captioned(self._over(image, self._map(word, step)), word) for word in chosen])
 
     def film(self, word: str, image: Image.Image | None = None) -> Image.Image:

@@ -178,6 +178,7 @@ def test_maps_are_drawn_by_one_call(maps: Trace) -> None:
     [
         (lambda maps: maps["start"], "has no word 'start' with a token; did you mean star?"),
         (lambda maps: maps.draw(step=7), "there is no step 7; 2 were traced"),
+        (lambda maps: maps.draw(words=[]), r"there is no word to draw; words=\['a', 'star'"),
         (lambda maps: maps.film("moon"), "has no word 'moon'"),
     ],
 )
