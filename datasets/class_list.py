@@ -13,12 +13,13 @@ from segscale.errors import UserError
 from segscale.prompt import BACKGROUND
 
 from .colours import BLACK, class_colours
-from .files import read_list
+from .files import FileError, read_list
 from .labels import Colour
 
 NAMES, COLOURED = "classes.txt", "classes.csv"
 IGNORED = "ignored"
 """The name of the colour whose pixels do not count."""
+ONE_A_LINE = "write the names of the classes into it, one a line"
 EXPECTED = "its first line is name,colour or name,red,green,blue, and each other line a class"
 
 
@@ -42,9 +43,20 @@ def read_class_list(folder: Path) -> ClassList:
     if coloured.exists():
         return _coloured(coloured)
     if not named.exists():
-        raise UserError(f"there is no {named}", f"write the names of the classes into it, one a line, or {COLOURED}")
-    names = _with_background(read_list(named))
+        raise UserError(f"there is no {named}", f"{ONE_A_LINE}, or {COLOURED}")
+    names = _with_background(_lines(named, ONE_A_LINE))
+    if len(names) == 1:
+        raise UserError(f"{named} names no class but {BACKGROUND}", ONE_A_LINE)
     return ClassList(names, class_colours(len(names)), is_coloured=False)
+
+
+def _lines(path: Path, hint: str) -> tuple[str, ...]:
+    try:
+        return read_list(path)
+    except FileError as error:
+        if error.kind != "empty file":
+            raise
+        raise UserError(f"{path} names no class", hint) from error
 
 
 def _with_background(names: Iterable[str]) -> tuple[str, ...]:
@@ -54,7 +66,7 @@ def _with_background(names: Iterable[str]) -> tuple[str, ...]:
 
 def _coloured(path: Path) -> ClassList:
     colours: dict[str, Colour] = {}
-    for number, row in enumerate(csv.DictReader(read_list(path)), 2):
+    for number, row in enumerate(csv.DictReader(_lines(path, EXPECTED)), 2):
         try:
             name, colour = row["name"].strip(), _colour(row)
         except (KeyError, ValueError, AttributeError, TypeError) as error:

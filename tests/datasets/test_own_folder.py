@@ -97,6 +97,7 @@ def test_other_colours_or_names_are_another_run(folder: Path) -> None:
         ("name,red,green,blue\ndog,1,2,300\n", "no name and colour in line 2"),
         ("dog,#ff0000\ncat,#00ff00\n", "no name and colour in line 2"),
         ("name,colour\ndog,red\ncat,#ff0000\n", "'cat' or its colour twice, again in line 3"),
+        ("", "names no class; its first line is"),
         ("name,colour\nignored,red\n", "names no class"),
         ("name,colour\ndog,black\n", "gives black away"),
         ("name,colour\ndog,red\nbackground,white\n", "does not begin with background"),
@@ -108,6 +109,15 @@ def test_a_list_of_colours_that_makes_no_sense_is_one_line(content: str, message
     with pytest.raises(UserError, match=message) as caught:
         own(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "but"), [("", ""), ("\n \n", ""), ("background\n", " but background")])
+def test_a_list_of_names_that_is_empty_is_one_line(content: str, but: str, folder: Path) -> None:
+    (folder / "classes.txt").write_text(content)
+    with pytest.raises(UserError) as caught:
+        own(folder)
+    hint = "write the names of the classes into it, one a line"
+    assert str(caught.value) == f"{folder}/classes.txt names no class{but}; {hint}"
 
 
 def test_one_list_of_classes_is_needed(folder: Path) -> None:
