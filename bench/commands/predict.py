@@ -112,13 +112,14 @@ def predict(
 
 def _asked(question: Question, output: Output) -> tuple[list[PictureFile], tuple[str, ...]]:
     """Pictures and classes. Raises UserError where one of them is not named."""
+    from ..pictures.files import write_example
     from ..pictures.inputs import PictureFile, example_picture, picture_files
 
     if question.example:
         if question.images:
             raise UserError("--example is a picture by itself", "leave the other pictures out")
         path, example = output.folder / "example.png", example_picture()
-        example.image.save(path)
+        write_example(path, example.image)
         return [PictureFile("example", path)], question.classes or example.classes
     if not question.images:
         raise UserError("no picture is named", "name one, or: segscale predict --example")

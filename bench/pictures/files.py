@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from segscale.errors import UserError
 from segscale.files import explained_writes, replaced, replaced_bytes
+from segscale.places import created
 
 from .kinds import Kind
 
@@ -38,6 +41,15 @@ def write_segmentation(
         with replaced(written[-1]) as file:
             file.write(json.dumps(_summary(result, source), indent=2) + "\n")
     return written
+
+
+def write_example(path: Path, image: Image.Image) -> None:
+    """Write a generated picture. Raises UserError where another file has its name, which is never replaced."""
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    with explained_writes(path.parent, "--output"):
+        if not created(path, content.getvalue()) and path.read_bytes() != content.getvalue():
+            raise UserError(f"{path} is not the example", "choose another --output")
 
 
 def summary_path(folder: Path, stem: str) -> Path:

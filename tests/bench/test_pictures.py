@@ -22,6 +22,7 @@ from segscale.bench.evaluation import labelling
 from segscale.bench.evaluation.decision import Decision
 from segscale.bench.evaluation.labelling import decide_pixels, resize_rows, resize_scores, strips
 from segscale.bench.pictures.drawing import heated, tinted, with_legend
+from segscale.bench.pictures.files import write_example
 from segscale.bench.pictures.inputs import PictureFile, picture_files, picture_of
 from segscale.bench.pictures.segmentation import Segmentation
 from segscale.bench.segmenter import Segmenter
@@ -226,6 +227,19 @@ def test_the_example_needs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     for name in SCENE.objects:
         assert f"\n{name} " in printed
     assert Image.open(tmp_path / "example_overlay.jpg").size[0] == Image.open(tmp_path / "example.png").size[0]
+
+
+def test_the_example_replaces_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "example.png"
+    for _ in range(2):
+        write_example(own, Image.new("RGB", (2, 2), "red"))
+    before = own.read_bytes()
+    for more in ([], ["--overwrite"]):
+        with pytest.raises(SystemExit):
+            main(["predict", "--example", "-o", str(tmp_path), *more])
+        assert f"{own} is not the example; choose another --output" in capsys.readouterr().err
+    assert own.read_bytes() == before
+    assert [*tmp_path.iterdir()] == [own]
 
 
 def test_a_folder_of_own_pictures_brings_its_classes(folder: Path, tmp_path: Path) -> None:
