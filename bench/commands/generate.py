@@ -80,15 +80,16 @@ def power(
     backbone_name: str, dataset_name: str, networks: Networks, choices: SamplingChoices, run_options: RunOptions
 ) -> None:
     """Measure generative power: fidelity to captions and Frechet distance, with 95 % intervals."""
-    from ..generation.power import measure_power
+    from ..generation.power import draw_to_measure
     from ..generation.power_record import write_power
     from ..generation.power_tables import power_text
     from ..generation.settings import sampling_settings
 
     quiet_libraries()
     settings = sampling_settings(backbone_name, choices, run_options.seed)
-    stored = measure_power(backbone_name, dataset_name, settings, networks, run_options)
+    drawn = draw_to_measure(backbone_name, dataset_name, settings, networks, run_options)
     if is_rank_zero():
+        stored = drawn.measured(networks)
         print(power_text(stored.record))
         print_written(write_power(run_options.results, stored))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from ...backbones.backbone import Backbone
 from ..inference.batch import BatchLimit
 from ..runs.conditions import machine
 from ..runs.launcher import is_rank_zero, rank_and_world
+from ..runs.leases import HeldLease
 from ..runs.options import RunOptions
 from ..runs.plan import BackbonePlan, plan_backbone
 from ..runs.record import Sources
+from ..runs.share import WAIT_SECONDS, own_first
 from .prompts import PicturePrompt, PromptList, first
-from .record import PicturePlan, SamplingSettings, StoredPictures, read_record, write_record
+from .record import RECORD, PicturePlan, SamplingSettings, StoredPictures, read_record, write_record
 from .rules import guidance_rule
 from .sampling import draw
 
@@ -56,7 +59,9 @@ class PictureFolder:
 def draw_pictures(
     backbone_name: str, prompts: PromptList, settings: SamplingSettings, options: RunOptions
 ) -> PictureFolder:
-    """Draw what a folder lacks of the first ``options.limit`` prompts; ranks of a launcher share them.
+    """Draw what a folder lacks of the first ``options.limit`` prompts.
+
+    Processes that draw the same share the prompts, and end when every one has its picture.
 
     Raises:
         UserError: For an id that names no file below the folder, or weights that are missing.
@@ -69,38 +74,61 @@ def draw_pictures(
     with explained_writes(pictures.folder):
         pictures.folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(pictures.folder.rglob(".*.tmp"))
+    if not (pictures.folder / RECORD).exists():
+        record = StoredPictures(plan, None, machine(), Sources.of(options), plan.plan_id)
+        write_record(pictures.folder, record)
     if is_rank_zero():
         others = prompts.prompts[len(wanted) :]
-        listed = [*wanted, *(prompt for prompt in others if pictures.path(prompt.id).is_file())]
-        _note(pictures.folder, StoredPictures(plan, None, machine(), Sources.of(options), plan.plan_id), listed)
-    rank, world = rank_and_world()
-    if missing := pictures.missing(wanted[rank::world]):
-        _draw_missing(planned, missing, settings, pictures)
+        _note(pictures.folder, [*wanted, *(prompt for prompt in others if pictures.path(prompt.id).is_file())])
+    if pictures.missing(wanted):
+        _draw_missing(planned, wanted, settings, pictures)
     return pictures
 
 
 def _draw_missing(
-    planned: BackbonePlan, missing: Sequence[PicturePrompt], settings: SamplingSettings, pictures: PictureFolder
+    planned: BackbonePlan, wanted: Sequence[PicturePrompt], settings: SamplingSettings, pictures: PictureFolder
 ) -> None:
     backbone = planned.load()
     guidance = guidance_rule(settings, backbone)
-    if is_rank_zero():
-        _note_parameters(pictures.folder, backbone)
+    _note_parameters(pictures.folder, backbone)
     title = f"{backbone.name}, {settings.guidance_method} {settings.guidance:g}, {settings.steps} steps"
-    with tqdm(total=len(missing), desc=title, unit="picture") as progress:
+    limit = BatchLimit(planned.options.batch or 1)
+    lease = HeldLease(planned.options.results, [pictures.folder.name])
+    with lease, tqdm(total=len(pictures.missing(wanted)), desc=title, unit="picture") as progress:
 
         def work(batch: Sequence[PicturePrompt]) -> None:
             for prompt, picture in zip(batch, draw(backbone, batch, settings, guidance), strict=True):
                 pictures.keep(prompt.id, picture)
             progress.update(len(batch))
 
-        BatchLimit(planned.options.batch or 1).over(missing, work)
+        for claimed in _claimed(wanted, pictures, lease, limit):
+            limit.over(claimed, work)
 
 
-def _note(folder: Path, stored: StoredPictures, prompts: Sequence[PicturePrompt]) -> None:
-    """Write the record where there is none, and the prompts that are asked for or drawn."""
-    if not (folder / "pictures.json").exists():
-        write_record(folder, stored)
+def _claimed(
+    wanted: Sequence[PicturePrompt], pictures: PictureFolder, lease: HeldLease, limit: BatchLimit
+) -> Iterator[list[PicturePrompt]]:
+    """Prompts that no other process holds, a batch at a time, until all have a picture, whoever draws it."""
+
+    def open_places(places: Sequence[int]) -> list[int]:
+        return [place for place in places if not pictures.path(wanted[place].id).is_file()]
+
+    rank, world = rank_and_world()
+    due = open_places(own_first(range(len(wanted)), rank, world))
+    while due:
+        claimed = lease.claim(due, limit.rows)
+        # Others may have drawn them before they were claimed.
+        missing = open_places(claimed)
+        if missing:
+            yield [wanted[place] for place in missing]
+        lease.release(claimed)
+        due = [place for place in due if place not in claimed] if missing else open_places(due)
+        if due and not claimed:
+            time.sleep(WAIT_SECONDS)
+
+
+def _note(folder: Path, prompts: Sequence[PicturePrompt]) -> None:
+    """Write the prompts that are asked for or drawn."""
     with explained_writes(folder), replaced(folder / PROMPTS) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("id", "prompt"))

@@ -34,7 +34,16 @@ def measure_power(
 ) -> StoredPower:
     """Draw what is missing of the pictures for the captions of a dataset, and measure them.
 
-    Captions of pocket scenes are judged by the shipped judge, all others by the networks that are named.
+    Raises:
+        UserError: As of ``draw_to_measure``.
+    """
+    return draw_to_measure(backbone_name, dataset_name, settings, networks, options).measured(networks)
+
+
+def draw_to_measure(
+    backbone_name: str, dataset_name: str, settings: SamplingSettings, networks: Networks, options: RunOptions
+) -> DrawnCaptions:
+    """Draw what is missing of the pictures for the captions of a dataset, beside other processes that do.
 
     Raises:
         UserError: Where nothing was named that could measure, or fewer than three captions.
@@ -48,19 +57,8 @@ def measure_power(
     if len(wanted) < LEAST:
         raise UserError(f"pictures of {len(wanted)} captions do not suffice, {LEAST} are needed", "raise --limit")
     folder = draw_pictures(backbone_name, prompts, settings, options)
-    looked = _Looking(folder, build("dataset", dataset_name, **options.dataset_arguments), wanted)
-    measured = looked.by_judge() if is_pocket else looked.by(networks, options.load.device)
-    stored = read_record(folder.folder)
-    record = PowerRecord(
-        plan=stored.plan,
-        plan_id=stored.plan_id,
-        parameters=stored.parameters,
-        images=len(wanted),
-        measured_by=measured.by,
-        measures=measured.measures,
-        pictures_digest=pictures_digest(measured.pictures),
-    )
-    return StoredPower(record, measured.pictures)
+    dataset = build("dataset", dataset_name, **options.dataset_arguments)
+    return DrawnCaptions(folder, dataset, wanted, is_pocket, options.load.device)
 
 
 @dataclass(frozen=True)
@@ -71,36 +69,54 @@ class _Measured:
 
 
 @dataclass(frozen=True)
-class _Looking:
+class DrawnCaptions:
     """Pictures, and the real images of their captions."""
 
     folder: PictureFolder
     dataset: Dataset
     prompts: Sequence[PicturePrompt]
+    is_pocket: bool
+    """Whether the shipped judge understands them."""
+    device: str
 
-    def pictures(self) -> Iterator[Image]:
+    def measured(self, networks: Networks) -> StoredPower:
+        """Pictures of pocket scenes as the shipped judge sees them, all others as the networks that are named do."""
+        measured = self._by_judge() if self.is_pocket else self._by(networks)
+        stored = read_record(self.folder.folder)
+        record = PowerRecord(
+            plan=stored.plan,
+            plan_id=stored.plan_id,
+            parameters=stored.parameters,
+            images=len(self.prompts),
+            measured_by=measured.by,
+            measures=measured.measures,
+            pictures_digest=pictures_digest(measured.pictures),
+        )
+        return StoredPower(record, measured.pictures)
+
+    def _pictures(self) -> Iterator[Image]:
         return (read_image(self.folder.path(prompt.id)) for prompt in self.prompts)
 
-    def real(self) -> Iterator[Image]:
+    def _real(self) -> Iterator[Image]:
         places = {id: index for index, id in enumerate(self.dataset.ids)}
         return (self.dataset[places[prompt.id]].image for prompt in self.prompts)
 
-    def by_judge(self) -> _Measured:
+    def _by_judge(self) -> _Measured:
         judge = Judge()
-        measures, pictures = twin_measures(judge, self.prompts, [*self.pictures()], [*self.real()])
+        measures, pictures = twin_measures(judge, self.prompts, [*self._pictures()], [*self._real()])
         return _Measured({"judge": judge.id}, measures, pictures)
 
-    def by(self, networks: Networks, device: str) -> _Measured:
+    def _by(self, networks: Networks) -> _Measured:
         by: dict[str, str] = {}
         measures: dict[str, Measure] = {}
         pictures = pd.DataFrame({"id": [prompt.id for prompt in self.prompts]})
         if networks.inception is not None:
-            network = load_inception(networks.inception, device)
+            network = load_inception(networks.inception, self.device)
             by["inception"] = digest(networks.inception)
-            measures["fid"] = fid_measure(network, self.pictures(), self.real())
+            measures["fid"] = fid_measure(network, self._pictures(), self._real())
         if networks.clip is not None:
             by["clip"] = networks.clip
             measures["clip_score"], pictures = clip_measure(
-                ClipScorer(networks.clip, device), self.prompts, self.pictures()
+                ClipScorer(networks.clip, self.device), self.prompts, self._pictures()
             )
         return _Measured(by, measures, pictures)

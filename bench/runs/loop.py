@@ -34,7 +34,7 @@ from .parts import ImageRecord
 from .plan import BackbonePlan, make_plan, plan_backbone, run_folder
 from .reader import ImageReader, workers_beside
 from .record import Sources, StoredRun
-from .share import ImageShare
+from .share import ImageShare, own_first
 from .store import RunStore
 from .verify import DataOnDisk, refuse_changed
 
@@ -81,9 +81,7 @@ def run_planned(planned: BackbonePlan, methods: Sequence[Method], task: Task) ->
         refuse_changed(store, disk)
         masks.warn_of_stored(store.folder, store.done())
         runs.append(MethodRun(method, store, wanted_ids - store.done()))
-    pending_indices = [
-        index for index in _own_first(indices, rank, world) if any(ids[index] in run.due for run in runs)
-    ]
+    pending_indices = [index for index in own_first(indices, rank, world) if any(ids[index] in run.due for run in runs)]
     # A run.json that was written anew lacks what only the backbone knows.
     unknown = any(run.store.done() and run.store.read().parameters is None for run in runs)
     asks_backbone = bool(pending_indices or unknown)
@@ -99,11 +97,6 @@ def run_planned(planned: BackbonePlan, methods: Sequence[Method], task: Task) ->
                 _compact_finished(runs, len(indices))
     _refuse_nothing_left(runs[0].store, task, len(indices))
     return [run.store for run in runs]
-
-
-def _own_first(indices: range, rank: int, world: int) -> list[int]:
-    """All images, each rank's beginning with every n-th, so that ranks seldom want the same before the last ones."""
-    return [index for place in range(world) for index in indices[(rank + place) % world :: world]]
 
 
 def _compact_finished(runs: Sequence[MethodRun], wanted: int) -> None:

@@ -82,3 +82,8 @@ class ImageShare:
     def _is_due(self, index: int) -> bool:
         """Whether the image is not known to be stored. A repeated id is due until it was looked at and named."""
         return index in self._repeats or any(self._ids[index] in run.due for run in self._runs)
+
+
+def own_first(indices: range, rank: int, world: int) -> list[int]:
+    """All images, each rank's beginning with every n-th, so that ranks seldom want the same before the last ones."""
+    return [index for place in range(world) for index in indices[(rank + place) % world :: world]]

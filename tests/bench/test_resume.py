@@ -20,6 +20,7 @@ from segscale.bench.runs import loop
 from segscale.bench.runs.conditions import read_conditions
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.parts import COUNTS, ImageRecord
+from segscale.bench.runs.share import own_first
 from segscale.bench.runs.store import RunStore, find_runs
 
 from ..conftest import interruptible
@@ -113,9 +114,9 @@ def test_a_rank_that_never_came_leaves_its_images_to_the_others(
 
 
 def test_ranks_begin_with_different_images_and_know_all() -> None:
-    orders = [loop._own_first(range(7), rank, 3) for rank in range(3)]
+    orders = [own_first(range(7), rank, 3) for rank in range(3)]
     assert orders == [[0, 3, 6, 1, 4, 2, 5], [1, 4, 2, 5, 0, 3, 6], [2, 5, 0, 3, 6, 1, 4]]
-    assert loop._own_first(range(3), 0, 1) == [0, 1, 2]
+    assert own_first(range(3), 0, 1) == [0, 1, 2]
 
 
 def test_an_interrupt_between_writing_and_forgetting_loses_nothing_and_writes_nothing_twice(

@@ -18,6 +18,7 @@ from segscale.bench.generation.pictures import PictureFolder, draw_pictures
 from segscale.bench.generation.prompts import PicturePrompt, PromptList, captions_of_dataset, prompts_of_file
 from segscale.bench.generation.record import read_record
 from segscale.bench.generation.settings import sampling_settings
+from segscale.bench.runs.leases import HeldLease
 from segscale.bench.runs.options import RunOptions
 from segscale.errors import StoreError, UserError
 
@@ -56,6 +57,32 @@ def test_a_second_command_draws_only_what_is_missing(tmp_path: Path, monkeypatch
     assert 1e6 < (record.parameters or 0) < 1.2e6
     other = draw_pictures("pocket-sd15", prompts, replace(SETTINGS, guidance=1.0), options)
     assert other.folder != folder.folder
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_pictures_that_another_process_draws_are_waited_for(
+    rank: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    options = RunOptions(results=tmp_path, limit=3, batch=1)
+    prompts = captions_of_dataset("pocket", options)
+    folder = draw_pictures("pocket-sd15", prompts, SETTINGS, replace(options, limit=1))
+    other, waited = HeldLease(tmp_path, [folder.folder.name]), list[float]()
+
+    def drawn_meanwhile(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            folder.keep(prompts.prompts[2].id, Image.new("RGB", (64, 64), "red"))
+
+    monkeypatch.setattr(module.time, "sleep", drawn_meanwhile)
+    with other:
+        assert other.claim([2], 1) == [2]
+        draw_pictures("pocket-sd15", prompts, SETTINGS, options)
+    assert len(waited) == 2
+    assert not folder.missing(prompts.prompts[:3])
+    with Image.open(folder.path(prompts.prompts[2].id)) as theirs:
+        assert theirs.getpixel((0, 0)) == (255, 0, 0)
 
 
 def _written(folder: Path, content: bytes) -> Path:

@@ -17,7 +17,7 @@ from segscale.bench.generation.fidelity import named_objects
 from segscale.bench.generation.judge import Judge, areas_seen
 from segscale.bench.generation.judge_files import WEIGHTS
 from segscale.bench.generation.judge_network import CLASSES, JudgeNetwork
-from segscale.bench.generation.power import measure_power
+from segscale.bench.generation.power import DrawnCaptions, measure_power
 from segscale.bench.generation.power_record import find_power
 from segscale.bench.generation.prompts import PicturePrompt
 from segscale.bench.generation.settings import sampling_settings
@@ -113,6 +113,22 @@ def test_the_command_measures_stores_and_measures_no_picture_twice(
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
     main(arguments)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+
+
+def test_one_rank_measures_what_all_drew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["power", "pocket-sd15", "--steps", "1", "--limit", "4", "--batch", "4", "--results", str(tmp_path)]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with monkeypatch.context() as patched:
+        patched.setattr(DrawnCaptions, "measured", lambda *_: pytest.fail("measured"))
+        main(arguments)
+    assert (capsys.readouterr().out, len(list(tmp_path.rglob("*.png"))), find_power(tmp_path)) == ("", 4, [])
+    monkeypatch.setenv("RANK", "0")
+    main(arguments)
+    (stored,) = find_power(tmp_path)
+    assert (stored.record.images, (stored.record.parameters or 0) > 1e6) == (4, True)
 
 
 def test_real_images_need_a_network_and_numbers_need_pictures(tmp_path: Path) -> None:
