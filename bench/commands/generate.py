@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import click
 
 from segscale.catalogue import shipped_folder
 
-from ..generation.choices import GuidanceMethod, GuidanceReading, Networks, SamplingChoices
+from ..generation.choices import GuidanceMethod, GuidanceReading, Networks, SamplingChoices, ScalingQuestion
 from ..runs.launcher import is_rank_zero
 from ..runs.options import RunOptions
 from . import options
 from .command import Option, command
-from .parameters import NUMBER, POSITIVE, WIDTH
+from .parameters import NATURAL, NUMBER, POSITIVE, WIDTH
 from .steps import print_written, quiet_libraries
-
-if TYPE_CHECKING:
-    from ..report.evaluated import EvaluatedRun
 
 PUBLISHED = str(shipped_folder("results") / "power.csv")
 _picture = partial(click.option, cls=Option, heading="Pictures")
@@ -106,10 +103,11 @@ def power(
     flag_value=PUBLISHED,
     help="published power instead of measured; FILE holds it, the package's own if it is not given",
 )
+@click.option("--split", help="of the runs", show_default="the only one")
+@click.option("--seed", type=NATURAL, help="of the noise of runs and of pictures", show_default="the only one")
+@options.packed("question", ScalingQuestion)
 @options.results
-def scaling(
-    dataset_name: str, protocol_name: str, method_names: tuple[str, ...], published: Path | None, results: Path
-) -> None:
+def scaling(question: ScalingQuestion, published: Path | None, results: Path) -> None:
     """Tell whether mIoU grows with generative power: table, figure and rank correlations with 95 % intervals."""
     from ..generation.correlations import statistics
     from ..generation.power_record import find_power
@@ -120,17 +118,11 @@ def scaling(
     from ..generation.scaling_tables import statistics_text, subject_table
     from ..report.evaluated import evaluate_runs
 
-    asked = (dataset_name, protocol_name)
-    runs = [run for run in evaluate_runs(results) if _task_names(run) == asked]
+    runs = evaluate_runs(results)
     if published is None:
-        subjects = measured_subjects(runs, find_power(results), method_names)
+        subjects = measured_subjects(question, runs, find_power(results))
     else:
-        subjects = published_subjects(runs, read_published_power(published), method_names)
+        subjects = published_subjects(question, runs, read_published_power(published))
     table, numbers = subject_table(subjects), statistics(resample(subjects))
     print(statistics_text(numbers))
-    print_written(*write_scaling(table, numbers, method_names, results))
-
-
-def _task_names(run: EvaluatedRun) -> tuple[str, str]:
-    task = run.plan.task
-    return task.dataset.name, task.protocol.name
+    print_written(*write_scaling(table, numbers, question.method_names, results))

@@ -34,3 +34,16 @@ class Networks:
     """TorchScript file, for the FID."""
     clip: str | None = None
     """Local folder or hub id, for the CLIP score."""
+
+
+@dataclass(frozen=True)
+class ScalingQuestion:
+    """Which runs and pictures are joined. Variants of the protocol or of a method take no part."""
+
+    dataset_name: str
+    protocol_name: str
+    method_names: tuple[str, ...]
+    split: str | None = None
+    """None: the only one that there is."""
+    seed: int | None = None
+    """Of runs and of pictures; None: the only one that there is."""

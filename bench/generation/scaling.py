@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from segscale.catalogue import config_files, unlisted_files
@@ -13,6 +13,7 @@ from segscale.errors import UserError
 from ...backbones.pocket.ladder import Rung, rung_of
 from ..report.evaluated import EvaluatedRun
 from ..runs.identity import BackboneIdentity
+from .choices import ScalingQuestion
 from .power_record import StoredPower
 
 log = logging.getLogger(__name__)
@@ -53,26 +54,65 @@ class Subject:
         return next(iter(self.runs.values())).run.parameters or 0
 
 
-def measured_subjects(
-    runs: Iterable[EvaluatedRun], powers: Iterable[StoredPower], method_names: Sequence[str]
-) -> list[Subject]:
-    """Join runs of one task with measurements, by the very backbone: name, weights and all options.
+def _runs_of(question: ScalingQuestion, evaluated: Iterable[EvaluatedRun]) -> list[EvaluatedRun]:
+    """Those that take part. Raises UserError where split or seed must be chosen."""
+    chosen = [run for run in evaluated if _takes_part(run, question)]
+    chosen = _of_one(chosen, "split", question.split, lambda run: run.plan.task.dataset.split)
+    return _of_one(chosen, "seed", question.seed, lambda run: run.plan.seed)
 
-    Pictures of other guidance than the plain one are no measure of a backbone. Of several measurements those at the
-    steps and scale of its config come first, then that with most pictures, then the last of equals.
+
+def _takes_part(run: EvaluatedRun, question: ScalingQuestion) -> bool:
+    task, method = run.plan.task, run.plan.method
+    return (
+        (task.dataset.name, task.protocol.label) == (question.dataset_name, question.protocol_name)
+        and method.name in question.method_names
+        and not method.variant
+        and not run.plan.backbone.untrained
+    )
+
+
+def _of_one(
+    runs: list[EvaluatedRun], kind: str, wanted: str | int | None, value: Callable[[EvaluatedRun], str | int]
+) -> list[EvaluatedRun]:
+    values = sorted({str(value(run)) for run in runs})
+    if wanted is None and len(values) > 1:
+        raise UserError(f"the runs are of several {kind}s ({', '.join(values)})", f"choose one with --{kind}")
+    return [run for run in runs if wanted in (None, value(run))]
+
+
+def _powers_of(question: ScalingQuestion, stored: Iterable[StoredPower]) -> list[StoredPower]:
+    """Those that take part: pictures of other guidance than the plain one measure no backbone."""
+    pairs = ((power, power.record.plan.settings) for power in stored)
+    return [power for power, each in pairs if each.guidance_method == "cfg" and question.seed in (None, each.seed)]
+
+
+def measured_subjects(
+    question: ScalingQuestion, evaluated: Iterable[EvaluatedRun], stored: Iterable[StoredPower]
+) -> list[Subject]:
+    """Join runs with measurements, by the very backbone: name, weights and all options.
+
+    All measurements are of pictures of the same captions and seed. Of several of a backbone those at the steps and
+    scale of its config come first, then that with most pictures, then the last of equals.
 
     Raises:
-        UserError: Where fewer than three backbones have a measurement and a run of every method.
+        UserError: Where fewer than three backbones have a measurement and a run of every method, or where it must be
+            chosen which runs or pictures are meant.
     """
-    by_backbone: dict[str, StoredPower] = {}
-    plain = [power for power in powers if power.record.plan.settings.guidance_method == "cfg"]
-    for power in sorted(plain, key=lambda stored: (_as_recommended(stored), stored.record.images)):
-        by_backbone[_key(power.record.plan.backbone)] = power
-    subjects = [
-        Subject(name, of_backbone, by_backbone[key])
-        for key, (name, of_backbone) in _by_backbone(runs, method_names).items()
-        if key in by_backbone
-    ]
+    by_pictures: dict[str, dict[str, StoredPower]] = {}
+    for power in sorted(_powers_of(question, stored), key=lambda each: (_as_recommended(each), each.record.images)):
+        plan = power.record.plan
+        pictures = f"{plan.prompts} {plan.prompts_digest[:8]}, seed {plan.settings.seed}"
+        by_pictures.setdefault(pictures, {})[_key(plan.backbone)] = power
+    runs = _by_backbone(_runs_of(question, evaluated), question.method_names)
+    joined = {
+        pictures: [Subject(name, runs_of, powers[key]) for key, (name, runs_of) in runs.items() if key in powers]
+        for pictures, powers in by_pictures.items()
+    }
+    enough = [pictures for pictures, subjects in joined.items() if len(subjects) >= LEAST]
+    if len(enough) > 1:
+        hint = "choose one with --seed, or keep other captions in another --results"
+        raise UserError(f"power was measured on several sets of pictures ({'; '.join(enough)})", hint)
+    subjects = max(joined.values(), key=len, default=[])
     sizes = {subject.power.record.images for subject in subjects if subject.power is not None}
     if len(sizes) > 1:
         log.warning("numbers of pictures differ (%s): Frechet distances do not compare", ", ".join(map(str, sizes)))
@@ -90,16 +130,17 @@ def _as_recommended(power: StoredPower) -> bool:
 
 
 def published_subjects(
-    runs: Iterable[EvaluatedRun], published: Mapping[str, Mapping[str, float]], method_names: Sequence[str]
+    question: ScalingQuestion, evaluated: Iterable[EvaluatedRun], published: Mapping[str, Mapping[str, float]]
 ) -> list[Subject]:
-    """Join runs of one task with published power by the backbone's name.
+    """Join runs with published power by the backbone's name.
 
     Raises:
-        UserError: Where fewer than three backbones have a published number and a run of every method.
+        UserError: Where fewer than three backbones have a published number and a run of every method, or where it must
+            be chosen which runs are meant.
     """
     subjects = [
         Subject(name, of_backbone, published=published[name])
-        for name, of_backbone in _by_backbone(runs, method_names).values()
+        for name, of_backbone in _by_backbone(_runs_of(question, evaluated), question.method_names).values()
         if name in published
     ]
     return _enough(subjects, "segscale run --backbone sd15,sdxl,flux")
@@ -111,9 +152,11 @@ def _by_backbone(
     """Name and runs of every backbone that has a run of each method, by all that identifies it."""
     found: dict[str, tuple[str, dict[str, EvaluatedRun]]] = {}
     for run in runs:
-        identity = run.plan.backbone
-        if not identity.untrained and run.plan.method.name in method_names:
-            found.setdefault(_key(identity), (identity.name, {}))[1][run.plan.method.name] = run
+        identity, method = run.plan.backbone, run.plan.method.name
+        other = found.setdefault(_key(identity), (identity.name, {}))[1].setdefault(method, run)
+        if other is not run:
+            problem = f"there are two runs of {method} on {identity.name}: {other.folder} and {run.folder}"
+            raise UserError(problem, "keep one of them there: their run.json says in what they differ")
     return {
         key: (name, {method: of_backbone[method] for method in method_names})
         for key, (name, of_backbone) in found.items()
@@ -129,4 +172,8 @@ def _enough(subjects: list[Subject], hint: str) -> list[Subject]:
     if len(subjects) < LEAST:
         problem = f"{len(subjects)} backbones have both power and runs of every method, {LEAST} are needed"
         raise UserError(problem, f"make more with: {hint}")
+    names = [subject.name for subject in subjects]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        problem = f"there are runs of {twice[0]} with other weights, precision or options"
+        raise UserError(problem, "keep those of one kind, the others in another --results")
     return sorted(subjects, key=lambda subject: (subject.family, subject.name))

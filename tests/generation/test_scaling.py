@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from scipy.stats import linregress, spearmanr
 from segscale.bench.commands.main import main
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.generation import resampling
+from segscale.bench.generation.choices import ScalingQuestion
 from segscale.bench.generation.correlations import lead, partial_spearman, slope, spearman, statistics
 from segscale.bench.generation.frechet import Gaussian
 from segscale.bench.generation.power_record import (
@@ -27,7 +30,8 @@ from segscale.bench.generation.power_record import (
 from segscale.bench.generation.published_power import read_published_power
 from segscale.bench.generation.record import PicturePlan, SamplingSettings
 from segscale.bench.generation.resampling import resample
-from segscale.bench.generation.scaling import Subject, measured_subjects
+from segscale.bench.generation.scaling import Subject, measured_subjects, published_subjects
+from segscale.bench.generation.scaling_tables import subject_table
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_run, evaluate_runs
 from segscale.bench.report.thresholds import Thresholds
 from segscale.bench.runs.identity import BackboneIdentity
@@ -39,13 +43,24 @@ from ..bench.stored_runs import PLAN, image_record, new_run
 IMAGES = [f"image-{number:02d}" for number in range(30)]
 PICTURES = 40
 STEPS = (60, 125, 250, 500)
+QUESTION = ScalingQuestion("pocket", "goca", ("vanilla", "goca"))
 
 
-def run_of(results: Path, backbone: BackboneIdentity, method: str, share: float) -> EvaluatedRun:
+def run_of(
+    results: Path,
+    backbone: BackboneIdentity,
+    method: str,
+    share: float,
+    split: str = "val",
+    protocol_variant: str = "",
+    method_variant: str = "",
+    **others: Any,
+) -> EvaluatedRun:
     """A run that is right in about this share of all pixels."""
-    protocol = replace(PLAN.task.protocol, name="goca")
-    task = replace(PLAN.task, dataset=replace(PLAN.task.dataset, name="pocket"), protocol=protocol)
-    plan = replace(PLAN, backbone=backbone, method=replace(PLAN.method, name=method), task=task)
+    protocol = replace(PLAN.task.protocol, name="goca", variant=protocol_variant)
+    task = replace(PLAN.task, dataset=replace(PLAN.task.dataset, name="pocket", split=split), protocol=protocol)
+    kept = replace(PLAN.method, name=method, variant=method_variant)
+    plan = replace(PLAN, backbone=backbone, method=kept, task=task, **others)
     store = RunStore(results / "runs" / backbone.name / method / "pocket" / plan.run_id)
     store.start(replace(new_run(plan), split_images=len(IMAGES), parameters=1000), IMAGES)
     rng = np.random.default_rng(0)
@@ -92,7 +107,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def subjects_of(folder: Path) -> list[Subject]:
-    return measured_subjects(evaluate_runs(folder), find_power(folder), ("vanilla", "goca"))
+    return measured_subjects(QUESTION, evaluate_runs(folder), find_power(folder))
 
 
 def test_rank_correlations_are_scipys() -> None:
@@ -209,7 +224,7 @@ def test_other_files_are_refused(content: str, tmp_path: Path) -> None:
 
 def test_too_few_backbones_are_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="2 backbones have both"):
-        measured_subjects(evaluate_runs(folder), find_power(folder)[:2], ("vanilla", "goca"))
+        measured_subjects(QUESTION, evaluate_runs(folder), find_power(folder)[:2])
 
 
 def test_three_backbones_get_a_table_and_figure_but_no_correlation(
@@ -249,9 +264,63 @@ def test_power_is_that_of_plain_guidance_as_recommended(folder: Path, other: dic
     plan = replace(plain.record.plan, settings=replace(plain.record.plan.settings, **other))  # type: ignore[arg-type]
     more = StoredPower(replace(plain.record, plan=plan, plan_id=plan.plan_id, images=PICTURES + 1), plain.pictures)
     for powers in ([*find_power(folder), more], [more, *find_power(folder)]):
-        subjects = measured_subjects(evaluate_runs(folder), powers, ("vanilla", "goca"))
+        subjects = measured_subjects(QUESTION, evaluate_runs(folder), powers)
         settings = [subject.power.record.plan.settings for subject in subjects if subject.power is not None]
         assert settings == [plain.record.plan.settings] * 5
+
+
+@pytest.mark.parametrize(
+    ("other", "chosen", "message"),
+    [
+        ({"split": "calibration"}, {"split": "val"}, "several splits (calibration, val); choose one with --split"),
+        ({"seed": 1}, {"seed": 0}, "several seeds (0, 1); choose one with --seed"),
+        ({"version": "2"}, None, "two runs of vanilla on pocket-sd15-60-seed0: "),
+        ({"protocol_variant": "@x=1"}, {}, None),
+        ({"method_variant": "@t=5"}, {}, None),
+    ],
+)
+def test_runs_that_do_not_belong_together_are_not_joined(
+    other: dict[str, Any], chosen: dict[str, Any] | None, message: str | None, folder: Path
+) -> None:
+    before = subject_table(subjects_of(folder))
+    run_of(folder, backbone("pocket-sd15-60-seed0"), "vanilla", 0.9, **other)
+    runs, powers = evaluate_runs(folder), find_power(folder)
+    if message is not None:
+        with pytest.raises(UserError, match=re.escape(message)):
+            measured_subjects(QUESTION, runs, powers)
+        with pytest.raises(UserError, match=re.escape(message)):
+            published_subjects(QUESTION, runs, {name: {"fid": 1.0} for name in before["backbone"]})
+    if chosen is not None:
+        subjects = measured_subjects(replace(QUESTION, **chosen), runs, powers)
+        pd.testing.assert_frame_equal(subject_table(subjects), before)
+
+
+def again(power: StoredPower, prompts: str = "pocket-captions-val", seed: int = 0) -> StoredPower:
+    """Measured on more pictures, of other captions or another seed."""
+    plan = power.record.plan
+    plan = replace(plan, prompts=prompts, settings=replace(plan.settings, seed=seed))
+    return replace(power, record=replace(power.record, plan=plan, plan_id=plan.plan_id, images=PICTURES + 1))
+
+
+@pytest.mark.parametrize("other", [{"prompts": "pocket-val"}, {"seed": 1}])
+def test_pictures_that_do_not_belong_together_are_not_joined(other: dict[str, Any], folder: Path) -> None:
+    runs, powers = evaluate_runs(folder), find_power(folder)
+    few = measured_subjects(QUESTION, runs, [*powers, *(again(power, **other) for power in powers[:2])])
+    pd.testing.assert_frame_equal(subject_table(few), subject_table(subjects_of(folder)))
+    both = [*powers, *(again(power, **other) for power in powers)]
+    pictures = r"pocket-captions-val digest, seed 0; pocket-(captions-)?val digest, seed [01]"
+    with pytest.raises(UserError, match=rf"several sets of pictures \({pictures}\); choose one with --seed, or keep"):
+        measured_subjects(QUESTION, runs, both)
+
+
+def test_backbones_of_one_name_are_told_apart_or_refused(folder: Path) -> None:
+    half = replace(backbone("pocket-sd15-60-seed0"), dtype="float16")
+    for method in QUESTION.method_names:
+        run_of(folder, half, method, 0.9)
+    assert len(subjects_of(folder)) == 5  # whose power was measured
+    powers = [*find_power(folder), power_of(half, 0.9)]
+    with pytest.raises(UserError, match=r"runs of pocket-sd15-60-seed0 with other weights, precision or options; keep"):
+        measured_subjects(QUESTION, evaluate_runs(folder), powers)
 
 
 def test_a_changed_measurement_is_refused(tmp_path: Path) -> None:
