@@ -1,8 +1,9 @@
-"""What an alignment resumes from: one file of tensors, beside the LoRA that backbones load."""
+"""What an alignment resumes from: one file of tensors, beside the LoRA that backbones load; and whose state it is."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -76,12 +77,15 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise UserError(f"{self.path} is damaged ({error})", "remove it to begin anew") from error
-        if stored != self.identity:
-            changed = sorted(key for key in stored.keys() | self.identity if stored.get(key) != self.identity.get(key))
-            raise UserError(
-                f"{self.folder} holds another alignment ({', '.join(changed)} differ)", "choose another folder"
-            )
+        refuse_other(f"{self.folder} holds another alignment", stored, self.identity, "choose another folder")
         return tensors
+
+
+def refuse_other(problem: str, stored: Mapping[str, JsonValue], identity: Mapping[str, JsonValue], hint: str) -> None:
+    """Raise UserError, naming what differs, where the state of a training is not of this identity."""
+    changed = sorted(key for key in stored.keys() | identity if stored.get(key) != identity.get(key))
+    if changed:
+        raise UserError(f"{problem} ({', '.join(changed)} differ)", hint)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

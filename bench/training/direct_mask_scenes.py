@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from torch import Tensor
 
 from ...backbones.latents.pictures import TOGETHER, latents_of, pictures_of
@@ -52,6 +53,7 @@ class MaskScenes:
 
     def __init__(self, vae: AutoencoderKL, split: str, plain: int, pairs: int) -> None:
         """Generate scenes of a split."""
+        self.identity: dict[str, JsonValue] = {"split": split, "plain_scenes": plain, "pair_scenes": pairs}
         self._scenes = [make_scene(SEED, split, index) for index in range(plain)]
         self._pairs = [make_pair_scene(SEED, split, index) for index in range(pairs)]
         self._latents = _scene_latents(vae, [scene.image for scene in self._scenes])

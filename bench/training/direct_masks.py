@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,15 +18,18 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import JsonValue
 from torch import Tensor, nn
 from tqdm import tqdm
 
+import segscale
 from segscale.errors import UserError
 from segscale.files import explained_writes, replaced_bytes
 
 from ...backbones.latents.pictures import latents_of, pictures_of, white_on_black
 from ...backbones.text.conditioning import Conditioning
 from ...backbones.wan import FLOW_STEPS, WanMasks
+from .checkpoint import refuse_other
 from .direct_mask_scenes import MaskScenes, PromptedMasks
 from .timestep_laws import HeavyTail, LogitNormal, TimestepLaw
 
@@ -79,6 +83,9 @@ class MaskTrainer:
 
         Args:
             kept: Where the state is kept now and then, and taken up again where it is there.
+
+        Raises:
+            UserError: For a damaged state, or that of another recipe.
         """
         if kept is not None and kept.exists():
             self._take_up(kept)
@@ -132,8 +139,15 @@ class MaskTrainer:
         with torch.no_grad():
             return self.backbone.encode_text(texts)
 
+    @property
+    def _identity(self) -> dict[str, JsonValue]:
+        """Everything that the weights follow from."""
+        recipe = {name: repr(value) for name, value in vars(self.recipe).items()}
+        return {**recipe, **self._scenes.identity, "version": segscale.__version__}
+
     def _keep(self, path: Path) -> None:
         state = {
+            "identity": self._identity,
             "step": self._done,
             "denoiser": self._denoiser.state_dict(),
             "average": self._average.state_dict(),
@@ -147,12 +161,17 @@ class MaskTrainer:
     def _take_up(self, path: Path) -> None:
         try:
             state = torch.load(path, weights_only=True)
+            refuse_other(f"{path} is of another training", state["identity"], self._identity, _anew(path))
             self._denoiser.load_state_dict(state["denoiser"])
             self._average.load_state_dict(state["average"])
             self._optimiser.load_state_dict(state["optimiser"])
             self._done = state["step"]
         except (UnpicklingError, RuntimeError, LookupError, TypeError, ValueError, EOFError, OSError) as error:
-            raise UserError(f"{path} is damaged, or of another training", "remove it to begin anew") from error
+            raise UserError(f"{path} is damaged", _anew(path)) from error
+
+
+def _anew(path: Path) -> str:
+    return f"to begin anew: rm {shlex.quote(str(path))}"
 
 
 def grey_cross_entropy(backbone: WanMasks, clean: Tensor, masks: np.ndarray) -> Tensor:

@@ -28,6 +28,7 @@ from segscale.bench.training.direct_mask_drawing import areas_by_scene, drawn_ma
 from segscale.bench.training.direct_mask_scenes import MaskScenes, PromptedMasks, grey_of
 from segscale.bench.training.direct_mask_twin import untrained_twin
 from segscale.bench.training.direct_masks import MaskTrainer, Recipe, grey_cross_entropy
+from segscale.bench.training.timestep_laws import LogitNormal
 from segscale.datasets.pocket import make_scene
 from segscale.errors import UserError
 
@@ -94,8 +95,25 @@ def test_equal_seeds_train_equally_and_an_interrupted_training_goes_on(
             trained(twin, scenes, SHORT, tmp_path / "kept.pt")
     assert same(whole, trained(twin, scenes, SHORT, tmp_path / "kept.pt"))
     (tmp_path / "kept.pt").write_bytes((tmp_path / "kept.pt").read_bytes()[:-5000])
-    with pytest.raises(UserError, match=r"kept\.pt is damaged, or of another training"):
+    with pytest.raises(UserError, match=r"kept\.pt is damaged; to begin anew: rm .*kept\.pt"):
         trained(twin, scenes, SHORT, tmp_path / "kept.pt")
+
+
+def test_the_state_of_another_training_is_refused(
+    twin: WanMasks, scenes: MaskScenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segscale.bench.training.direct_masks.KEPT_EVERY", 1)
+    kept, once = tmp_path / "kept.pt", replace(SHORT, steps=1)
+    trained(twin, scenes, once, kept)
+    for other, differs in (
+        (replace(once, masks=LogitNormal(), steps=2), "masks, steps"),
+        (replace(once, learning_rate=1e-3), "learning_rate"),
+    ):
+        with pytest.raises(UserError, match=rf"another training \({differs} differ\); to begin anew: rm .*kept\.pt"):
+            trained(twin, scenes, other, kept)
+    with pytest.raises(UserError, match=r"\(plain_scenes differ\)"):
+        trained(twin, MaskScenes(twin.vae, "val", 2, 3), once, kept)
+    trained(twin, scenes, once, kept)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
