@@ -6,17 +6,20 @@ follows from the sums, with all pixels of one bin as one tie.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .intervals import LeaveOneOut
 from .metrics import Floats
 
 BINS = 128
 MOST_SCORES = 32
 """Of an image. More would take as long as all other counting, and hundreds of kilobytes per image."""
+TOGETHER = 256
+"""Images that are left out in one pass."""
 Histogram = NDArray[np.int64]
 
 
@@ -41,6 +44,39 @@ def summed(histograms: Iterable[ScoreHistograms], classes: int) -> Histogram:
     for each in histograms:
         np.add.at(total, each.class_ids, each.pixels)
     return total
+
+
+def mean_average_precision(images: Sequence[ScoreHistograms], label_area: NDArray[np.int64]) -> LeaveOneOut:
+    """Mean of ``average_precision`` over the classes that have one, NaN where none has.
+
+    Args:
+        images: Of every image; no class is in one twice.
+        label_area: Pixels of every class in every image, ``(images, classes)``.
+    """
+    total, area = summed(images, label_area.shape[1]), label_area.sum(0)
+    precision = average_precision(total, area)
+    without = np.tile(precision, (len(images), 1))
+    for first in range(0, len(images), TOGETHER):
+        part = images[first : first + TOGETHER]
+        rows = np.repeat(np.arange(len(part)), [len(image.class_ids) for image in part])
+        ids = np.concatenate([image.class_ids for image in part])
+        label = label_area[first : first + TOGETHER]
+        # Only classes that an image has change without it.
+        changed = label > 0
+        changed[rows, ids] = True
+        classes = np.nonzero(changed)[1]
+        rest = total[classes]
+        rest[changed.cumsum().reshape(changed.shape)[rows, ids] - 1] -= np.concatenate([image.pixels for image in part])
+        without[first : first + TOGETHER][changed] = average_precision(rest, area[classes] - label[changed])
+    gone = np.where(np.isnan(without), precision, without)
+    return LeaveOneOut(float(_mean(precision)), _mean(without), _mean(gone))
+
+
+def _mean(precision: Floats) -> Floats:
+    """Over classes (last axis) that have a number."""
+    known = ~np.isnan(precision)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, precision, 0).sum(-1) / known.sum(-1)
 
 
 def average_precision(histogram: Histogram, label_area: NDArray[np.int64]) -> Floats:

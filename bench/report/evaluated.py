@@ -14,7 +14,7 @@ import numpy as np
 from segscale.errors import EmptyRunError, StoreError, UserError
 
 from ...datasets.folder import CALIBRATION
-from ..evaluation.intervals import Estimate, SampleNumbers, estimate_miou
+from ..evaluation.intervals import Estimate, SampleNumbers, estimate_class_mean, estimate_miou
 from ..evaluation.metrics import Floats, Score, score_counts
 from ..runs.counts import StoredCounts
 from ..runs.identity import RunPlan
@@ -92,11 +92,10 @@ class EvaluatedRun:
         """Average precision of every class's score, which no threshold changes; NaN for a class without scores."""
         return self.summary.class_ap
 
-    @property
-    def mean_ap(self) -> float:
+    @cached_property
+    def mean_ap(self) -> Estimate:
         """Mean of ``class_ap`` over the classes that have one, NaN where none has."""
-        known = self.class_ap[~np.isnan(self.class_ap)]
-        return float(known.mean()) if len(known) else float("nan")
+        return estimate_class_mean(self.summary.mean_ap, self.sample.too_rare)
 
     @cached_property
     def sweep(self) -> tuple[Score, ...]:

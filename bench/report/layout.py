@@ -14,8 +14,8 @@ from .tables import TableRow, grouped, notes, table_rows
 
 RECORD_COLUMNS = (
     *("protocol", "dataset", "split", "backbone", "label", "parameters", "method", "seed", "miou", "low", "high"),
-    *("threshold", "threshold_from", "best_of_task", "accuracy", "mean_ap", "images", "split_images"),
-    *("training", "identity"),
+    *("threshold", "threshold_from", "best_of_task", "accuracy"),
+    *("mean_ap", "mean_ap_low", "mean_ap_high", "images", "split_images", "training", "identity"),
 )
 PUBLISHED_COLUMNS = ("published", "arxiv", "difference")
 ROW = ["method", "backbone", "parameters"]

@@ -25,7 +25,7 @@ from .tables import (
 )
 
 MARKS = {"best": BEST_MARK, "default": DEFAULT_MARK}
-MIOU_TITLE = "mIoU [95 %]"
+MIOU_TITLE, MAP_TITLE = "mIoU [95 %]", "mAP [95 %]"
 
 
 def markdown_table(table: pd.DataFrame, titles: Sequence[str] | None = None) -> str:
@@ -45,6 +45,12 @@ def format_estimate(value: float, low: float, high: float, spec: str = ".1f", ma
     """A number with its interval, or the mark of none where the ends are NaN."""
     interval = NO_INTERVAL_MARK if math.isnan(low) else f" [{low:{spec}}, {high:{spec}}]"
     return f"{value:{spec}}{mark}{interval}"
+
+
+def _mean_ap(row: TableRow) -> str:
+    if math.isnan(row["mean_ap"]):
+        return "-"
+    return format_estimate(row["mean_ap"], row["mean_ap_low"], row["mean_ap_high"])
 
 
 def format_share(estimate: Estimate, spec: str = ".1f") -> str:
@@ -158,7 +164,7 @@ def ranking(ranked: pd.DataFrame) -> pd.DataFrame:
             MIOU_TITLE: [format_miou(row) for row in table_rows(ranked)],
             "threshold": ranked["threshold"].map("{:g}".format),
             "aAcc": ranked["accuracy"].map("{:.1f}".format),
-            "mAP": ["-" if pd.isna(share) else f"{share:.1f}" for share in ranked["mean_ap"]],
+            MAP_TITLE: [_mean_ap(row) for row in table_rows(ranked)],
             "images": [f"{i} of {n}" for i, n in zip(ranked["images"], ranked["split_images"], strict=True)],
             "seed": ranked["seed"],
             "weights": ranked["weights"],

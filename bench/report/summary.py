@@ -1,7 +1,7 @@
 """What tables need of a run's images: computed once, kept beside the parts, and made anew where anything changed.
 
 Reading, checking and leaving out 5,000 images one by one takes a large part of a second, and their counts tens of
-megabytes. A summary takes 16 bytes per image. It is derived: it may be removed at any time.
+megabytes. A summary takes 32 bytes per image. It is derived: it may be removed at any time.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class RunSummary:
     """What its mIoU is estimated from."""
     class_ap: Floats
     """Average precision of every class's score, NaN for a class without scores."""
+    mean_ap: LeaveOneOut
     not_finite: int
     cut_classes: int
     forwards: float
@@ -71,6 +72,7 @@ class RunSummary:
             score=score_counts(counts.at_threshold(threshold), averaging),
             sample=SampleNumbers(sample.numbers, sample.too_rare),
             class_ap=counts.average_precision(),
+            mean_ap=counts.mean_average_precision(),
             not_finite=int(counts.not_finite.sum()),
             cut_classes=int(counts.cut_classes.sum()),
             forwards=float(counts.forwards.mean()),
@@ -81,7 +83,7 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class _Head:
-    """All of a summary but one number per image."""
+    """All of a summary but its numbers per image."""
 
     images: int
     ids: str
@@ -90,6 +92,7 @@ class _Head:
     accuracy: float
     class_iou: tuple[float, ...]
     class_ap: tuple[float, ...]
+    mean_ap: float
     value: float
     too_rare: str | None
     not_finite: int
@@ -130,9 +133,9 @@ class SummaryFile:
         """Keep the summary instead of older ones, where the folder can be written."""
         if summary.images < KEPT_FROM:
             return
-        numbers = summary.sample.numbers
         head = json.dumps(asdict(_head(summary))).encode()
-        body = np.concatenate([numbers.without, numbers.without_but_same_classes]).astype("<f8").tobytes()
+        left_out = [(each.without, each.without_but_same_classes) for each in (summary.sample.numbers, summary.mean_ap)]
+        body = np.array(left_out, "<f8").tobytes()
         payload = head + b"\n" + body
         older = [path for path in self.path.parent.glob(NAME.format("*")) if path.name != self.path.name]
         try:
@@ -153,6 +156,7 @@ def _head(summary: RunSummary) -> _Head:
         accuracy=float(summary.score.accuracy),
         class_iou=tuple(summary.score.class_iou.tolist()),
         class_ap=tuple(summary.class_ap.tolist()),
+        mean_ap=summary.mean_ap.value,
         value=summary.sample.numbers.value,
         too_rare=summary.sample.too_rare,
         not_finite=summary.not_finite,
@@ -164,14 +168,15 @@ def _head(summary: RunSummary) -> _Head:
 
 
 def _joined(head: _Head, numbers: Floats) -> RunSummary:
-    without, same_classes = numbers[: head.images], numbers[head.images :]
+    miou, mean_ap = numbers.reshape(2, 2, head.images)
     return RunSummary(
         images=head.images,
         ids=head.ids,
         threshold=head.threshold,
         score=Score(head.miou, head.accuracy, np.array(head.class_iou)),
-        sample=SampleNumbers(LeaveOneOut(head.value, without, same_classes), head.too_rare),
+        sample=SampleNumbers(LeaveOneOut(head.value, *miou), head.too_rare),
         class_ap=np.array(head.class_ap),
+        mean_ap=LeaveOneOut(head.mean_ap, *mean_ap),
         not_finite=head.not_finite,
         cut_classes=head.cut_classes,
         forwards=head.forwards,

@@ -80,7 +80,8 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
         "miou": 100 * score.miou,
         **interval_columns(evaluated.miou),
         "accuracy": 100 * score.accuracy,
-        "mean_ap": 100 * evaluated.mean_ap,
+        "mean_ap": 100 * evaluated.mean_ap.value,
+        **interval_columns(evaluated.mean_ap, "mean_ap_"),
         "images": summary.images,
         "split_images": run.split_images,
         "captions": str(run.captions or ""),
@@ -113,10 +114,10 @@ def _best_of(runs: Sequence[EvaluatedRun], table: pd.DataFrame, columns: list[st
     return best
 
 
-def interval_columns(estimate: Estimate) -> dict[str, object]:
-    """Ends of the interval in percent, or why there is none."""
+def interval_columns(estimate: Estimate, prefix: str = "") -> dict[str, object]:
+    """Ends of the interval in percent, or why there is none; names of columns begin with ``prefix``."""
     low, high = estimate.bounds
-    return {"low": 100 * low, "high": 100 * high, "no_interval": estimate.no_interval}
+    return {f"{prefix}low": 100 * low, f"{prefix}high": 100 * high, f"{prefix}no_interval": estimate.no_interval}
 
 
 def table_rows(table: pd.DataFrame) -> list[TableRow]:
@@ -221,5 +222,8 @@ def missing_text(images: int, missing: int, at_work: str) -> str:
 
 def interval_notes(table: pd.DataFrame) -> list[str]:
     """Why numbers of ``table`` have no interval, where some have none."""
-    reasons = "; ".join(sorted(table["no_interval"].dropna().unique()))
+    found = {*table["no_interval"].dropna()}
+    if "mean_ap" in table:
+        found |= {*table.loc[table["mean_ap"].notna(), "mean_ap_no_interval"].dropna()}
+    reasons = "; ".join(sorted(found))
     return [f"{NO_INTERVAL_MARK} No 95 % interval: these images cannot carry one ({reasons})."] if reasons else []

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..evaluation.intervals import SampledCounts
+from ..evaluation.intervals import LeaveOneOut, SampledCounts
 from ..evaluation.metrics import Averaging, Floats, best_index
 from ..evaluation.pixel_counts import PixelCounts
-from ..evaluation.score_histograms import ScoreHistograms, average_precision, summed
+from ..evaluation.score_histograms import ScoreHistograms, average_precision, mean_average_precision, summed
 from .parts import PartRules, column, counts_of, histograms_of
 from .record import StoredRun
 
@@ -96,6 +96,10 @@ class StoredCounts:
         """Of every class over all images; NaN for one that is not labelled or never has a score."""
         total = summed(self.histograms, self.label_area.shape[1])
         return average_precision(total, self.label_area.sum(0))
+
+    def mean_average_precision(self) -> LeaveOneOut:
+        """Mean over classes that have one, with all images and without each."""
+        return mean_average_precision(self.histograms, self.label_area)
 
     def only(self, images: Collection[str]) -> StoredCounts:
         """The part on ``images``."""

@@ -11,8 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from segscale.bench.evaluation.score_counting import score_histograms
-from segscale.bench.evaluation.score_histograms import BINS, ScoreHistograms, average_precision, summed
-from segscale.bench.report.tables import long_table
+from segscale.bench.evaluation.score_histograms import (
+    BINS,
+    ScoreHistograms,
+    average_precision,
+    mean_average_precision,
+    summed,
+)
+from segscale.bench.report.markdown import leaderboard
+from segscale.bench.report.tables import long_table, notes, table_rows
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.parts import PartError, PartRules, as_table, histograms_of, read_part, write_part
 
@@ -73,6 +80,31 @@ def test_known_answers() -> None:
     assert of_all([counted(perfect, label), ScoreHistograms.none()], [label, label], 2)[1] == 0.5
 
 
+def test_the_mean_without_each_image_is_that_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segscale.bench.evaluation.score_histograms.TOGETHER", 3)
+    rng = np.random.default_rng(2)
+    labels = list(rng.choice([0, 1, 2, 255], (8, 6, 6)).astype(np.uint8))
+    labels[4][0] = 3  # in this image alone
+    each = [counted(rng.random((3, 6, 6)).astype(np.float32), label) for label in labels]
+    # Both images are labelled, and one has no score at all, the other none of class 1.
+    each[0] = ScoreHistograms.none()
+    each[7] = ScoreHistograms(each[7].class_ids[1:], each[7].pixels[1:])
+    area = np.stack([np.bincount(label[label != 255], minlength=4) for label in labels])
+    found, precision = mean_average_precision(each, area), of_all(each, labels, 4)
+    assert found.value == pytest.approx(np.nanmean(precision))
+    for left_out in range(8):
+        rest = [place for place in range(8) if place != left_out]
+        others = of_all([each[place] for place in rest], [labels[place] for place in rest], 4)
+        assert found.without[left_out] == pytest.approx(np.nanmean(others))
+        others[3] = precision[3] if left_out == 4 else others[3]
+        assert found.without_but_same_classes[left_out] == pytest.approx(np.nanmean(others))
+
+
+def test_without_any_score_there_is_no_mean() -> None:
+    found = mean_average_precision([ScoreHistograms.none()] * 2, np.ones((2, 3), np.int64))
+    assert np.isnan([found.value, *found.without, *found.without_but_same_classes]).all()
+
+
 def test_images_add_up_exactly_in_any_order() -> None:
     rng = np.random.default_rng(1)
     label = rng.integers(0, 3, (3, 8, 8)).astype(np.uint8)
@@ -124,6 +156,8 @@ def test_a_run_stores_what_ranks_its_pixels(tmp_path: Path) -> None:
     assert np.isnan(run.class_ap[0])
     assert np.array_equal(~np.isnan(run.class_ap[1:]), labelled[1:])
     assert long_table([run])["mean_ap"].tolist() == [pytest.approx(100 * np.nanmean(run.class_ap))]
+    (row,) = table_rows(long_table([run]))
+    assert "classes labelled in fewer than 5 images" in row["mean_ap_no_interval"]
     for histograms, area in zip(run.counts.histograms, run.counts.label_area, strict=True):
         assert np.array_equal(histograms.pixels[:, 1].sum(1), area[histograms.class_ids])
     half = run.counts.only(run.counts.images[:2])
@@ -133,4 +167,7 @@ def test_a_run_stores_what_ranks_its_pixels(tmp_path: Path) -> None:
 def test_clusters_have_no_average_precision(tmp_path: Path) -> None:
     options = RunOptions(limit=1, results=tmp_path)
     (store,) = run_named("pocket-sd3", ["seg4diff-masks"], "pocket", "seg4diff-unsupervised", options)
-    assert np.isnan(evaluated(store).mean_ap)
+    run = evaluated(store)
+    assert np.isnan(run.mean_ap.value)
+    assert "mAP" not in "".join(notes(long_table([run])))
+    assert "| -  " in leaderboard(long_table([run]))

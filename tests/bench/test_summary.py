@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 from segscale.bench.evaluation.pixel_counts import PixelCounts
+from segscale.bench.evaluation.score_histograms import BINS, ScoreHistograms
 from segscale.bench.report import summary as summary_module
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_runs
 from segscale.bench.report.tables import class_table, long_table
+from segscale.bench.runs.parts import ImageRecord
 from segscale.bench.runs.store import RunStore
 
 from .stored_runs import PLAN, image_record, new_run
@@ -37,8 +39,16 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         predicted = rng.integers(1, 30, (images, 2, 3))
         found = np.minimum(predicted, label[:, None]) // 2
         counts = [PixelCounts(*parts) for parts in zip(found, predicted, label, strict=True)]
-        store.append([image_record(id, each, 100) for id, each in zip(ids, counts, strict=False)])
+        records = [image_record(id, each, 100) for id, each in zip(ids, counts, strict=False)]
+        store.append([replace(record, histograms=scores_of(record, rng)) for record in records])
     return tmp_path
+
+
+def scores_of(record: ImageRecord, rng: np.random.Generator) -> ScoreHistograms:
+    """Of two of its classes."""
+    areas = record.counts.label_area[1:]
+    pixels = [[rng.multinomial(amount, np.full(BINS, 1 / BINS)) for amount in (100 - area, area)] for area in areas]
+    return ScoreHistograms(np.array([1, 2]), np.array(pixels))
 
 
 def kept(results: Path) -> list[Path]:
@@ -68,10 +78,14 @@ def test_a_second_table_is_the_first_and_reads_no_image(results: Path, monkeypat
 def test_a_summary_is_that_of_the_counts(results: Path) -> None:
     made, read = evaluate_runs(results), evaluate_runs(results)
     for before, after in zip(made, read, strict=True):
-        numbers, again = before.sample.numbers, after.sample.numbers
         assert (before.miou, before.threshold, before.summary.ids) == (after.miou, after.threshold, after.summary.ids)
-        np.testing.assert_array_equal(numbers.without, again.without)
-        np.testing.assert_array_equal(numbers.without_but_same_classes, again.without_but_same_classes)
+        assert before.mean_ap == after.mean_ap
+        for numbers, again in (
+            (before.sample.numbers, after.sample.numbers),
+            (before.summary.mean_ap, after.summary.mean_ap),
+        ):
+            np.testing.assert_array_equal(numbers.without, again.without)
+            np.testing.assert_array_equal(numbers.without_but_same_classes, again.without_but_same_classes)
         np.testing.assert_array_equal(before.score.class_iou, after.score.class_iou)
         assert len(after.counts) == after.summary.images
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..markdown import MIOU_TITLE, format_parameters, ranking
+from ..markdown import MAP_TITLE, MIOU_TITLE, format_parameters, ranking
 from ..tables import TASK_COLUMNS, TableRow, table_rows, was_taught
 
 FILTERS = (*TASK_COLUMNS, "backbone", "method")
@@ -16,7 +16,7 @@ SORTED_BY = {
     MIOU_TITLE: "miou",
     "threshold": "threshold",
     "aAcc": "accuracy",
-    "mAP": "mean_ap",
+    MAP_TITLE: "mean_ap",
     "images": "images",
     "seed": "seed",
     "forwards": "forwards",
