@@ -1,15 +1,6 @@
-"""Referring segmentation: all words of an expression are the target's, background competes as in standard."""
+"""Referring segmentation: as standard, but all words of an expression are the target's."""
 
-type = "Protocol"
-custom_imports = dict(imports=["segscale.bench.tasks.protocol"])
+_base_ = ["./standard.py"]
 
-class_oracle = "present"
 present_from = "annotations"
 prompt = "expression"
-background_rule = "offset"
-thresholds = tuple(round(0.05 * step, 2) for step in range(-8, 9))
-threshold = 0.0
-absent = "excluded"
-void = "ignored"
-background_scored = True
-averaging = "all"
