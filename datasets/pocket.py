@@ -9,16 +9,17 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segscale.errors import UserError
 from segscale.prompt import BACKGROUND
 from segscale.registry import DATASETS
 
-from .dataset import CALIBRATION, Dataset, Sample, captions_digest
+from .dataset import Sample, captions_digest
+from .generated import TRAIN_SCENES, GeneratedDataset
 from .labels import Colour, LabelTable
 from .prompts.caption_file import CaptionGaps, captions_of
 
@@ -27,8 +28,6 @@ Mask = NDArray[np.bool_]
 
 SIZE = 64
 MIN_VISIBLE = 20
-TRAIN_SCENES = 24_000
-"""What the shipped twins were trained on."""
 GROUNDS = ("grass", "sand", "water", "night")
 
 
@@ -199,43 +198,22 @@ def make_scene(seed: int, split: str, index: int) -> Scene:
 
 
 @DATASETS.register_module()
-class PocketScenes(Dataset):
-    """Scenes as a dataset; the trained twins saw only the split ``train``."""
-
-    splits = ("train", CALIBRATION, "val")
+class PocketScenes(GeneratedDataset):
+    """Scenes with an object or more, and a caption."""
 
     def __init__(
-        self,
-        *,
-        name: str,
-        split: str,
-        size: int,
-        seed: int = 0,
-        background: bool = True,
-        data_root: str | None = None,
-        captions: str | None = None,
-        benchmark: str | None = None,
+        self, *, split: str, size: int, background: bool = True, captions: str | None = None, **arguments: Any
     ) -> None:
-        """Generate the split.
+        """Name the scenes of the split.
 
         Args:
-            name: Name of the config.
-            split: Any of ``splits``.
+            split: As of ``GeneratedDataset``.
             size: Number of scenes of a split that is evaluated; ``train`` has all that the twins saw.
-            seed: Seed of the scenes, 0 for the shipped twins.
             background: True makes grounds a class, False ignores them.
-            data_root: Must be None, as no folder is read.
             captions: Path of a file whose captions replace the scenes' own.
-            benchmark: Name that protocols know this data by, by default ``name``.
-
-        Raises:
-            UserError: The split is unknown, or a folder is named.
+            arguments: Of ``GeneratedDataset``.
         """
-        super().__init__(name=name, split=split, benchmark=benchmark)
-        if data_root is not None:
-            raise UserError(f"{name} is generated and reads no folder", "leave out --data-root")
-        self.size = TRAIN_SCENES if split == "train" else size
-        self.seed = seed
+        super().__init__(split=split, size=TRAIN_SCENES if split == "train" else size, **arguments)
         first, table = 0 if background else 1, LabelTable.consecutive(len(OBJECTS) + 1)
         self.background = 0 if background else None
         self.classes = (BACKGROUND, *OBJECTS)[first:]
@@ -244,13 +222,6 @@ class PocketScenes(Dataset):
         named = None if captions is None else captions_of(self.ids, captions)
         self._captions = None if named is None else named.by_id
         self._caption_gaps = None if named is None else named.gaps
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(self._id(index) for index in range(self.size))
-
-    def _id(self, index: int) -> str:
-        return f"{self.split if self.seed == 0 else f'{self.split}-seed{self.seed}'}-{index:05d}"
 
     @property
     def identity_options(self) -> dict[str, object]:
@@ -269,7 +240,7 @@ class PocketScenes(Dataset):
     def caption_of(self, id: str) -> str | None:
         if self._captions is not None:
             return self._captions.get(id)
-        return _listing(make_scene(self.seed, self.split, int(id.rpartition("-")[2])))
+        return _listing(make_scene(self.seed, self.split, self._index(id)))
 
 
 def _listing(scene: Scene) -> str:

@@ -18,11 +18,11 @@ from torch import Tensor
 from segscale.catalogue import PACKAGED, shipped_configs
 from segscale.files import replaced
 
+from ...datasets.generated import TRAIN_SCENES
 from ...datasets.pocket import Scene
 from ..build import build_backbone
 from .architectures import TWINS, sd3_denoiser, sd15_denoiser
 from .ladder import DEPTHS, RUNGS, Rung, config_text
-from .recipe import SCENES
 from .train import WEIGHTS, encode_scenes, forget_origin, train_denoiser
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def climb(rungs: Sequence[Rung], folder: Path) -> None:
     missing = [rung for rung in rungs if not weights_folder(folder, rung).is_dir()]
     if not missing:
         return
-    latents, scenes = encode_scenes(build_backbone("pocket-sd15").vae, SCENES, IMAGE_SIZE)
+    latents, scenes = encode_scenes(build_backbone("pocket-sd15").vae, TRAIN_SCENES, IMAGE_SIZE)
     for place, rung in enumerate(missing, 1):
         log.info("%s, %d of %d", rung.name, place, len(missing))
         train_rung(rung, folder, latents, scenes)

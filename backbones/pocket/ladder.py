@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .recipe import SCENES, Recipe
+from ...datasets.generated import TRAIN_SCENES
+from .recipe import Recipe
 
 Family = Literal["sd15", "sd3"]
 Varied = Literal["steps", "width", "depth", "caption noise", "scenes"]
@@ -33,7 +34,7 @@ class Rung:
     """As of ``DEPTHS``, None for the twin's own."""
     caption_noise: float = 0.0
     """Probability that a word of a training caption is replaced."""
-    scenes: int = SCENES
+    scenes: int = TRAIN_SCENES
     """How many scenes it is trained on."""
     seed: int = 0
     """Of initial weights, batches, captions and noise."""
@@ -45,7 +46,7 @@ class Rung:
             "width": (self.width != 1, f"width{100 * self.width:.0f}"),
             "depth": (self.depth is not None, f"depth{self.depth}"),
             "noise": (self.caption_noise > 0, f"noise{100 * self.caption_noise:.0f}"),
-            "scenes": (self.scenes != SCENES, f"scenes{self.scenes}"),
+            "scenes": (self.scenes != TRAIN_SCENES, f"scenes{self.scenes}"),
         }
         differing = [text for differs, text in parts.values() if differs]
         return "-".join(["pocket", self.family, str(self.steps), *differing, f"seed{self.seed}"])
@@ -59,7 +60,7 @@ class Rung:
             return "depth"
         if self.caption_noise:
             return "caption noise"
-        return "steps" if self.scenes == SCENES else "scenes"
+        return "steps" if self.scenes == TRAIN_SCENES else "scenes"
 
     @property
     def recipe(self) -> Recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCENES = 24_000
+from ...datasets.generated import TRAIN_SCENES
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Recipe:
 
     steps: int
     """Of 32 scenes each; the step size falls over all of them."""
-    scenes: int = SCENES
+    scenes: int = TRAIN_SCENES
     """How many of the scenes are drawn from."""
     caption_noise: float = 0.0
     """Probability that a word of a caption is replaced by any word of its kind."""

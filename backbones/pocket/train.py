@@ -25,13 +25,14 @@ from torch import Tensor, nn
 
 from segscale.registry import load_config
 
+from ...datasets.generated import TRAIN_SCENES
 from ...datasets.pocket import GROUNDS, OBJECTS, Scene, caption_of
 from ..backbone import Backbone
 from ..build import build_backbone
 from ..text.conditioning import Conditioning
 from .architectures import TWINS, Twin
 from .autoencoder import fold_shift, halved, train_autoencoder
-from .recipe import SCENES, Recipe
+from .recipe import Recipe
 from .scenes import scene_batch
 
 log = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ def make_twin(name: str, folder: Path, vae: AutoencoderKL, steps: int) -> None:
         twin.build(twin_vae).save_pretrained(target)
         backbone = build_backbone(name, weights=str(target))
         image_size = load_config("backbone", name)["method_defaults"]["image_size"]
-        latents, scenes = encode_scenes(backbone.vae, SCENES, image_size)
+        latents, scenes = encode_scenes(backbone.vae, TRAIN_SCENES, image_size)
         average = train_denoiser(backbone, twin, latents, scenes, Recipe(steps))
         backbone.denoiser.load_state_dict(average.state_dict())
         store_twin(backbone, twin_vae, target, folder / name)

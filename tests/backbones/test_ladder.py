@@ -10,12 +10,13 @@ from segscale.backbones.build import build_backbone
 from segscale.backbones.pocket import climb
 from segscale.backbones.pocket.architectures import TWINS
 from segscale.backbones.pocket.ladder import RUNGS, SEEDS, TOP, Rung, config_text, rung_of
-from segscale.backbones.pocket.recipe import SCENES, Recipe
+from segscale.backbones.pocket.recipe import Recipe
 from segscale.backbones.pocket.train import encode_scenes, training_batches, training_caption
 from segscale.bench.commands.main import main
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import plan_backbone
 from segscale.catalogue import config_file, config_files, unlisted_files
+from segscale.datasets.generated import TRAIN_SCENES
 from segscale.datasets.pocket import GROUNDS, OBJECTS, make_scene
 from segscale.methods.build import build_method, method_defaults
 
@@ -53,7 +54,7 @@ def test_noise_replaces_words_by_others_of_their_kind() -> None:
 )
 def test_a_trained_rung_is_a_backbone_of_its_size(rung: Rung, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segscale.backbones.pocket.train.BATCH", 2)
-    monkeypatch.setattr(climb, "SCENES", 100)
+    monkeypatch.setattr(climb, "TRAIN_SCENES", 100)
     climb.climb([rung], tmp_path)
     monkeypatch.setenv("SEGSCALE_CONFIGS", str(tmp_path / "configs"))
     backbone = build_backbone(rung.name)
@@ -78,7 +79,7 @@ def test_fewer_scenes_are_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> Non
     latents, scenes = encode_scenes(backbone.vae, 100, 64)
     batches = list(training_batches(backbone, latents, scenes, Recipe(3, scenes=2)))
     assert all(any(torch.equal(row, latents[i]) for i in range(2)) for clean, _ in batches for row in clean)
-    assert Recipe(1).scenes == SCENES
+    assert Recipe(1).scenes == TRAIN_SCENES
 
 
 def test_carried_rungs_are_used_by_name_and_listed_only_when_asked(capsys: pytest.CaptureFixture[str]) -> None:

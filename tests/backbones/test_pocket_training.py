@@ -28,7 +28,7 @@ def test_every_twin_has_a_config_and_is_small() -> None:
 def test_two_steps_of_training_change_the_denoiser_and_leave_a_loadable_twin(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "SCENES", 100)
+    monkeypatch.setattr(train, "TRAIN_SCENES", 100)
     monkeypatch.setattr(train, "BATCH", 2)
     vae = AutoencoderKL.from_pretrained(WEIGHTS / "pocket-sd15" / "vae", torch_dtype=torch.float32)
     states = []
