@@ -105,7 +105,7 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
 
 def _best_of(runs: Sequence[EvaluatedRun], table: pd.DataFrame, columns: list[str]) -> list[bool]:
     best = [False] * len(runs)
-    for _, group in grouped(table[table["training"] == UNTRAINED], columns):
+    for _, group in grouped(table.loc[table["training"] == UNTRAINED], columns):
         rows = [int(index) for index in group.index.to_numpy()]
         if len(rows) == 1:
             continue
