@@ -174,6 +174,13 @@ def _source(path: Path) -> Path | pa.BufferReader:
     return pa.BufferReader(path.read_bytes()) if is_remote(path) else path
 
 
+def each_image_once(parts: Sequence[pa.Table]) -> pa.Table:
+    """The rows of all parts by id; of an image in several, that of the first."""
+    table = pa.concat_tables([SCHEMA.empty_table(), *parts])
+    _, rows = np.unique(np.array(table["image"].to_pylist(), dtype=object), return_index=True)
+    return table.take(rows)
+
+
 def counts_of(table: pa.Table, name: str, rules: PartRules) -> NDArray[np.int64]:
     """The counts in the column ``name``, images first."""
     return column(table, name).flatten().to_numpy().reshape(len(table), *rules.shape(name))

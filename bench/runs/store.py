@@ -16,7 +16,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,12 +26,12 @@ from ...datasets.dataset import Digests
 from .counts import StoredCounts
 from .part_files import part_files
 from .parts import (
-    SCHEMA,
     ImageRecord,
     PartError,
     PartRules,
     as_table,
     digests_of,
+    each_image_once,
     read_part,
     rows_of,
     write_part,
@@ -124,7 +123,7 @@ class RunStore:
 
     def load(self, run: StoredRun) -> StoredCounts:
         """Counts of all images, each once, in order of their ids. Parts that must not count are named and set aside."""
-        return StoredCounts.of(_each_image_once(self._each_part(self._table)), run, self.rules)
+        return StoredCounts.of(each_image_once(self._each_part(self._table)), run, self.rules)
 
     def done(self) -> frozenset[str]:
         """Ids of the stored images."""
@@ -151,7 +150,7 @@ class RunStore:
         if not self.is_scattered:
             return
         parts = self._each_part(self._path_and_table)
-        table = _each_image_once([table for _, table in parts])
+        table = each_image_once([table for _, table in parts])
         with explained_writes(self.folder):
             for first in range(0, len(table), PART_IMAGES):
                 self._write_part(merged := table.slice(first, PART_IMAGES), f".{len(merged)}")
@@ -271,7 +270,9 @@ def find_runs(results: Path) -> list[RunStore]:
     """All stored runs below ``results``, see ``run_folders``. Raises UserError for none."""
     folders = run_folders(results)
     if not folders:
-        raise UserError(f"there are no runs in {results}/runs", "make some with: segscale bench")
+        below = [str(path.parent) for path in sorted(results.glob("*/runs")) if run_folders(path.parent)]
+        others = "".join(f", or see those of --results {folder}" for folder in below)
+        raise UserError(f"there are no runs in {results}/runs", f"make some with: segscale bench{others}")
     return [RunStore(folder) for folder in folders]
 
 
@@ -291,10 +292,3 @@ def _named(results: Path, name: str) -> list[RunStore]:
         hint = f"name a folder of {results}/runs or the beginning of a run's id, which is its last folder"
         raise UserError(f"there is no run {name!r}", hint)
     return stores
-
-
-def _each_image_once(parts: Sequence[pa.Table]) -> pa.Table:
-    """The rows of all parts by id; of an image in several, that of the first."""
-    table = pa.concat_tables([SCHEMA.empty_table(), *parts])
-    _, rows = np.unique(np.array(table["image"].to_pylist(), dtype=object), return_index=True)
-    return table.take(rows)

@@ -13,7 +13,7 @@ import pytest
 
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.runs.part_files import NO_HARD_LINKS, PartFiles
-from segscale.bench.runs.store import RunStore
+from segscale.bench.runs.store import RunStore, find_runs
 from segscale.errors import UserError
 
 from .stored_runs import PLAN, image_record, new_run, record
@@ -131,6 +131,20 @@ RunStore(Path({str(store.folder)!r})).append([record("b")])
     assert store.done() == {"a"}
     store.append([record("b")])
     assert store.done() == {"a", "b"}
+
+
+def test_runs_of_analyses_are_pointed_to(tmp_path: Path) -> None:
+    for analysis in ("analysis", "calibration"):
+        run = new_run(PLAN)
+        RunStore(tmp_path / analysis / "runs/b/m/d" / run.run_id).start(run, ["a"])
+    (tmp_path / "other/runs").mkdir(parents=True)
+    with pytest.raises(UserError) as caught:
+        find_runs(tmp_path)
+    assert caught.value.hint == (
+        "make some with: segscale bench"
+        f", or see those of --results {tmp_path}/analysis, or see those of --results {tmp_path}/calibration"
+    )
+    assert len(find_runs(tmp_path / "analysis")) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
