@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from segscale.errors import StoreError
 from segscale.files import explained_writes, replaced
 
-from ..runs.identity import IDENTITY_LENGTH, BackboneIdentity
+from ..runs.identity import BackboneIdentity, plan_digest
 from ..runs.record import Machine, Sources
 from .choices import GuidanceMethod, GuidanceReading
 
@@ -57,8 +55,7 @@ class PicturePlan:
     @property
     def plan_id(self) -> str:
         """Hash of all of it, 12 hexadecimal digits."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:IDENTITY_LENGTH]
+        return plan_digest(self)
 
 
 @dataclass(frozen=True)

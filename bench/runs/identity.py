@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from ..tasks.identity import TaskIdentity
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 IDENTITY_LENGTH = 12
 LABEL_DIGITS = 4
@@ -82,5 +86,10 @@ class RunPlan:
     @property
     def run_id(self) -> str:
         """Hash of all settings, 12 hexadecimal digits."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:IDENTITY_LENGTH]
+        return plan_digest(self)
+
+
+def plan_digest(plan: DataclassInstance) -> str:
+    """Hash of all fields, 12 hexadecimal digits."""
+    canonical = json.dumps(asdict(plan), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:IDENTITY_LENGTH]
