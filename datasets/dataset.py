@@ -124,8 +124,11 @@ class Dataset(ABC):
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Raises UserError, in one line, for a dataset that contradicts itself."""
+    """Raises UserError, in one line, for a dataset that contradicts itself or has no image."""
     check_split(dataset)
+    if not len(dataset):
+        hint = "name the folder of its files with --data-root, or correct its module"
+        raise UserError(f"{dataset.name} {dataset.split} has no image", hint)
     problem = next(_contradictions(dataset), None)
     if problem is not None:
         raise UserError(f"dataset {dataset.name}: {problem}", "correct its module or its config")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import MISSING, fields
 
+from segscale.arguments import check_complete
+from segscale.catalogue import config_file
 from segscale.registry import METHODS, build, load_config
 
 from .defaults import MethodDefaults
@@ -18,10 +20,13 @@ def build_method(method_name: str, backbone_name: str, /, **choices: object) -> 
     """
     config = load_config("method", method_name, imports=True)
     backbone = load_config("backbone", backbone_name, imports=True)
-    required = _required_fields(METHODS.get(config.pop("type")))
+    method_class = METHODS.get(config.pop("type")) or Method
+    required = _required_fields(method_class)
     recommended = vars(MethodDefaults(**backbone["method_defaults"]))
     defaults = {name: value for name, value in recommended.items() if name in required}
     arguments = defaults | config | backbone.get("presets", {}).get(method_name, {}) | choices
+    place = f" there, or in presets of {config_file('backbone', backbone_name)}"
+    check_complete(str(config_file("method", method_name)), method_class, {"name": method_name} | arguments, place)
     return build("method", method_name, **arguments)
 
 
@@ -30,9 +35,7 @@ def method_defaults(backbone_name: str) -> MethodDefaults:
     return MethodDefaults(**load_config("backbone", backbone_name, imports=True)["method_defaults"])
 
 
-def _required_fields(method_class: type[Method] | None) -> set[str]:
+def _required_fields(method_class: type[Method]) -> set[str]:
     return {
-        field.name
-        for field in fields(method_class or Method)
-        if field.default is MISSING and field.default_factory is MISSING
+        field.name for field in fields(method_class) if field.default is MISSING and field.default_factory is MISSING
     }

@@ -6,7 +6,7 @@ import inspect
 import reprlib
 import sys
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import InitVar, dataclass
 from types import GenericAlias
 from typing import cast
@@ -66,20 +66,26 @@ def _resolved(annotation: object, owner: type) -> object:
     return annotation.type if isinstance(annotation, InitVar) else annotation
 
 
-def check_arguments(where: str, constructor: type, values: Mapping[str, object]) -> None:
-    """Raises ConfigError, which begins with ``where``, for an unknown name or a value of the wrong type."""
+def check_arguments(
+    where: str, constructor: type, values: Mapping[str, object], offered: Iterable[str] | None = None
+) -> None:
+    """Raises ConfigError, which begins with ``where``, for an unknown name or a value of the wrong type.
+
+    The hint for an unknown name offers those ``offered``, by default all.
+    """
     arguments = arguments_of(constructor)
     for name, value in values.items():
         if name not in arguments:
-            raise ConfigError(f"{where}: {constructor.__name__} takes no {name!r}", did_you_mean(name, arguments))
+            hint = did_you_mean(name, arguments if offered is None else offered)
+            raise ConfigError(f"{where}: {constructor.__name__} takes no {name!r}", hint)
         check_type(where, name, arguments[name].annotation, value)
 
 
-def check_complete(where: str, constructor: type, values: Mapping[str, object]) -> None:
-    """Raises ConfigError, which begins with ``where``, for a required argument that has no value."""
+def check_complete(where: str, constructor: type, values: Mapping[str, object], place: str = "") -> None:
+    """Raises ConfigError, which begins with ``where``, for a required argument without value; ``place`` can set it."""
     for name, argument in arguments_of(constructor).items():
         if argument.required and name not in values:
-            raise ConfigError(f"{where}: {constructor.__name__} needs {name}", f"set {name}")
+            raise ConfigError(f"{where}: {constructor.__name__} needs {name}", f"set {name}{place}")
 
 
 def check_type(where: str, name: str, annotation: object, value: object) -> None:

@@ -21,8 +21,13 @@ _mmengine_base_path = MMEngineConfig._get_cfg_path
 def _base_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
     """Path and scope of a base. For ``package::path`` mmengine wants a folder ``.mim`` that this package lacks."""
     if cfg_path.startswith(SHIPPED):
-        return str(shipped_configs() / cfg_path.removeprefix(SHIPPED)), None
-    return _mmengine_base_path(cfg_path, filename)
+        base, scope = str(shipped_configs() / cfg_path.removeprefix(SHIPPED)), None
+    else:
+        base, scope = _mmengine_base_path(cfg_path, filename)
+    if not Path(base).is_file():
+        hint = f'a base is a path relative to its config, or like "{SHIPPED}backbones/sdxl.py"'
+        raise ConfigError(f"{filename}: there is no base {base}", hint)
+    return base, scope
 
 
 # mmengine finds bases here and nowhere else, also those of bases.
@@ -52,6 +57,8 @@ def read_config(path: Path) -> Config:
     parse(path)
     try:
         values = MMEngineConfig.fromfile(path, import_custom_modules=False).to_dict()
+    except ConfigError:
+        raise
     except Exception as error:
         raise ConfigError(f"{path} cannot be used: {exception_line(error)}", "correct it") from error
     if not isinstance(type_name := values.pop("type", None), str):

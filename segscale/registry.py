@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from mmengine.registry import Registry
 
-from segscale.arguments import check_arguments, check_complete, check_type
+from segscale.arguments import arguments_of, check_arguments, check_complete, check_type
 from segscale.catalogue import Kind, config_file, config_files
 from segscale.config import DOCUMENTATION, Config, read_config
 from segscale.errors import ConfigError, UserError, did_you_mean, exception_line
@@ -101,7 +101,9 @@ def _checked_class(kind: Kind, config: Config) -> type:
     constructor = _class_of(kind, config)
     if passed := config.arguments.keys() & NOT_FOR_CONFIGS:
         raise ConfigError(f"{config.path} sets {min(passed)}, which only the program passes", "remove it")
-    check_arguments(str(config.path), constructor, _constructor_arguments(kind, config))
+    arguments = _constructor_arguments(kind, config)
+    offered = [*arguments_of(constructor).keys() - NOT_FOR_CONFIGS, *_not_for_constructor(kind)]
+    check_arguments(str(config.path), constructor, arguments, sorted(offered))
     if kind == "backbone":
         _check_method_settings(config)
     if kind == "protocol":
@@ -110,8 +112,12 @@ def _checked_class(kind: Kind, config: Config) -> type:
 
 
 def _constructor_arguments(kind: Kind, config: Config) -> dict[str, object]:
-    left_out = (*FOR_METHODS, FOR_SAMPLING) if kind == "backbone" else ()
+    left_out = _not_for_constructor(kind)
     return {key: value for key, value in config.arguments.items() if key not in left_out}
+
+
+def _not_for_constructor(kind: Kind) -> tuple[str, ...]:
+    return (*FOR_METHODS, FOR_SAMPLING) if kind == "backbone" else ()
 
 
 def _check_method_settings(config: Config) -> None:

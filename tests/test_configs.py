@@ -13,6 +13,7 @@ import pytest
 from segscale.arguments import arguments_of, check_arguments, check_complete
 from segscale.catalogue import KINDS, Kind, config_files, config_folders, describe
 from segscale.errors import ConfigError, UnknownNameError
+from segscale.methods.build import build_method
 from segscale.registry import build, load_config
 
 if TYPE_CHECKING:
@@ -22,6 +23,16 @@ POCKET = '_base_ = "segscale::backbones/pocket-sd15.py"\n'
 VOC = '_base_ = "segscale::datasets/voc.py"\n'
 GOCA = '_base_ = "segscale::methods/goca.py"\n'
 STANDARD = '_base_ = "segscale::protocols/standard.py"\n'
+OWN_METHOD = """
+from dataclasses import dataclass
+from segscale.methods.method import Method
+from segscale.registry import METHODS
+
+@METHODS.register_module()
+@dataclass(frozen=True, kw_only=True)
+class Choosy(Method):
+    block: str
+"""
 PAPERS = '_base_ = "segscale::sweeps/papers.py"\n'
 
 MISTAKES: dict[str, tuple[Kind, str, str]] = {
@@ -111,7 +122,13 @@ MISTAKES: dict[str, tuple[Kind, str, str]] = {
         STANDARD + "threshold = 0.01",
         "cannot be used: ValueError: threshold ",
     ),
-    "missing base": ("dataset", '_base_ = "segscale::datasets/vok.py"', " cannot be used: FileNotFoundError: "),
+    "missing base": ("dataset", '_base_ = "segscale::datasets/vok.py"', "configs/datasets/vok.py; a base is a path "),
+    "nearly method_defaults": (
+        "backbone",
+        POCKET + "method_default = dict()",
+        "; did you mean method_defaults? ",
+    ),
+    "base beside the config": ("backbone", '_base_ = "backbones/sdxl.py"', "backbones/backbones/sdxl.py; a base is a "),
     "base that is no dictionary": ("backbone", POCKET + "presets = 3", ": presets = 3 should be a valid dictionary"),
     "code that raises": (
         "dataset",
@@ -177,6 +194,19 @@ def test_a_missing_argument_is_one_line(folder: Path) -> None:
     path.write_text('custom_imports = dict(imports=["segscale.datasets.voc"])\ntype = "PascalVOC"')
     assert failure("dataset").startswith(f"{path} cannot be used: ")
     assert "'split'" in failure("dataset")
+
+
+def test_a_field_that_neither_method_nor_backbone_sets_names_both_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    (folder / "own_method.py").write_text(OWN_METHOD)
+    path = folder / "methods" / "mine.py"
+    path.write_text('custom_imports = dict(imports=["own_method"])\ntype = "Choosy"')
+    backbone = config_files("backbone")["pocket-sd15"]
+    with pytest.raises(ConfigError) as caught:
+        build_method("mine", "pocket-sd15")
+    assert str(caught.value) == f"{path}: Choosy needs block; set block there, or in presets of {backbone}"
 
 
 @pytest.mark.parametrize(

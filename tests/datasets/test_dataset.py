@@ -44,6 +44,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "no such background": ({"background": 3}, "its background 3 is none of 3 classes"),
     "an id twice": ({"ids": ("a", "b", "a")}, "'a' is twice in the split val"),
     "another split": ({"split": "test"}, "two has no split 'test'; there are: val, calibration"),
+    "no image": ({"ids": ()}, "two val has no image; name the folder of its files with --data-root"),
     "no splits": ({"splits": ()}, "dataset class Two names no splits; set them in the class: splits = "),
 }
 
