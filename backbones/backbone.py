@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -27,17 +26,15 @@ from .attention.ways import Ways, ways_on
 from .inputs import DenoiserInput, PromptedImage
 from .latents.images import pixel_values
 from .latents.noise import NoiseLevel, normal_draws
-from .latents.pictures import pictures_of, shift_and_scale
+from .latents.pictures import latents_of, pictures_of
 from .latents.settings import CaptureSettings
 from .loading.lora import merge_lora, read_lora
 from .loading.options import LoadOptions, Training
 from .loading.pretrained import TEXT_ENCODERS, check_device, load_denoiser, load_pipeline, reinitialise
 from .loading.weightless import build_without_weights
-from .text.cache import TextCache
 from .text.conditioning import Conditioning
+from .text.memory import PromptMemory
 from .text.tokens import StreamTokens, report_truncation
-
-REMEMBERED_PROMPTS = 64
 
 
 class Backbone(ABC):
@@ -52,8 +49,6 @@ class Backbone(ABC):
     """Whether ``mask_latent`` works: it was taught to draw masks beside clean pictures."""
     dropped_parts: tuple[str, ...] = ()
     """Parts of the pipeline that are not loaded."""
-    text_cache: TextCache | None = None
-    """Where encoded prompts are kept beside this process, if anywhere."""
 
     def __init__(
         self,
@@ -83,13 +78,12 @@ class Backbone(ABC):
         self.load = load or LoadOptions()
         check_device(self.load.device, self.load.offload)
         parts: dict[str, Any] = dict.fromkeys(self.dropped_parts)
+        part = self.denoiser_part
         self.pipeline: Any
         if self.load.source == "pretrained":
             if denoiser_weights is not None:
-                parts[self.denoiser_part] = load_denoiser(
-                    self.denoiser_class, denoiser_weights, self.denoiser_part, self.load
-                )
-            self.pipeline = load_pipeline(self.pipeline_class, self.denoiser_part, weights, self.load, **parts)
+                parts[part] = load_denoiser(self.denoiser_class, denoiser_weights, part, self.load)
+            self.pipeline = load_pipeline(self.pipeline_class, part, weights, self.load, **parts)
         elif architecture is None:
             raise UserError(f"the config of {name} states no architecture", "give it weights")
         else:
@@ -97,10 +91,8 @@ class Backbone(ABC):
         if untrained:
             reinitialise(self.denoiser)
         if self.load.lora is not None:
-            lora = read_lora(self.load.lora, self.denoiser_part)
-            merge_lora(self.denoiser, lora)
+            merge_lora(self.denoiser, lora := read_lora(self.load.lora, part))
             self.training = lora.training if training == "none" else training
-        self._conditioning: OrderedDict[str, Conditioning] = OrderedDict()
 
     @property
     def denoiser(self) -> nn.Module:
@@ -133,7 +125,6 @@ class Backbone(ABC):
         backbone = cls.__new__(cls)
         backbone.name, backbone.pipeline = type(pipeline).__name__, pipeline
         backbone.training, backbone.load = "none", LoadOptions()
-        backbone._conditioning = OrderedDict()
         return backbone
 
     @abstractmethod
@@ -187,18 +178,12 @@ class Backbone(ABC):
             limit = "" if largest is None else f" up to {largest}"
             raise UserError(f"{self.name} takes no images of {image_size} px", f"use a multiple of {step}{limit}")
 
-    @torch.no_grad()
     def encode_images(
         self, images: Sequence[Image.Image], settings: CaptureSettings, generators: Sequence[torch.Generator]
     ) -> Tensor:
         """Encode images as the denoiser expects them, without noise: float32 ``(n, channels, height, width)``."""
-        values = torch.cat([pixel_values(image, settings) for image in images])
-        posterior = self.vae.encode(values.to(self.device, self.vae.dtype)).latent_dist
-        latents = posterior.mean.float()
-        if settings.posterior == "sample":
-            latents = latents + posterior.std.float() * normal_draws(latents, generators)
-        shift, scale = shift_and_scale(self.vae)
-        return (latents - shift) * scale
+        values = torch.cat([pixel_values(image, settings) for image in images]).to(self.device)
+        return latents_of(self.vae, values, generators if settings.posterior == "sample" else None)
 
     def noised(
         self, images: Sequence[Image.Image], settings: CaptureSettings, generators: Sequence[torch.Generator]
@@ -229,26 +214,14 @@ class Backbone(ABC):
         hint = "name one that was trained to, such as pocket-genmask"
         raise UserError(f"{self.name} draws no masks beside pictures", hint)
 
+    @cached_property
+    def prompts(self) -> PromptMemory:
+        """What is kept of encoded prompts."""
+        return PromptMemory(lambda texts: self.encode_text(texts))
+
     def conditioning(self, texts: Sequence[str]) -> Conditioning:
         """Encode prompts, a row for each; the encoders run once per distinct text, on all that are new together."""
-        known = self._conditioning
-        new = [text for text in dict.fromkeys(texts) if text not in known]
-        if self.text_cache is not None:
-            known.update(self.text_cache.each(new, self.device))
-            new = [text for text in new if text not in known]
-        if new:
-            with torch.no_grad():
-                rows = self.encode_text(new).rows(self.dtype)
-            known.update(zip(new, rows, strict=True))
-            if self.text_cache is not None:
-                for text, row in zip(new, rows, strict=True):
-                    self.text_cache.put(text, row)
-        for text in texts:
-            known.move_to_end(text)
-        together = Conditioning.of_rows([known[text] for text in texts])
-        while len(known) > REMEMBERED_PROMPTS:
-            known.popitem(last=False)
-        return together
+        return self.prompts.together(texts, self.device, self.dtype)
 
     def free_text_encoders(self) -> None:
         """Drop the text encoders; only prompts that were encoded lately can be used from then on."""

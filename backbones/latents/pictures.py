@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
+
+from .noise import normal_draws
 
 TOGETHER = 100
 """Pictures that go through a VAE at once."""
@@ -16,11 +20,15 @@ def shift_and_scale(vae: AutoencoderKL) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def latents_of(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
-    """Encode pictures ``(n, 3, height, width)`` in [-1, 1], each as the mean of its posterior."""
+def latents_of(vae: AutoencoderKL, pictures: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
+    """Encode pictures ``(n, 3, height, width)``, each as the mean of its posterior or as a draw by its generator."""
     shift, scale = shift_and_scale(vae)
-    encoded = [vae.encode(part.to(vae.dtype)).latent_dist.mean.float() for part in pictures.split(TOGETHER)]
-    return (torch.cat(encoded) - shift) * scale
+    posteriors = [vae.encode(part.to(vae.dtype)).latent_dist for part in pictures.split(TOGETHER)]
+    latents = torch.cat([posterior.mean.float() for posterior in posteriors])
+    if generators is not None:
+        deviations = torch.cat([posterior.std.float() for posterior in posteriors])
+        latents = latents + deviations * normal_draws(latents, generators)
+    return (latents - shift) * scale
 
 
 def pictures_of(vae: AutoencoderKL, latents: Tensor) -> Tensor:

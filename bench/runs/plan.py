@@ -50,7 +50,7 @@ class BackbonePlan:
             self.identity.name, load, options.weights, options.untrained, **options.backbone_arguments
         )
         if options.text_cache is not None:
-            backbone.text_cache = TextCache(options.text_cache, self._encoders)
+            backbone.prompts.cache = TextCache(options.text_cache, self._encoders)
         return backbone
 
     @property

@@ -12,11 +12,12 @@ from torch import Tensor
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.ways import Way, Ways
-from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone
+from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
 from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
+from segscale.backbones.text.memory import REMEMBERED_PROMPTS
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
 from segscale.methods.build import method_defaults
@@ -135,4 +136,4 @@ def test_a_batch_may_have_more_prompts_than_are_remembered() -> None:
     texts = [str(number) for number in range(REMEMBERED_PROMPTS + 3)]
     together = backbone.conditioning(texts)
     assert len(together.inputs["encoder_hidden_states"]) == len(texts)
-    assert len(backbone._conditioning) == REMEMBERED_PROMPTS
+    assert len(backbone.prompts) == REMEMBERED_PROMPTS

@@ -9,7 +9,7 @@ from PIL import Image
 
 import segscale
 from segscale.backbones.attention.requests import MapRequest
-from segscale.backbones.backbone import REMEMBERED_PROMPTS, Backbone
+from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
 from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
@@ -17,6 +17,7 @@ from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.loading.options import LoadOptions
 from segscale.backbones.loading.pretrained import resolve_weights
 from segscale.backbones.loading.weights_id import weights_id
+from segscale.backbones.text.memory import REMEMBERED_PROMPTS
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
 from segscale.errors import UserError
@@ -149,7 +150,7 @@ def test_text_is_encoded_once_per_distinct_prompt(monkeypatch: pytest.MonkeyPatc
     assert encoded == ["a star", "a ring"]
     for index in range(100):
         backbone.conditioning([f"{index}"])
-    assert len(backbone._conditioning) == REMEMBERED_PROMPTS
+    assert len(backbone.prompts) == REMEMBERED_PROMPTS
 
 
 def test_a_denoiser_published_apart_replaces_the_pipelines_own(tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ def test_cached_prompts_are_equal_and_no_encoder_runs_for_them(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = build_backbone(name), build_backbone(name)
-    first.text_cache = second.text_cache = TextCache(tmp_path, name)
+    first.prompts.cache = second.prompts.cache = TextCache(tmp_path, name)
     fresh = first.conditioning(TEXTS)
-    assert len(list(first.text_cache.folder.iterdir())) == 2
+    assert len(list(first.prompts.cache.folder.iterdir())) == 2
     monkeypatch.setattr(type(second), "encode_text", never)
     cached = second.conditioning(TEXTS)
     assert (cached.text_length, cached.inputs.keys()) == (fresh.text_length, fresh.inputs.keys())
@@ -44,7 +44,7 @@ def test_a_damaged_file_is_named_and_its_prompt_encoded_again(
 ) -> None:
     cache = TextCache(tmp_path, "encoders")
     backbone = build_backbone("pocket-sd15")
-    backbone.text_cache = cache
+    backbone.prompts.cache = cache
     expected = backbone.conditioning(["star"]).inputs
     (path,) = cache.folder.iterdir()
     content = bytearray(path.read_bytes())
@@ -57,7 +57,7 @@ def test_a_damaged_file_is_named_and_its_prompt_encoded_again(
     assert cache.get("star") is None
     assert f"{path} is damaged" in caplog.text
     again = build_backbone("pocket-sd15")
-    again.text_cache = cache
+    again.prompts.cache = cache
     assert all(torch.equal(again.conditioning(["star"]).inputs[key], value) for key, value in expected.items())
     assert cache.get("star") is not None
 
@@ -65,7 +65,7 @@ def test_a_damaged_file_is_named_and_its_prompt_encoded_again(
 def test_other_weights_or_precision_never_meet_the_same_file(tmp_path: Path) -> None:
     def folder(name: str, **choices: object) -> str:
         options = RunOptions(text_cache=tmp_path, **choices)
-        cache = plan_backbone(name, options).load().text_cache
+        cache = plan_backbone(name, options).load().prompts.cache
         assert cache is not None
         return cache.folder.name
 
