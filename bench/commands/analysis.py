@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import click
@@ -71,6 +71,16 @@ def quirks(backbone_names: tuple[str, ...], dataset_name: str, overwrite: bool, 
     print_written(*write_analysis(rows, folder, stem, overwrite))
 
 
+@dataclass(frozen=True)
+class LayerChoice:
+    """What is read of each block, and what it is compared with."""
+
+    method_name: str
+    heads: bool
+    site_names: tuple[str, ...] | None
+    compared: tuple[str, ...] | None
+
+
 @command(
     resumes=True, examples=["segscale layers pocket-sd3 --limit 20", "segscale layers pocket-sd3 --heads --limit 20"]
 )
@@ -78,16 +88,9 @@ def quirks(backbone_names: tuple[str, ...], dataset_name: str, overwrite: bool, 
 @click.option("--heads", is_flag=True, help="every head of every block alone")
 @click.option("--sites", "site_names", type=Names("site"), help="only these blocks, see: segscale sites BACKBONE")
 @click.option("--with", "compared", type=Names("method", Name("method")), help="methods to compare, such as goca")
+@options.packed("choice", LayerChoice)
 @subject(timestep="the method's own noise level")
-def layers(
-    subject: Subject,
-    run_options: RunOptions,
-    overwrite: bool,
-    method_name: str,
-    heads: bool,
-    site_names: tuple[str, ...] | None,
-    compared: tuple[str, ...] | None,
-) -> None:
+def layers(subject: Subject, run_options: RunOptions, overwrite: bool, choice: LayerChoice) -> None:
     """Tell the mIoU of every block or head alone. One pass gives all, and a figure shows them."""
     from ...backbones.build import build_shape_only
     from ...methods.build import method_defaults
@@ -99,14 +102,14 @@ def layers(
 
     quiet_libraries()
     sites = build_shape_only(subject.backbone_name).sites(method_defaults(subject.backbone_name).image_size)
-    parts = parts_of(subject.backbone_name, sites, site_names, heads)
-    analysis = LayerAnalysis(method_name, parts, compared or (), subject.timestep)
+    parts = parts_of(subject.backbone_name, sites, choice.site_names, choice.heads)
+    analysis = LayerAnalysis(choice.method_name, parts, choice.compared or (), subject.timestep)
     task = subject.task(run_options)
     table = evaluate_parts(analysis, subject.backbone_name, task, run_options)
     if is_rank_zero():
-        kind, draw = ("heads", heads_figure) if heads else ("layers", layers_figure)
+        kind, draw = ("heads", heads_figure) if choice.heads else ("layers", layers_figure)
         print("\n\n".join([f"{printable(table)}\n{best_text(table)}", *notes(table)]))
-        method = None if method_name == SEG4DIFF[1] else method_name
+        method = None if choice.method_name == SEG4DIFF[1] else choice.method_name
         stem = subject.stem(task, method, kind, limit=run_options.limit)
         print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, partial(draw, table)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -61,8 +62,6 @@ def genmask() -> None:
 @click.option("--seed", type=NATURAL, default=0, help="of scenes, texts and noise in every step")
 def train(folder: Path, steps: int | None, seed: int) -> None:
     """Train the twin from nothing, and save it as a diffusers folder."""
-    from dataclasses import replace
-
     from ...backbones.loading.autoencoder import POCKET, load_autoencoder
     from ..training.direct_mask_twin import make_direct_mask_twin
     from ..training.direct_masks import Recipe
@@ -74,23 +73,26 @@ def train(folder: Path, steps: int | None, seed: int) -> None:
     kept.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class AblationSize:
+    """How much is trained and measured."""
+
+    steps: int
+    seeds: int
+    limit: int
+    scenes: int
+
+
 @genmask.command(resumes=True, examples=["segscale genmask ablate --steps 300 --seeds 2 --variants a=0.05,a=0.5"])
 @click.option("--variants", type=Names("variant"), help="only these", show_default="all")
 @click.option("--steps", type=POSITIVE, default=1000, help="of every training")
 @click.option("--seeds", type=POSITIVE, default=5, help="trainings of every variant")
 @click.option("--limit", type=POSITIVE, default=200, help="held-out scenes that masks are drawn for")
 @click.option("--scenes", type=POSITIVE, default=12000, help="scenes to train on")
+@options.packed("size", AblationSize)
 @options.results
 @options.overwrite
-def ablate(
-    variants: tuple[str, ...] | None,
-    steps: int,
-    seeds: int,
-    limit: int,
-    scenes: int,
-    results: Path,
-    overwrite: bool,
-) -> None:
+def ablate(variants: tuple[str, ...] | None, size: AblationSize, results: Path, overwrite: bool) -> None:
     """Train variants of the recipe and measure masks and pictures of each."""
     import pandas as pd
 
@@ -102,11 +104,11 @@ def ablate(
 
     quiet_libraries()
     names = known_variants(variants)
-    outcomes = ablated(names, range(seeds), steps, (scenes, limit), results / FOLDER)
+    outcomes = ablated(names, range(size.seeds), size.steps, (size.scenes, size.limit), results / FOLDER)
     table = ablation_table(outcomes)
     shown = table.assign(
         value=[format_estimate(row["mean"], row["low"], row["high"], ".3f") for row in table_rows(table)]
     )
     print(markdown_table(pd.DataFrame(shown.pivot(index="variant", columns="measure", values="value").reset_index())))
-    stem = f"ablations-steps{steps}-seeds{seeds}-first{limit}"
+    stem = f"ablations-steps{size.steps}-seeds{size.seeds}-first{size.limit}"
     print_written(*write_analysis(table, results / FOLDER, stem, overwrite))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import get_args
 
@@ -21,6 +22,16 @@ _methods = Names("guidance method", click.Choice(get_args(GuidanceMethod)))
 _scales = Names("scale", click.types.convert_type(NUMBER))
 
 
+@dataclass(frozen=True)
+class Strengths:
+    """Guidance methods and strengths to measure, and whose pictures."""
+
+    backbone_name: str
+    dataset_name: str
+    methods: tuple[GuidanceMethod, ...]
+    scales: tuple[float, ...]
+
+
 @command(
     resumes=True, examples=["segscale guidance pocket-sd15 --limit 20 --batch 10 --methods cfg,goca-s-cfg --scales 3,5"]
 )
@@ -28,20 +39,14 @@ _scales = Names("scale", click.types.convert_type(NUMBER))
 @options.name("dataset", "pocket-captions", help="whose captions are drawn")
 @click.option("--methods", type=_methods, default="cfg,s-cfg,goca-s-cfg")
 @click.option("--scales", type=_scales, default=SCALES, help="strengths of guidance")
+@options.packed("strengths", Strengths)
 @options.overwrite
 @networks
 @sampling
 @options.batch
 @options.run
 def guidance(
-    backbone_name: str,
-    dataset_name: str,
-    methods: tuple[GuidanceMethod, ...],
-    scales: tuple[float, ...],
-    overwrite: bool,
-    networks: Networks,
-    choices: SamplingChoices,
-    run_options: RunOptions,
+    strengths: Strengths, overwrite: bool, networks: Networks, choices: SamplingChoices, run_options: RunOptions
 ) -> None:
     """Measure generative power against the strength of guidance, by method. A figure shows it."""
     from ..generation.strength_tables import strengths_figure, strengths_text
@@ -49,10 +54,11 @@ def guidance(
     from ..report.files import result_stem, write_analysis
 
     quiet_libraries()
-    question = PowerQuestion(backbone_name, dataset_name, choices, networks, run_options)
-    table = measure_strengths(question, methods, scales)
+    names = (strengths.backbone_name, strengths.dataset_name)
+    question = PowerQuestion(*names, choices, networks, run_options)
+    table = measure_strengths(question, strengths.methods, strengths.scales)
     if is_rank_zero():
         print(strengths_text(table))
-        stem = result_stem(backbone_name, dataset_name, "guidance", limit=run_options.limit)
+        stem = result_stem(*names, "guidance", limit=run_options.limit)
         folder = run_options.results / "analysis"
         print_written(*write_analysis(table, folder, stem, overwrite, partial(strengths_figure, table)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -28,6 +28,25 @@ _examples = [
 ]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is measured, and how it is loaded."""
+
+    backbone_name: str | None
+    method_names: tuple[str, ...]
+    size: int | None
+    weights: str | None
+    load: LoadOptions
+
+
+@dataclass(frozen=True)
+class StandInRuns:
+    """Runs of a stand-in for the model."""
+
+    seconds: float
+    images: int
+
+
 @command(examples=_examples)
 @click.argument("backbone_name", metavar="[BACKBONE]", type=Name("backbone"), required=False)
 @options.names("method", "vanilla")
@@ -40,30 +59,20 @@ _examples = [
     "--seconds", type=click.FloatRange(0.001), default=0.04, help="of the stand-in per image, with --pipeline"
 )
 @click.option("--images", type=POSITIVE, default=150, help="of every run, with --pipeline")
+@options.packed("runs", StandInRuns)
 @options.loading
-def perf(
-    backbone_name: str | None,
-    method_names: tuple[str, ...],
-    size: int | None,
-    repeats: int,
-    breakdown: bool,
-    batch: int,
-    pipeline: bool,
-    seconds: float,
-    images: int,
-    weights: str | None,
-    load: LoadOptions,
-) -> None:
+@options.packed("measured", Measured)
+def perf(measured: Measured, repeats: int, breakdown: bool, batch: int, pipeline: bool, runs: StandInRuns) -> None:
     """Measure the cost of observing attention. It is set against the plain forward, with random weights."""
     if pipeline:
-        _print_pipeline(seconds, images)
+        _print_pipeline(runs)
         return
-    if backbone_name is None:
+    if measured.backbone_name is None:
         raise UserError("missing argument 'BACKBONE'", "see: segscale perf --help")
     if batch > 1 and not breakdown:
         raise UserError("--batch measures nothing by itself", "add --breakdown")
-    backbone, methods = _built(backbone_name, method_names, size, weights, load)
-    what = f"{backbone_name}, {methods[0].settings.image_size} px, {', '.join(method_names)}"
+    backbone, methods = _built(measured.backbone_name, measured)
+    what = f"{backbone.name}, {methods[0].settings.image_size} px, {', '.join(measured.method_names)}"
     if breakdown:
         from ..costs.breakdown import break_down
 
@@ -72,17 +81,15 @@ def perf(
     _print_cost(what, backbone, methods, repeats)
 
 
-def _built(
-    backbone_name: str, method_names: Sequence[str], size: int | None, weights: str | None, load: LoadOptions
-) -> tuple[Backbone, list[Method]]:
+def _built(backbone_name: str, measured: Measured) -> tuple[Backbone, list[Method]]:
     from ...backbones.build import build_backbone, weights_source
     from ...methods.build import build_method
 
     quiet_libraries()
-    source = weights_source(backbone_name, "random") if weights is None else "pretrained"
-    backbone = build_backbone(backbone_name, replace(load, source=source), weights)
-    chosen = {} if size is None else {"image_size": size}
-    return backbone, [build_method(name, backbone_name, **chosen) for name in method_names]
+    source = weights_source(backbone_name, "random") if measured.weights is None else "pretrained"
+    backbone = build_backbone(backbone_name, replace(measured.load, source=source), measured.weights)
+    chosen = {} if measured.size is None else {"image_size": measured.size}
+    return backbone, [build_method(name, backbone_name, **chosen) for name in measured.method_names]
 
 
 def _print_cost(what: str, backbone: Backbone, methods: Sequence[Method], repeats: int) -> None:
@@ -111,11 +118,11 @@ def _print_breakdown(what: str, result: Breakdown) -> None:
     )
 
 
-def _print_pipeline(seconds: float, images: int) -> None:
+def _print_pipeline(runs: StandInRuns) -> None:
     from ..costs.pipeline import pipeline_rates
 
-    print(f"a stand-in of {1000 * seconds:.0f} ms per image, {images} images a run")
-    for rate in pipeline_rates(seconds, PIPELINE_WORKERS, images):
+    print(f"a stand-in of {1000 * runs.seconds:.0f} ms per image, {runs.images} images a run")
+    for rate in pipeline_rates(runs.seconds, PIPELINE_WORKERS, runs.images):
         load, workers = rate.load, f"{rate.workers or 'no'} workers"
         about = f"{load.name} ({load.width}x{load.height}, {load.classes} classes)"
         print(f"  {about:30} {workers:10} {rate.run:5.1f} images per second, {rate.share:.0%} of the device's rate")
