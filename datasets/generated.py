@@ -48,11 +48,13 @@ class GeneratedDataset(Dataset):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        return tuple(map(self._id, range(self.size)))
+        return tuple(map(self.id_of, range(self.size)))
 
-    def _id(self, index: int) -> str:
+    def id_of(self, index: int) -> str:
+        """The id of a scene; the seed of the shipped twins stands in none."""
         return f"{self.split if self.seed == 0 else f'{self.split}-seed{self.seed}'}-{index:05d}"
 
-    @staticmethod
-    def _index(id: str) -> int:
-        return int(id.rpartition("-")[2])
+
+def scene_index(id: str) -> int:
+    """The number of the scene with this id."""
+    return int(id.rpartition("-")[2])

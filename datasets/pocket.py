@@ -19,7 +19,7 @@ from segscale.prompt import BACKGROUND
 from segscale.registry import DATASETS
 
 from .dataset import Sample, captions_digest
-from .generated import TRAIN_SCENES, GeneratedDataset
+from .generated import TRAIN_SCENES, GeneratedDataset, scene_index
 from .labels import Colour, LabelTable
 from .prompts.caption_file import CaptionGaps, captions_of
 
@@ -229,7 +229,7 @@ class PocketScenes(GeneratedDataset):
         return options if self._captions is None else options | {"captions": captions_digest(self._captions)}
 
     def __getitem__(self, index: int) -> Sample:
-        scene, id = make_scene(self.seed, self.split, index), self._id(index)
+        scene, id = make_scene(self.seed, self.split, index), self.id_of(index)
         caption = _listing(scene) if self._captions is None else self._captions.get(id)
         return Sample(id, Image.fromarray(scene.image), self._table.decode(scene.mask), caption)
 
@@ -240,7 +240,7 @@ class PocketScenes(GeneratedDataset):
     def caption_of(self, id: str) -> str | None:
         if self._captions is not None:
             return self._captions.get(id)
-        return _listing(make_scene(self.seed, self.split, self._index(id)))
+        return _listing(make_scene(self.seed, self.split, scene_index(id)))
 
 
 def _listing(scene: Scene) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,39 +37,23 @@ def _amount(text: str) -> int | None:
     return None if text == "all" else _whole(text, lowest=0)
 
 
+def _real(text: str, lowest: float, highest: float) -> float:
+    if not lowest <= float(text) <= highest:
+        raise ValueError
+    return float(text)
+
+
 def _temperature(text: str) -> float | None:
-    if text == "none":
-        return None
-    if not 0 <= float(text) <= 2:
-        raise ValueError
-    return float(text)
-
-
-def _threshold(text: str) -> float:
-    if not -1 <= float(text) <= 1:
-        raise ValueError
-    return float(text)
-
-
-def _positive_number(text: str) -> float:
-    if not 0 <= float(text) < float("inf"):
-        raise ValueError
-    return float(text)
-
-
-def _width(text: str) -> float:
-    if not float(text) >= 0:
-        raise ValueError
-    return float(text)
+    return None if text == "none" else _real(text, lowest=0, highest=2)
 
 
 NATURAL = _number(partial(_whole, lowest=0), "not a number from 0")
 POSITIVE = _number(partial(_whole, lowest=1), "not a positive number")
-NUMBER = _number(_positive_number, "not a number from 0")
+NUMBER = _number(partial(_real, lowest=0, highest=sys.float_info.max), "not a number from 0")
 AMOUNT = _number(_amount, "neither all nor a number")
 TIMESTEP = _number(partial(_whole, lowest=1, highest=1000), "not a timestep in 1..1000")
-THRESHOLD = _number(_threshold, "not a number from -1 to 1")
-WIDTH = _number(_width, "neither inf nor a number from 0")
+THRESHOLD = _number(partial(_real, lowest=-1, highest=1), "not a number from -1 to 1")
+WIDTH = _number(partial(_real, lowest=0, highest=math.inf), "neither inf nor a number from 0")
 TEMPERATURE = _number(_temperature, "neither none nor a number from 0 to 2")
 
 

@@ -87,13 +87,6 @@ class MaskScenes:
         scenes = [index for index, _ in shown]
         return PromptedMasks(self._latents[scenes], [f"a {name}" for _, name in shown], masks, tuple(scenes))
 
-    def every_expression(self) -> PromptedMasks:
-        """Every scene with two of a kind, with each of its expressions."""
-        said = [(index, each) for index, scene in enumerate(self._pairs) for each in scene.expressions]
-        masks = np.stack([each.target for _, each in said])
-        scenes = [index for index, _ in said]
-        return PromptedMasks(self._pair_latents[scenes], [each.text for _, each in said], masks, tuple(scenes))
-
     @property
     def every_caption(self) -> tuple[Tensor, list[str]]:
         """Latents of all plain scenes, and their captions."""

@@ -5,7 +5,6 @@ A noise level is sigma in [0, 1]: a flow-matching latent is ``(1 - sigma) * clea
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -19,14 +18,6 @@ class TimestepLaw(ABC):
     @abstractmethod
     def transform(self, uniform: Tensor) -> Tensor:
         """Turn numbers of (0, 1) into sigmas; uniform ones get this law."""
-
-    @abstractmethod
-    def density(self, sigma: Tensor) -> Tensor:
-        """The density in (0, 1); mass at the ends is in none of it."""
-
-    @abstractmethod
-    def share_above(self, sigma: float) -> float:
-        """Probability of a level above ``sigma`` in [0, 1)."""
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw sigmas, float32 ``(count,)``."""
@@ -53,13 +44,6 @@ class HeavyTail(TimestepLaw):
     def transform(self, uniform: Tensor) -> Tensor:
         return (1 - self.a * (uniform / (1 - uniform)).sqrt()).clamp(min=0)
 
-    def density(self, sigma: Tensor) -> Tensor:
-        distance = 1 - sigma
-        return 2 * self.a**2 * distance / (distance**2 + self.a**2) ** 2
-
-    def share_above(self, sigma: float) -> float:
-        return (1 - sigma) ** 2 / ((1 - sigma) ** 2 + self.a**2)
-
 
 @dataclass(frozen=True)
 class LogitNormal(TimestepLaw):
@@ -70,28 +54,3 @@ class LogitNormal(TimestepLaw):
 
     def transform(self, uniform: Tensor) -> Tensor:
         return (self.mean + self.deviation * torch.special.ndtri(uniform)).sigmoid()
-
-    def density(self, sigma: Tensor) -> Tensor:
-        standard = (sigma.logit() - self.mean) / self.deviation
-        bell = (-standard.square() / 2).exp() / math.sqrt(2 * math.pi)
-        return bell / (self.deviation * sigma * (1 - sigma))
-
-    def share_above(self, sigma: float) -> float:
-        if sigma == 0:
-            return 1.0
-        standard = (math.log(sigma / (1 - sigma)) - self.mean) / self.deviation
-        return math.erfc(standard / math.sqrt(2)) / 2
-
-
-@dataclass(frozen=True)
-class Uniform(TimestepLaw):
-    """Every level alike."""
-
-    def transform(self, uniform: Tensor) -> Tensor:
-        return uniform
-
-    def density(self, sigma: Tensor) -> Tensor:
-        return torch.ones_like(sigma)
-
-    def share_above(self, sigma: float) -> float:
-        return 1 - sigma

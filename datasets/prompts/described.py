@@ -148,8 +148,3 @@ def described_prompt(
 def _appended(text: str, word: str) -> tuple[str, Span]:
     text += ", " if text else ""
     return text + word, (len(text), len(text) + len(word))
-
-
-def caption_prompt(caption: str, names: Sequence[str]) -> Prompt:
-    """A caption whose phrases are matched to class names; classes that it leaves out are appended."""
-    return described_prompt(caption, [(name,) for name in names], range(len(names)), False, True)[0]

@@ -72,7 +72,6 @@ def test_prompts_mean_their_masks(scenes: MaskScenes) -> None:
     assert every.texts == [f"a {name}" for index in range(5) for name in make_scene(0, "val", index).objects]
     assert every.scenes == tuple(index for index in range(5) for _ in make_scene(0, "val", index).objects)
     assert every.masks.any((1, 2)).all()
-    assert len(scenes.every_expression().texts) == len(scenes.every_expression().masks) >= 6
 
 
 def test_equal_seeds_train_equally_and_an_interrupted_training_goes_on(

@@ -21,7 +21,7 @@ from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.bench.tasks.task import Task
 from segscale.datasets.dataset import Dataset, Sample
-from segscale.datasets.prompts.described import caption_prompt
+from segscale.datasets.prompts.described import described_prompt
 from segscale.errors import UserError
 from segscale.methods.method import PromptRule
 from segscale.registry import build
@@ -96,7 +96,7 @@ def test_the_command_averages_what_single_images_give(model: Backbone, task: Tas
         sample = task.dataset[index]
         (group,) = task.present_prompts(PromptRule(), sample).groups
         assert sample.caption is not None
-        assert group.prompt.text == caption_prompt(sample.caption, []).text
+        assert group.prompt.text == described_prompt(sample.caption, (), (), False, True)[0].text
         ((noised, level),) = model.noised([sample.image], SETTINGS, [image_generator(5, "pocket", sample.id)])
         for site, block in observe_modalities(model, noised, level, group.prompt, 64).items():
             for field, number in asdict(block).items():

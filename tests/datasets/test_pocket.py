@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segscale.datasets.pocket import GROUNDS, MIN_VISIBLE, OBJECTS, make_scene
-from segscale.datasets.prompts.described import caption_prompt
+from segscale.datasets.prompts.described import described_prompt
 from segscale.errors import UserError
 from segscale.registry import build
 
@@ -21,7 +21,10 @@ def test_a_scene_follows_from_its_numbers_and_its_caption_tells_all(seed: int, s
     assert np.array_equal(scene.image, again.image)
     assert np.array_equal(scene.mask, again.mask)
     assert scene.caption == again.caption
-    assert {word.name for word in caption_prompt(scene.caption, ()).background} == {*scene.objects, scene.ground}
+    assert {word.name for word in described_prompt(scene.caption, (), (), False, True)[0].background} == {
+        *scene.objects,
+        scene.ground,
+    }
     assert scene.ground in GROUNDS
     visible = {OBJECTS[i - 1] for i, n in enumerate(np.bincount(scene.mask.ravel())) if i and n >= MIN_VISIBLE}
     assert visible == set(scene.objects)

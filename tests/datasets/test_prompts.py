@@ -11,7 +11,6 @@ from segscale.datasets.names import class_names
 from segscale.datasets.prompts.described import (
     BEFORE,
     BETWEEN,
-    caption_prompt,
     class_prompt,
     described_prompt,
     names_prompt,
@@ -27,6 +26,10 @@ PIECES = st.sampled_from((*WORDS, "(", ")", ", ", " ", " on ", " and ", ". ", "(
 CAPTIONS = st.lists(PIECES, max_size=14).map("".join) | st.text("abc (),.-", max_size=30)
 PRESENT = st.lists(st.sampled_from(sorted(VOC_IDS.values())), unique=True, max_size=6)
 NAMES = st.lists(st.text("bcdefgh ", min_size=1, max_size=8).map(str.strip).filter(bool), min_size=1, unique=True)
+
+
+def caption_prompt(caption: str, names: list[str]) -> Prompt:
+    return described_prompt(caption, [(name,) for name in names], range(len(names)), False, True)[0]
 
 
 def said(prompt: Prompt) -> dict[str, list[str]]:
