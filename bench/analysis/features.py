@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from segscale.errors import UserError
 
@@ -28,12 +27,12 @@ from ...backbones.latents.settings import CaptureSettings, Timestep
 from ...datasets.dataset import Sample
 from ...datasets.labels import IGNORE_LABEL
 from ...methods.build import method_defaults
-from ...methods.method import PromptRule
 from ..inference.score import image_noise
 from ..report.figures.analyses import AnalysisView
 from ..runs.options import RunOptions
 from ..runs.plan import plan_backbone
 from ..tasks.task import Task
+from .images import prompted_images
 from .modalities import averages
 
 KINDS: tuple[FeatureKind, ...] = get_args(FeatureKind)
@@ -108,13 +107,9 @@ def _observed(
 ) -> Iterator[tuple[Sample, dict[str, TokenFeatures]]]:
     """Every image that shows a class, under the protocol's own prompt."""
     noise = image_noise(backbone, task, options.seed)
-    indices = range(len(task.dataset))[: options.limit]
-    for index in tqdm(indices, desc=f"{backbone.name} on {task.dataset.name}", unit="image"):
-        sample = task.dataset[index]
-        if task.present_classes(sample):
-            prompt = task.present_prompts(PromptRule(), sample).groups[0].prompt
-            image = PromptedImage(*noise([sample], settings)[0], prompt)
-            yield sample, observe_features(backbone, image, settings.image_size)
+    for sample, group in prompted_images(backbone, task, options):
+        image = PromptedImage(*noise([sample], settings)[0], group.prompt)
+        yield sample, observe_features(backbone, image, settings.image_size)
 
 
 def explained(tokens: TokenFeatures, grid: Grid, labels: NDArray[np.uint8]) -> dict[str, float]:

@@ -8,17 +8,11 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
-from tqdm import tqdm
-
-from segscale.errors import UserError
-from segscale.prompt import Prompt
 
 from ...backbones.attention.modalities import observe_modalities
 from ...backbones.backbone import Backbone
 from ...backbones.latents.settings import CaptureSettings, Timestep
-from ...datasets.dataset import Sample
 from ...methods.build import method_defaults
-from ...methods.method import PromptRule
 from ..evaluation.intervals import estimate_mean
 from ..inference.score import image_noise
 from ..report.figures.analyses import AnalysisView
@@ -26,6 +20,7 @@ from ..report.markdown import format_estimate
 from ..runs.options import RunOptions
 from ..runs.plan import plan_backbone
 from ..tasks.task import Task
+from .images import prompted_images
 
 SITE = ["layer", "site"]
 
@@ -97,18 +92,11 @@ def measure(backbone: Backbone, task: Task, settings: CaptureSettings, options: 
     layers = {site.name: site.layer for site in backbone.sites(settings.image_size)}
     noise = image_noise(backbone, task, options.seed)
     rows: list[dict[str, str | int | float]] = []
-    indices = range(len(task.dataset))[: options.limit]
-    for index in tqdm(indices, desc=f"{backbone.name} on {task.dataset.name}", unit="image"):
-        sample = task.dataset[index]
-        prompt = _prompt_of(task, sample)
-        if prompt is None:
-            continue
-        blocks = observe_modalities(backbone, *noise([sample], settings)[0], prompt, settings.image_size)
+    for sample, group in prompted_images(backbone, task, options):
+        blocks = observe_modalities(backbone, *noise([sample], settings)[0], group.prompt, settings.image_size)
         rows += [
             {"image": sample.id, "layer": layers[site], "site": site, **asdict(block)} for site, block in blocks.items()
         ]
-    if not rows:
-        raise UserError(f"none of {len(indices)} images of {task.dataset.name} shows a class", "take more with --limit")
     return pd.DataFrame(rows)
 
 
@@ -145,10 +133,3 @@ def _titles(analysis: AnalysisView) -> list[str]:
     if len({*labels}) == len(labels):
         return labels
     return [f"{label}\n{panel}" for panel, measures in analysis.panels.items() for label in measures.values()]
-
-
-def _prompt_of(task: Task, sample: Sample) -> Prompt | None:
-    """The prompt of the classes that an image shows, None where it shows none."""
-    if not task.present_classes(sample):
-        return None
-    return task.present_prompts(PromptRule(), sample).groups[0].prompt

@@ -14,9 +14,7 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import permutation_test, rankdata
 from torch import Tensor
-from tqdm import tqdm
 
-from segscale.errors import UserError
 from segscale.prompt import Prompt
 
 from ...backbones.attention.perturbation import denoise_perturbed
@@ -33,6 +31,7 @@ from ..report.tables import table_rows
 from ..runs.options import RunOptions
 from ..runs.plan import plan_backbone
 from ..tasks.task import Task
+from .images import prompted_images
 from .layers import LayerAnalysis, evaluate_parts, part_method, parts_of
 from .modalities import averages
 
@@ -130,12 +129,8 @@ def measure(backbone: Backbone, task: Task, method: Method, width: float, option
     """
     sites = [site for site in backbone.sites(method.settings.image_size) if site.text_module is not None]
     rows: list[dict[str, str | int | float]] = []
-    indices, together = range(len(task.dataset))[: options.limit], options.batch or BLOCKS
-    for index in tqdm(indices, desc=f"{backbone.name} on {task.dataset.name}", unit="image"):
-        sample = task.dataset[index]
-        if not task.present_classes(sample):
-            continue
-        (group,) = task.present_prompts(method.prompt_rule, sample).groups
+    together = options.batch or BLOCKS
+    for sample, group in prompted_images(backbone, task, options, method.prompt_rule):
         generator = image_generator(options.seed, task.dataset.name, sample.id)
         image, target = _noised(backbone, sample, group.prompt, method.settings, generator)
         objects = _object_share(sample, group.class_ids, (target.shape[-2], target.shape[-1])).to(target.device)
@@ -145,8 +140,6 @@ def measure(backbone: Backbone, task: Task, method: Method, width: float, option
             for site, output in zip(part, perturbed, strict=True):
                 measures = _measures(plain, output, target[0], objects)
                 rows.append({"image": sample.id, "layer": site.layer, "site": site.name, **measures})
-    if not rows:
-        raise UserError(f"none of {len(indices)} images of {task.dataset.name} shows a class", "take more with --limit")
     return pd.DataFrame(rows)
 
 
