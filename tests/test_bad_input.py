@@ -139,7 +139,7 @@ def name_that_exists(folder: Path) -> str:
     return "list"
 
 
-@case("cannot be used: FileNotFoundError", "correct it")
+@case("sdxxl.py", "a base is a path relative to its config")
 def base_that_is_not_there(folder: Path) -> str:
     config(folder, "backbone", '_base_ = ["./sdxxl.py"]')
     return "run --backbone own"
