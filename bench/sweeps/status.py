@@ -53,15 +53,19 @@ class _Planned:
 
 
 def statuses(results: Path, sweeps: Sequence[SweepFolder] | None = None) -> list[RunStatus]:
-    """Every stored run and every cell of a sweep, each once; of ``sweeps`` alone where they are given."""
-    planned = [each for sweep in (find_sweeps(results) if sweeps is None else sweeps) for each in _cells(sweep)]
-    by_run = {each.cell.run: each for each in planned if each.cell.run}
+    """Every stored run and every cell of a sweep, each once; of ``sweeps`` alone where they are given.
+
+    A run of which sweeps want different numbers of images is there for each of these that it lacks.
+    """
+    planned = _once(each for sweep in (find_sweeps(results) if sweeps is None else sweeps) for each in _cells(sweep))
+    by_run: dict[str, list[_Planned]] = {}
+    for each in planned:
+        by_run.setdefault(each.cell.run, []).append(each)
     leases = _leases_by_run(read_leases(results))
-    folders = [*by_run] if sweeps is not None else [_below(folder, results) for folder in run_folders(results)]
-    known = [_run_status(results, folder, by_run.get(folder), leases) for folder in folders]
-    runs = dict(zip(folders, known, strict=True))
-    rest = [each for each in planned if runs.get(each.cell.run) is None]
-    return [*(run for run in known if run is not None), *map(_cell_status, rest)]
+    folders = by_run if sweeps is not None else [_below(folder, results) for folder in run_folders(results)]
+    runs = {folder: _run_statuses(results, folder, by_run.get(folder, ()), leases) for folder in folders if folder}
+    rest = [each for each in planned if not runs.get(each.cell.run)]
+    return [*(line for lines in runs.values() for line in lines), *map(_cell_status, rest)]
 
 
 def status_text(runs: Sequence[RunStatus], sweeps: Sequence[SweepFolder]) -> str:
@@ -102,6 +106,16 @@ def _cells(sweep: SweepFolder) -> Iterator[_Planned]:
         yield from (_Planned(job, cell, state) for cell in job.cells)
 
 
+def _once(planned: Iterable[_Planned]) -> list[_Planned]:
+    """Of cells that are the same images of a run, the one whose job began last; every one that was refused."""
+    cells: dict[tuple[str | int, int], _Planned] = {}
+    for place, each in enumerate(planned):
+        key = (each.cell.run or place, each.job.images)
+        if key not in cells or cells[key].state.since < each.state.since:
+            cells[key] = each
+    return [*cells.values()]
+
+
 def _leases_by_run(leases: Iterable[Lease]) -> dict[str, list[Lease]]:
     by_run: dict[str, list[Lease]] = {}
     for lease in leases:
@@ -110,28 +124,33 @@ def _leases_by_run(leases: Iterable[Lease]) -> dict[str, list[Lease]]:
     return by_run
 
 
-def _run_status(
-    results: Path, folder: str, planned: _Planned | None, leases: Mapping[str, list[Lease]]
-) -> RunStatus | None:
-    """None where there is no run yet."""
+def _run_statuses(
+    results: Path, folder: str, planned: Sequence[_Planned], leases: Mapping[str, list[Lease]]
+) -> list[RunStatus]:
+    """What is wanted of a run and not there, or that all is; empty where there is no run yet."""
     store = RunStore(results / folder)
     brief = parse_brief(content) if (content := store.content()) else None
     if brief is None:
-        return None
-    wanted = brief.wanted if planned is None else planned.job.images
-    stored = store.count()
-    if stored + len(store.skipped_reasons()) >= wanted:
-        return RunStatus(brief.label, "done", stored, wanted)
-    at_work = leases.get(brief.run_id, [])
-    if at_work:
-        since = min(lease.since for lease in at_work)
-        per_second = store.count(since) / max(time.time() - since, 1.0)
-        who = ", ".join(f"{lease.host.partition(' ')[0]} pid {lease.pid}" for lease in at_work)
-        log = planned.state.log if planned else ""
-        return RunStatus(brief.label, "running", stored, wanted, per_second, who, log)
-    if planned is None:
-        return RunStatus(brief.label, "stopped", stored, wanted)
-    return RunStatus(brief.label, _outcome(planned), stored, wanted, None, _line(planned), planned.state.log)
+        return []
+    stored, skipped, at_work = store.count(), len(store.skipped_reasons()), leases.get(brief.run_id, [])
+    wanted = {each.job.images: each for each in planned} or {brief.wanted: None}
+    lacking = {images: each for images, each in wanted.items() if stored + skipped < images}
+    if not lacking:
+        return [RunStatus(brief.label, "done", stored, max(wanted))]
+    rate, who = _work(store, at_work) if at_work else (None, "")
+    lines: list[RunStatus] = []
+    for images, each in lacking.items():
+        outcome = "running" if at_work else "stopped" if each is None else _outcome(each)
+        line = who if at_work or each is None else _line(each)
+        lines.append(RunStatus(brief.label, outcome, stored, images, rate, line, each.state.log if each else ""))
+    return lines
+
+
+def _work(store: RunStore, leases: Sequence[Lease]) -> tuple[float, str]:
+    """Images per second since the oldest process at work began, and who is at work."""
+    since = min(lease.since for lease in leases)
+    who = ", ".join(f"{lease.host.partition(' ')[0]} pid {lease.pid}" for lease in leases)
+    return store.count(since) / max(time.time() - since, 1.0), who
 
 
 def _cell_status(planned: _Planned) -> RunStatus:

@@ -32,9 +32,9 @@ def stored(results: Path, images: str, seed: int = 0) -> RunStore:
     return store
 
 
-def sweep(results: Path, *cells: CellRecord, **fields: object) -> tuple[SweepFolder, JobRecord]:
-    job = JobRecord("key", "b on d (p)", ("run",), cells, 3)
-    folder = SweepFolder.of(results, "name", ["run"])
+def sweep(results: Path, *cells: CellRecord, images: int = 3, **fields: object) -> tuple[SweepFolder, JobRecord]:
+    job = JobRecord("key", "b on d (p)", ("run",), cells, images)
+    folder = SweepFolder.of(results, "name", ["run", str(images)])
     folder.write(SweepRecord("name", (job,), **fields))  # pyright: ignore[reportArgumentType]
     return folder, job
 
@@ -96,6 +96,36 @@ def test_cells_of_a_sweep_wait_fail_and_are_refused(tmp_path: Path) -> None:
 def test_a_cancelled_sweep_waits_for_nothing(tmp_path: Path) -> None:
     sweep(tmp_path, CellRecord("m", "runs/b/m/d/none"), executor="slurm", slurm_job="7", cancelled=True)
     assert [run.outcome for run in statuses(tmp_path)] == ["stopped"]
+
+
+def test_a_run_of_two_sweeps_is_told_for_each_number_of_images_that_it_lacks(tmp_path: Path) -> None:
+    store = stored(tmp_path, "a")
+    cell = CellRecord("m", below(store, tmp_path))
+    two, job_of_two = sweep(tmp_path, cell, images=2)
+    three, job_of_three = sweep(tmp_path, cell, images=3)
+    three.write_state(job_of_three, JobState("stopped", since=1.0))
+    two.write_state(job_of_two, JobState("failed", {"m": "no answer"}, since=2.0))
+
+    def told(*sweeps: SweepFolder) -> list[tuple[str, int, int]]:
+        return sorted((run.outcome, run.stored, run.wanted) for run in statuses(tmp_path, sweeps or None))
+
+    assert told() == [("failed", 1, 2), ("stopped", 1, 3)]
+    store.append([record("b")])
+    assert told() == [("stopped", 2, 3)]
+    assert (told(two), told(three)) == ([("done", 2, 2)], [("stopped", 2, 3)])
+    store.append([record("c")])
+    assert told() == [("done", 3, 3)]
+
+
+def test_the_same_images_of_two_sweeps_are_told_as_by_the_later_one(tmp_path: Path) -> None:
+    """Their run is not there yet; the folder of the earlier one comes last by name."""
+    cell = CellRecord("m", "runs/b/m/d/none")
+    jobs = {name: JobRecord("key", "b on d (p)", ("run",), (cell,), 3) for name in ("early", "late")}
+    for begin, (name, folder) in enumerate({"late": "a", "early": "b"}.items()):
+        each = SweepFolder.of(tmp_path, folder, [name])
+        each.write(SweepRecord(name, (jobs[name],)))
+        each.write_state(jobs[name], JobState("failed", {"m": name}, since=2.0 - begin))
+    assert [(run.outcome, run.line) for run in statuses(tmp_path)] == [("failed", "late")]
 
 
 def test_a_part_that_is_no_part_is_not_counted(tmp_path: Path) -> None:
