@@ -41,7 +41,7 @@ def submitted(results: Path, *words: str) -> tuple[SweepFolder, str]:
     """A sweep, and the number of its job."""
     segscale("sweep", *words, "--executor", "slurm", "--time", "30", "--results", str(results))
     (sweep,) = find_sweeps(results)
-    return sweep, sweep.read().slurm_job
+    return sweep, sweep.read().slurm_jobs[-1]
 
 
 def only_state(sweep: SweepFolder) -> JobState:
@@ -135,7 +135,9 @@ def test_a_job_of_a_higher_partition_preempts_and_a_cancelled_sweep_ends(slurm: 
     job.computes(2)
     log = only_state(job.sweep).log
     assert log in segscale("status", "--results", str(tmp_path))
-    assert f"job {job.number} is cancelled" in segscale("sweep", "--cancel", "sweep", "--results", str(tmp_path))
+    assert f"cancelled on SLURM: job {job.number};" in segscale(
+        "sweep", "--cancel", "sweep", "--results", str(tmp_path)
+    )
     slurm.wait_for(job.ended, "the job to end")
     slurm.wait_for(lambda: not read_leases(tmp_path), "the run to end")
     kept = images(tmp_path)

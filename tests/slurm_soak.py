@@ -77,7 +77,7 @@ class Soak:
         words = ("--backbone", names, "--method", "vanilla,goca", "--limit", str(IMAGES), "--time", "60")
         segscale("sweep", *words, "--executor", "slurm", "--array-parallelism", "2", "--results", str(self.results))
         (self.sweep,) = find_sweeps(self.results)
-        self.number = self.sweep.read().slurm_job
+        self.number = self.sweep.read().slurm_jobs[-1]
         self.submissions += 1
 
     def disturb(self) -> None:

@@ -129,8 +129,8 @@ def sweep(
     1 where a cell is not done.
     """
     if execution.cancel is not None:
-        number = cancel(named_sweep(run_options.results, execution.cancel))
-        print(f"job {number} is cancelled; what was computed is stored")
+        numbers = cancel(named_sweep(run_options.results, execution.cancel))
+        print(f"cancelled on SLURM: job {', '.join(numbers)}; what was computed is stored")
         return
     quiet_libraries()
     planned = _plan(_products(sweep_name, cells), cells, execution, run_options)
@@ -201,7 +201,7 @@ def _stored(name: str, planned: Sequence[PlannedJob], run_options: RunOptions) -
     jobs = tuple(job.record for job in planned)
     folder = SweepFolder.of(run_options.results, name, [word for job in planned for word in job.asked])
     logs = LOGS / folder.folder.name if is_remote(folder.folder) else folder.folder / "logs"
-    folder.write(SweepRecord(name, jobs, logs=str(logs.absolute())))
+    folder.plan(SweepRecord(name, jobs, logs=str(logs.absolute())))
     return folder
 
 

@@ -39,6 +39,7 @@ class LocalExecutor:
 
         An interrupt or signal stops the children as it would stop them alone: each stores what it computed.
         """
+        self.sweep.reset(jobs)
         self._waiting.extend(jobs)
         threads = [threading.Thread(target=self._serve, args=(device,)) for device in self.devices[: len(jobs)]]
         for thread in threads:

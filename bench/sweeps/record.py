@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -54,11 +54,10 @@ class SweepRecord:
 
     name: str
     jobs: tuple[JobRecord, ...]
-    executor: Literal["local", "slurm"] = "local"
     logs: str = ""
     """Folder of the jobs' logs, on the machine that runs them."""
-    slurm_job: str = ""
-    """Number of the array job."""
+    slurm_jobs: tuple[str, ...] = ()
+    """Numbers of its array jobs, one for each time that it was submitted."""
     cancelled: bool = False
     """Whether ``segscale sweep --cancel`` ended it."""
 
@@ -100,20 +99,24 @@ class SweepFolder:
         """The results folder."""
         return self.folder.parent.parent
 
+    def plan(self, sweep: SweepRecord) -> None:
+        """Replace the plan; array jobs of an earlier one may still run, so their numbers stay known."""
+        known = self.read().slurm_jobs if self._plan_path.exists() else ()
+        self.write(replace(sweep, slurm_jobs=known))
+
     def write(self, sweep: SweepRecord) -> None:
-        """Replace the plan."""
+        """Replace the record."""
         with explained_writes(self.folder):
             make_folder(self.folder)
-            with replaced(self.folder / "sweep.json") as file:
+            with replaced(self._plan_path) as file:
                 file.write(_SWEEP.dump_json(sweep, indent=2).decode() + "\n")
 
     def read(self) -> SweepRecord:
         """The plan. Raises UserError where it cannot be read."""
-        path = self.folder / "sweep.json"
         try:
-            return _SWEEP.validate_json(path.read_bytes())
+            return _SWEEP.validate_json(self._plan_path.read_bytes())
         except (OSError, ValidationError) as error:
-            raise UserError(f"{path} cannot be read", f"remove {self.folder}; the runs stay") from error
+            raise UserError(f"{self._plan_path} cannot be read", f"remove {self.folder}; the runs stay") from error
 
     def write_state(self, job: JobRecord, state: JobState) -> None:
         """Replace what is known of a job."""
@@ -123,12 +126,21 @@ class SweepFolder:
             with replaced(path) as file:
                 file.write(_STATE.dump_json(state, indent=2).decode() + "\n")
 
+    def reset(self, jobs: Sequence[JobRecord]) -> None:
+        """Have jobs wait that are to run, whatever became of them before."""
+        for job in jobs:
+            self.write_state(job, replace(self.state(job), outcome="waiting", failures={}))
+
     def state(self, job: JobRecord) -> JobState:
         """What is known of a job; one that never started, or whose file is damaged, waits."""
         try:
             return _STATE.validate_json(self._state_path(job).read_bytes())
         except (OSError, ValidationError):
             return JobState()
+
+    @property
+    def _plan_path(self) -> Path:
+        return self.folder / "sweep.json"
 
     def _state_path(self, job: JobRecord) -> Path:
         return self.folder / "jobs" / f"{job.key}.json"

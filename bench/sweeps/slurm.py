@@ -130,32 +130,32 @@ def submit(sweep: SweepFolder, jobs: Sequence[JobRecord], device: str, chosen: S
     )
     folder = str(sweep.folder.absolute())
     tasks = [RunTask(folder, job, str(logs / f"{job.key}.log"), device) for job in jobs]
-    for job in jobs:
-        sweep.write_state(job, replace(sweep.state(job), outcome="waiting", failures={}))
+    sweep.reset(jobs)
     try:
         submitted = executor.submit_array(tasks)
     except submitit.core.utils.FailedJobError as error:
         raise _refusal(str(error)) from error
     number = submitted[0].job_id.partition("_")[0]
-    sweep.write(replace(sweep.read(), executor="slurm", slurm_job=number))
+    record = sweep.read()
+    sweep.write(replace(record, slurm_jobs=(*record.slurm_jobs, number)))
     return number
 
 
-def cancel(sweep: SweepFolder) -> str:
-    """End the array job of a sweep; its number. Raises UserError where it has none, or SLURM refuses."""
+def cancel(sweep: SweepFolder) -> tuple[str, ...]:
+    """End every array job of a sweep; their numbers. Raises UserError where it has none, or SLURM refuses."""
     record = sweep.read()
-    if not record.slurm_job:
+    if not record.slurm_jobs:
         raise UserError(f"{sweep.folder.name} does not run on SLURM", "end it where it runs, by Ctrl-C")
     sweep.write(replace(record, cancelled=True))
     try:
-        subprocess.run(["scancel", record.slurm_job], check=True, capture_output=True, text=True)
+        subprocess.run(["scancel", *record.slurm_jobs], check=True, capture_output=True, text=True)
     except subprocess.CalledProcessError as error:
         sweep.write(record)
         raise _refusal(error.stderr) from error
     except OSError as error:
         sweep.write(record)
         raise UserError("there is no SLURM here", "cancel from a login node") from error
-    return record.slurm_job
+    return record.slurm_jobs
 
 
 def _submitit() -> Any:

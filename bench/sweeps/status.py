@@ -73,7 +73,7 @@ def status_text(runs: Sequence[RunStatus], sweeps: Sequence[SweepFolder]) -> str
     counts = Counter(run.outcome for run in runs)
     summary = ", ".join(f"{counts[name]:,} {name}" for name in ORDER if counts[name])
     lines = [f"{len(runs):,} runs: {summary or 'none is stored'}"]
-    lines += [f"sweep {sweep.folder.name}" for sweep in sweeps]
+    lines += [_title(sweep) for sweep in sweeps]
     rows: list[tuple[str, ...]] = []
     for name in ORDER[:-1]:
         of_state = [run for run in runs if run.outcome == name]
@@ -88,6 +88,11 @@ def status_text(runs: Sequence[RunStatus], sweeps: Sequence[SweepFolder]) -> str
 
 def _below(folder: Path, results: Path) -> str:
     return "/".join(folder.parts[len(results.parts) :])
+
+
+def _title(sweep: SweepFolder) -> str:
+    numbers = ", ".join(sweep.read().slurm_jobs)
+    return f"sweep {sweep.folder.name}" + (f", on SLURM: job {numbers}" if numbers else "")
 
 
 def _row(run: RunStatus) -> tuple[str, ...]:

@@ -94,8 +94,9 @@ def test_cells_of_a_sweep_wait_fail_and_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_cancelled_sweep_waits_for_nothing(tmp_path: Path) -> None:
-    sweep(tmp_path, CellRecord("m", "runs/b/m/d/none"), executor="slurm", slurm_job="7", cancelled=True)
+    folder, _ = sweep(tmp_path, CellRecord("m", "runs/b/m/d/none"), slurm_jobs=("7", "9"), cancelled=True)
     assert [run.outcome for run in statuses(tmp_path)] == ["stopped"]
+    assert f"sweep {folder.folder.name}, on SLURM: job 7, 9" in status_text([], [folder]).splitlines()
 
 
 def test_a_run_of_two_sweeps_is_told_for_each_number_of_images_that_it_lacks(tmp_path: Path) -> None:

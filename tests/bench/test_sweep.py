@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from segscale.backbones.loading.options import LoadOptions
 from segscale.bench.commands import run as run_commands
@@ -27,7 +28,7 @@ from segscale.bench.sweeps.forwards import Forwards, count_forwards
 from segscale.bench.sweeps.job_process import JobProcess
 from segscale.bench.sweeps.local import LocalExecutor
 from segscale.bench.sweeps.plan import Planner
-from segscale.bench.sweeps.record import CellRecord, JobRecord, SweepFolder, SweepRecord, last_line
+from segscale.bench.sweeps.record import CellRecord, JobRecord, JobState, SweepFolder, SweepRecord, last_line
 from segscale.bench.sweeps.slurm import cancel
 from segscale.bench.sweeps.sweep import Job, Product, jobs_of
 from segscale.catalogue import shipped_folder
@@ -90,10 +91,25 @@ def test_a_product_without_a_chosen_method_has_no_job() -> None:
 def test_what_could_not_be_cancelled_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     sweep = SweepFolder.of(tmp_path, "papers", ())
-    sweep.write(SweepRecord("papers", (), "slurm", slurm_job="7"))
+    sweep.write(SweepRecord("papers", (), slurm_jobs=("7",)))
     with pytest.raises(UserError, match="there is no SLURM here"):
         cancel(sweep)
     assert not sweep.read().cancelled
+
+
+def test_all_arrays_of_a_sweep_are_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was submitted, planned anew and submitted again; the first array may still run."""
+    sweep = SweepFolder.of(tmp_path, "papers", ())
+    for number in ("7", "9"):
+        sweep.plan(SweepRecord("papers", ()))
+        sweep.write(replace(sweep.read(), slurm_jobs=(*sweep.read().slurm_jobs, number)))
+    sweep.plan(SweepRecord("papers", ()))
+    scancel = tmp_path / "scancel"
+    scancel.write_text(f"#!/bin/sh\necho $* > {tmp_path}/cancelled\n")
+    scancel.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cancel(sweep) == ("7", "9")
+    assert (tmp_path / "cancelled").read_text() == "7 9\n"
 
 
 def test_a_choice_of_no_cell_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,6 +312,20 @@ def test_the_line_of_an_earlier_attempt_is_not_told_again(tmp_path: Path) -> Non
     second = Script(sweep, job, tmp_path / "log").run()
     assert (first.failures, second.failures) == ({"m": "old"}, {"m": "new"})
     assert (first.attempts, second.attempts) == (1, 2)
+
+
+def test_jobs_that_are_run_again_wait_for_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What became of them before is no longer so; the one that runs sees it."""
+    monkeypatch.setattr("segscale.bench.sweeps.local.JobProcess", Script)
+    state = "import pathlib; print(pathlib.Path({path!r}).read_text()); raise SystemExit(2)"
+    later = SweepFolder.of(tmp_path, "scripts", ["first", "later"]).folder / "jobs" / "later.json"
+    sweep = sweep_of(tmp_path, {"first": state.format(path=str(later)), "later": "raise ValueError('old')"})
+    jobs = sweep.read().jobs
+    sweep.write_state(jobs[1], JobState("failed", {"m": "old"}, attempts=1))
+    LocalExecutor(sweep, tmp_path / "logs", ("cpu",)).run(jobs)
+    seen = TypeAdapter(JobState).validate_json((tmp_path / "logs" / "first.log").read_text())
+    assert seen == JobState("waiting", attempts=1)
+    assert sweep.state(jobs[1]).attempts == 2
 
 
 def test_devices_share_the_jobs_and_none_waits_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
