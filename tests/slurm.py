@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from segscale.bench.commands.main import main
 from segscale.bench.runs.leases import read_leases
 from segscale.bench.runs.store import find_runs
 from segscale.bench.sweeps.record import JobState, SweepFolder, find_sweeps
@@ -31,10 +31,15 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def segscale(*words: str, status: int = 0) -> str:
-    """What a command prints."""
-    process = subprocess.run([sys.executable, "-m", "segscale", *words], capture_output=True, text=True)
-    assert process.returncode == status, process.stdout + process.stderr
-    return process.stdout + process.stderr
+    """What a command prints, in this process, which loads the libraries of models once."""
+    printed, ended = io.StringIO(), 0
+    with redirect_stdout(printed), redirect_stderr(printed):
+        try:
+            main(words)
+        except SystemExit as end:
+            ended = end.code or 0
+    assert ended == status, printed.getvalue()
+    return printed.getvalue()
 
 
 def submitted(results: Path, *words: str) -> tuple[SweepFolder, str]:
@@ -75,47 +80,57 @@ class Watched:
 
     def waits(self) -> int:
         """Until the task is requeued; how many images are stored."""
-        self.slurm.wait_for(lambda: self.slurm.jobs(self.number).get("N/A") == "PENDING", "the task to be requeued")
+        self.slurm.wait_for(lambda: self.state() == "PENDING", "the task to be requeued")
         assert only_state(self.sweep).outcome == "waiting"
         assert read_leases(self.results) == []
         return images(self.results)
 
-    def hurry(self) -> None:
-        """Have the task begin soon: SLURM lets what was requeued wait for two minutes.
-
-        In the same second its node still takes its credential for revoked.
-        """
-        time.sleep(2)
-        self.slurm.run("scontrol", "update", f"JobId={self.number}", "StartTime=now")
+    def state(self) -> str | None:
+        return self.slurm.jobs(self.number).get("N/A")
 
     def ended(self) -> bool:
-        return self.slurm.jobs(self.number).get("N/A") in ("COMPLETED", "FAILED", "CANCELLED")
+        return self.state() in ("COMPLETED", "FAILED", "CANCELLED")
 
 
-def test_preempted_four_times_and_drained_a_sweep_is_that_of_a_local_run(slurm: Cluster, tmp_path: Path) -> None:
+def requeued_from_a_drained_node(slurm: Cluster, job: Watched) -> int:
+    """The job waits until the node takes jobs again."""
+    with slurm.drained():
+        slurm.run("scontrol", "requeue", job.number)
+        kept = job.waits()
+        slurm.wait_for(lambda: "BeginTime" not in slurm.reasons(job.number), "the job to be due")
+        assert job.state() == "PENDING"
+        assert images(job.results) == kept
+    return kept
+
+
+def told_by_usr1(slurm: Cluster, job: Watched) -> int:
+    slurm.run("scancel", "--signal", "USR1", job.number)
+    return job.waits()
+
+
+def told_by_term(slurm: Cluster, job: Watched) -> int:
+    slurm.run("scancel", "--signal", "TERM", job.number)
+    return job.waits()
+
+
+def pushed_out_by_a_higher_partition(slurm: Cluster, job: Watched) -> int:
+    cores = str(os.cpu_count())
+    intruder = slurm.run("sbatch", "--parsable", "-p", "high", "-n", cores, "-o", "/dev/null", "--wrap", "sleep 300")
+    kept = job.waits()
+    slurm.run("scancel", intruder.strip())
+    return kept
+
+
+def test_preempted_four_times_a_sweep_is_that_of_a_local_run(slurm: Cluster, tmp_path: Path) -> None:
     segscale("run", *CELLS, "--results", str(tmp_path / "local"))
     job = Watched(slurm, tmp_path / "slurm")
-    preemptions = (
-        ("scontrol", "requeue", job.number),
-        ("scancel", "--signal", "USR1", job.number),
-        ("scancel", "--signal", "TERM", job.number),
-    )
+    preemptions = (requeued_from_a_drained_node, told_by_usr1, told_by_term, pushed_out_by_a_higher_partition)
     kept = 0
-    for attempt, command in enumerate(preemptions, 1):
+    for attempt, preempt in enumerate(preemptions, 1):
         job.computes(attempt)
-        slurm.run(*command)
-        now = job.waits()
+        now = preempt(slurm, job)
         assert now > kept
         kept = now
-        job.hurry()
-    job.computes(len(preemptions) + 1)
-    slurm.run("scontrol", "update", f"NodeName={slurm.host}", "State=DRAIN", "Reason=test")
-    slurm.run("scontrol", "requeue", job.number)
-    kept = job.waits()
-    job.hurry()
-    slurm.wait_for(lambda: "drain" in slurm.run("sinfo", "-h", "-o", "%T"), "the node to be drained")
-    assert images(tmp_path / "slurm") == kept
-    slurm.run("scontrol", "update", f"NodeName={slurm.host}", "State=RESUME")
     slurm.wait_for(job.ended, "the job to end")
     state = only_state(job.sweep)
     assert (state.outcome, state.attempts) == ("done", 5), Path(state.log).read_text()
@@ -124,21 +139,18 @@ def test_preempted_four_times_and_drained_a_sweep_is_that_of_a_local_run(slurm: 
     assert "2 runs: 2 done" in segscale("status", "--results", str(tmp_path / "slurm"))
 
 
-def test_a_job_of_a_higher_partition_preempts_and_a_cancelled_sweep_ends(slurm: Cluster, tmp_path: Path) -> None:
+def test_a_cancelled_sweep_ends_with_every_array_of_it(slurm: Cluster, tmp_path: Path) -> None:
+    """It is submitted again while it runs, where no node is free."""
     job = Watched(slurm, tmp_path)
     job.computes(1)
-    cores = str(os.cpu_count())
-    intruder = slurm.run("sbatch", "--parsable", "-p", "high", "-n", cores, "-o", "/dev/null", "--wrap", "sleep 300")
-    job.waits()
-    slurm.run("scancel", intruder.strip())
-    job.hurry()
-    job.computes(2)
-    log = only_state(job.sweep).log
-    assert log in segscale("status", "--results", str(tmp_path))
-    assert f"cancelled on SLURM: job {job.number};" in segscale(
-        "sweep", "--cancel", "sweep", "--results", str(tmp_path)
-    )
-    slurm.wait_for(job.ended, "the job to end")
+    with slurm.drained():
+        _, again = submitted(tmp_path, *CELLS)
+        log = only_state(job.sweep).log
+        assert log in segscale("status", "--results", str(tmp_path))
+        printed = segscale("sweep", "--cancel", "sweep", "--results", str(tmp_path))
+        assert f"cancelled on SLURM: job {job.number}, {again};" in printed
+        slurm.wait_for(job.ended, "the job to end")
+        assert slurm.jobs(again) == {"N/A": "CANCELLED"}
     slurm.wait_for(lambda: not read_leases(tmp_path), "the run to end")
     kept = images(tmp_path)
     assert 0 < kept < 2 * IMAGES

@@ -18,6 +18,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
+AuthInfo=cred_expire={wait}
 CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -44,6 +45,10 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory=4000 State=UNKNOWN
 PartitionName=low Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=high Nodes={host} MaxTime=INFINITE State=UP PriorityTier=10
 """
+
+
+REQUEUE_SECONDS = 4
+"""What was requeued waits for a little longer, until its node has forgotten that its credential was revoked."""
 
 
 def missing() -> str | None:
@@ -75,7 +80,9 @@ class Cluster:
         """Start munge where it is not running, and both daemons; return when the node takes jobs."""
         for name in ("spool", "state", "log"):
             (self.folder / name).mkdir(parents=True)
-        text = CONFIGURATION.format(host=self.host, folder=self.folder, ports=_free_ports(), cores=os.cpu_count())
+        text = CONFIGURATION.format(
+            host=self.host, folder=self.folder, ports=_free_ports(), cores=os.cpu_count(), wait=REQUEUE_SECONDS
+        )
         self.configuration.write_text(text)
         _start_munge()
         for daemon in ("slurmctld", "slurmd"):
@@ -99,6 +106,19 @@ class Cluster:
         """State of every task of an array that SLURM still knows, by its index, empty for a job without array."""
         lines = self.run("squeue", "-h", "-r", "-t", "all", "-j", number, "-o", "%K %T").splitlines()
         return dict(line.split() for line in lines)
+
+    def reasons(self, number: str) -> str:
+        """Why the tasks of a job wait."""
+        return self.run("squeue", "-h", "-j", number, "-o", "%r")
+
+    @contextmanager
+    def drained(self) -> Iterator[None]:
+        """While the context lasts the node takes no jobs; those that it runs go on."""
+        self.run("scontrol", "update", f"NodeName={self.host}", "State=DRAIN", "Reason=test")
+        try:
+            yield
+        finally:
+            self.run("scontrol", "update", f"NodeName={self.host}", "State=RESUME")
 
     def wait_for(self, condition: object, what: str, seconds: float = 300) -> None:
         """Until the function ``condition`` answers with something true."""

@@ -28,7 +28,7 @@ SEED = int(os.environ.get("SEED", "0"))
 PREEMPTIONS = int(os.environ.get("PREEMPTIONS", "20"))
 CANCELS = 2
 BACKBONES = ("pocket-sd15", "pocket-sd3", "pocket-sdxl")
-IMAGES = 100
+IMAGES = 200
 BROKEN = "broken"
 DISK_BYTES = 64 * 2**20
 
@@ -83,8 +83,7 @@ class Soak:
     def disturb(self) -> None:
         """Until no task of this submission runs or waits."""
         while tasks := self.tasks("PENDING", "RUNNING", "COMPLETING"):
-            self.hurry()
-            time.sleep(self.generator.uniform(0.5, 3))
+            time.sleep(self.generator.uniform(0, 1))
             running = [task for task in tasks if task in self.tasks("RUNNING")]
             if not running or not any(lease.claimed for lease in read_leases(self.results)):
                 continue
@@ -117,18 +116,6 @@ class Soak:
         self.slurm.wait_for(lambda: self.tasks("FAILED") or not self.tasks("RUNNING"), "a full disk to be noticed")
         ballast.unlink()
         self.disk_was_full = True
-
-    def hurry(self) -> None:
-        """Tasks that SLURM lets wait after a requeue begin soon."""
-        lines = self.slurm.run("squeue", "-h", "-r", "-t", "PENDING", "-o", "%F_%K %r").splitlines()
-        for task, reason in (line.split(maxsplit=1) for line in lines):
-            if reason == "BeginTime":
-                time.sleep(1)
-                subprocess.run(
-                    ["scontrol", "update", f"JobId={task}", "StartTime=now+1"],
-                    capture_output=True,
-                    env=self.slurm.environment,
-                )
 
     def tasks(self, *states: str) -> list[str]:
         return [task for task, state in self.slurm.jobs(self.number).items() if state in states]
