@@ -47,8 +47,9 @@ PartitionName=high Nodes={host} MaxTime=INFINITE State=UP PriorityTier=10
 """
 
 
-REQUEUE_SECONDS = 4
-"""What was requeued waits for a little longer, until its node has forgotten that its credential was revoked."""
+REQUEUE_SECONDS = 5
+"""What was requeued waits for a second more, until its node has forgotten that its credential was revoked; SLURM takes
+no less."""
 
 
 def missing() -> str | None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,12 @@ from .soak import stored, twice
 SEED = int(os.environ.get("SEED", "0"))
 PREEMPTIONS = int(os.environ.get("PREEMPTIONS", "20"))
 CANCELS = 2
-BACKBONES = ("pocket-sd15", "pocket-sd3", "pocket-sdxl")
+BACKBONES = ("pocket-sd15", "pocket-sd3", "pocket-sdxl", "pocket-pixart-sigma", "pocket-flux")
 IMAGES = 200
 BROKEN = "broken"
 DISK_BYTES = 64 * 2**20
+PATIENCE = 4.0
+"""So many seconds a command to SLURM may take."""
 
 
 @pytest.fixture
@@ -82,9 +85,9 @@ class Soak:
 
     def disturb(self) -> None:
         """Until no task of this submission runs or waits."""
-        while tasks := self.tasks("PENDING", "RUNNING", "COMPLETING"):
+        while self.tasks("PENDING", "RUNNING", "COMPLETING"):
             time.sleep(self.generator.uniform(0, 1))
-            running = [task for task in tasks if task in self.tasks("RUNNING")]
+            running = self.tasks("RUNNING")
             if not running or not any(lease.claimed for lease in read_leases(self.results)):
                 continue
             task = f"{self.number}_{self.generator.choice(running)}"
@@ -100,11 +103,13 @@ class Soak:
         command = self.generator.choice(
             [("scontrol", "requeue"), ("scancel", "--signal", "USR1"), ("scancel", "--signal", "TERM")]
         )
-        if subprocess.run([*command, task], capture_output=True, env=self.slurm.environment).returncode == 0:
-            self.preemptions += 1
+        with suppress(subprocess.TimeoutExpired):  # scancel tries again where the task has just stopped running
+            told = subprocess.run([*command, task], capture_output=True, env=self.slurm.environment, timeout=PATIENCE)
+            self.preemptions += told.returncode == 0
 
     def fill_the_disk(self) -> None:
-        """Until a job has failed by it, or all are done."""
+        """Until a job has failed by it, or all have ended."""
+        failed = self.tasks("FAILED")
         ballast = self.results.parent / "ballast"
         with ballast.open("wb") as file:
             while True:
@@ -113,7 +118,9 @@ class Soak:
                     file.flush()
                 except OSError:
                     break
-        self.slurm.wait_for(lambda: self.tasks("FAILED") or not self.tasks("RUNNING"), "a full disk to be noticed")
+        self.slurm.wait_for(
+            lambda: self.tasks("FAILED") != failed or not self.tasks("RUNNING"), "a full disk to be noticed"
+        )
         ballast.unlink()
         self.disk_was_full = True
 
