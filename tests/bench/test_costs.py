@@ -10,7 +10,7 @@ import pytest
 
 from segscale.backbones.build import build_backbone
 from segscale.bench.commands.main import main
-from segscale.bench.costs import breakdown, pipeline, throughput
+from segscale.bench.costs import breakdown, pipeline, sharing, throughput
 from segscale.bench.costs.breakdown import Breakdown, break_down
 from segscale.bench.costs.pipeline import pipeline_rates
 from segscale.bench.runs.store import find_runs
@@ -47,6 +47,17 @@ def test_methods_that_see_other_noise_have_no_breakdown_together() -> None:
     method, other = build_method("vanilla", "pocket-sd15"), build_method("vanilla", "pocket-sd15", image_size=32)
     with pytest.raises(UserError, match="cannot share a forward"):
         break_down(build_backbone("pocket-sd15"), [method, other], 1, 1)
+
+
+def test_a_job_takes_the_forwards_that_its_cells_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two share their noised image, a third has another."""
+    names = ("vanilla", "goca", "seg4diff-described")
+    methods = [build_method(name, "pocket-sd15") for name in names]
+    monkeypatch.setattr(sharing, "build_methods", lambda *_: methods)
+    monkeypatch.setattr(sharing, "PROTOCOLS", ("standard",))
+    (pair,) = sharing.pairs("pocket-sd15", 2, 1)
+    assert (pair.cells.forwards, pair.jobs.forwards) == (6, 4)
+    assert pair.cells.seconds > 0
 
 
 def test_a_stand_in_makes_whole_runs_at_no_more_than_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
