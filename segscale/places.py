@@ -63,6 +63,9 @@ def created(path: Path, content: bytes) -> bool:
         return False
     try:
         os.write(descriptor, content)
+    except BaseException:  # a full disk, or a signal
+        path.unlink()
+        raise
     finally:
         os.close(descriptor)
     return True

@@ -102,7 +102,6 @@ class HeldLease:
         self.folder = results / "runs" / FOLDER / key
         self.name = token_hex(8)
         self.path = self.folder / f"{self.name}{LEASE}"
-        self._held: set[int] = set()
         self._ended = threading.Event()
 
     @property
@@ -123,8 +122,9 @@ class HeldLease:
     ) -> None:
         self._ended.set()
         with suppress(OSError):  # where others are at work, or the disk is gone
-            self.release([*self._held])
-            self.path.unlink(missing_ok=True)
+            now = self.path.stat().st_mtime if self.path.exists() else 0.0
+            if self._remove_claims(self.name, now):
+                self.path.unlink(missing_ok=True)
             remove_folder(self.folder)
 
     def claim(self, indices: Sequence[int], most: int) -> list[int]:
@@ -141,7 +141,6 @@ class HeldLease:
         """Let go of images that are stored, or will not be."""
         for index in indices:
             self._claim_path(index).unlink(missing_ok=True)
-            self._held.discard(index)
 
     def _begin(self) -> None:
         rank, world = rank_and_world()
@@ -160,7 +159,6 @@ class HeldLease:
         """Names of all files, once the claims of dead processes are gone."""
         names = self._names()
         if self.path.name not in names:  # this process stood still so long that others took it for dead
-            self._held.clear()
             self._begin()
         now = self.path.stat().st_mtime
         leases = [name.removesuffix(LEASE) for name in names if name.endswith(LEASE) and name != self.path.name]
@@ -186,19 +184,23 @@ class HeldLease:
             (self.folder / f"{name}{LEASE}").rename(path)
         except FileNotFoundError:
             return
+        if self._remove_claims(dead, now):
+            path.unlink()
+
+    def _remove_claims(self, name: str, now: float) -> bool:
+        """Remove what a lease holds; False while another claim may be its, for so long the lease must stay.
+
+        No list of one's own is asked: a signal may come between a claim and the list.
+        """
         claims = {claim: _holder(claim) for claim in self.folder.glob(f"*{CLAIM}")}
         unwritten = {claim for claim, holder in claims.items() if holder == ""}
         stale = {claim for claim in unwritten if _age(claim, now) > STALE_SECONDS}
-        for claim in stale | {claim for claim, holder in claims.items() if holder == dead}:
+        for claim in stale | {claim for claim, holder in claims.items() if holder == name}:
             claim.unlink(missing_ok=True)
-        if unwritten == stale:  # else some may be the dead one's: until they are stale, the lease stays
-            path.unlink()
+        return unwritten == stale
 
     def _create_claim(self, index: int) -> bool:
-        is_free = created(self._claim_path(index), self.name.encode())
-        if is_free:
-            self._held.add(index)
-        return is_free
+        return created(self._claim_path(index), self.name.encode())
 
     def _claim_path(self, index: int) -> Path:
         return self.folder / f"{index}{CLAIM}"

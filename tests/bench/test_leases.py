@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -15,7 +16,9 @@ import pytest
 
 from segscale.bench.runs import leases
 from segscale.bench.runs.leases import HeldLease, read_leases
+from segscale.errors import UserError
 from segscale.files import LEFTOVER_SECONDS
+from segscale.places import created
 
 RUNS = ("run-a", "run-b")
 
@@ -80,6 +83,33 @@ def test_a_process_that_ends_leaves_nothing(tmp_path: Path) -> None:
         lease.claim([1, 2], 2)
         assert files(tmp_path) == {lease.path.name, "1.claim", "2.claim"}
     assert list(tmp_path.glob("runs/.leases/*")) == []
+
+
+def test_a_full_disk_leaves_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that nobody holds would keep its image from all others for ever."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with HeldLease(tmp_path, RUNS) as other:
+        with HeldLease(tmp_path, RUNS) as lease, monkeypatch.context() as disk:
+            disk.setattr(os, "write", full)
+            with pytest.raises(UserError, match="no space left"):
+                lease.claim([1], 1)
+        assert other.claim([1], 1) == [1]
+
+
+def test_a_signal_amid_a_claim_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(path: Path, content: bytes) -> bool:
+        created(path, content)
+        raise KeyboardInterrupt
+
+    with HeldLease(tmp_path, RUNS) as other:
+        with HeldLease(tmp_path, RUNS) as lease, monkeypatch.context() as signal:
+            signal.setattr(leases, "created", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                lease.claim([1], 1)
+        assert other.claim([1], 1) == [1]
 
 
 def test_images_of_a_dead_process_go_to_others_at_once(tmp_path: Path, lease: HeldLease) -> None:
