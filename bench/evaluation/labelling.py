@@ -91,12 +91,13 @@ def _best_class(
     if not known or len(class_ids) != len(maps) or len(taken) != len(maps) + 1:
         raise ValueError(f"class ids {class_ids} for {len(maps)} maps of {decision.class_count} classes")
     value, best = np.full(shape, -np.inf, np.float32), np.full(shape, NO_CLASS, np.int16)
-    if class_ids:
-        ids = np.array(class_ids, np.int16)
-        order = np.argsort(ids)
-        strongest, index = resized(maps[order]).max(0)
-        value, best = strongest.numpy(), ids[order][index.numpy()]
-        best[value == -np.inf] = NO_CLASS
+    for id, place in sorted(zip(class_ids, range(len(maps)), strict=True)):
+        # One at a time: a map at the size of a label stays in the processor's cache.
+        score = resized(maps[place : place + 1])[0].numpy()
+        # The first score that is no number beats all others.
+        wins = ~(score <= value) & (value == value)
+        np.maximum(value, score, out=value)
+        best[wins] = id
     absent = next((id for id in range(decision.class_count) if id not in taken), None)
     if decision.absent == "zero" and absent is not None:
         # All absent classes score 0, so only the first of them can win.
@@ -107,7 +108,10 @@ def _best_class(
 
 def _resized(maps: Tensor, size: tuple[int, int], rows: range, decision: Decision) -> Tensor:
     resized = resize_rows(maps, size, rows)
-    return resized.where(resized.isfinite(), -torch.inf) if decision.undefined == "lowest" else resized
+    # Between finite scores lie finite ones.
+    if decision.undefined == "wins" or maps.isfinite().all():
+        return resized
+    return resized.where(resized.isfinite(), -torch.inf)
 
 
 def _background_score(background: NDArray[np.float32], threshold: float, rule: BackgroundRule) -> NDArray[np.float32]:

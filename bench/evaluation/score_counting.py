@@ -33,17 +33,16 @@ def score_histograms(
         normalised: Whether scores span [0, 1], rather than being raw attention.
         ignored_ids: Labels whose pixels do not count.
     """
-    ignored = Image.fromarray(np.isin(label, list(ignored_ids)))
+    counted = ~np.isin(label, list(ignored_ids))
+    mask = None if counted.all() else Image.fromarray(counted)
     pixels = np.zeros((len(class_ids), 2, BINS), np.int64)
     for place, id in enumerate(class_ids):
         # One at a time: a full vocabulary at the size of a label is large.
         resized = resize_scores(maps[place : place + 1], (label.shape[0], label.shape[1]))[0]
-        bins = Image.fromarray(_bins(resized, normalised).numpy())
-        # Bins that no score has are for pixels that do not count.
-        bins.paste(BINS, mask=ignored)
+        bins = _bins(resized, normalised).numpy()
+        bins += np.multiply(label == id, BINS, dtype=np.uint8)
         # Pillow's histogram of bytes is many times as fast as numpy's.
-        own = np.array(bins.histogram(Image.fromarray(label == id))[:BINS], np.int64)
-        pixels[place] = np.array(bins.histogram()[:BINS], np.int64) - own, own
+        pixels[place] = np.reshape(Image.fromarray(bins).histogram(mask), (2, BINS))
     return ScoreHistograms(np.array(class_ids, np.int64), pixels)
 
 
