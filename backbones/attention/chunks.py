@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # The probabilities of a chunk should stay in a processor's cache, and keep a GPU busy.
-CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
+CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
 
 ChunkCallback = Callable[[Tensor, Tensor, int], None]
 
