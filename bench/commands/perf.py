@@ -125,4 +125,5 @@ def _print_pipeline(runs: StandInRuns) -> None:
     for rate in pipeline_rates(runs.seconds, PIPELINE_WORKERS, runs.images):
         load, workers = rate.load, f"{rate.workers or 'no'} workers"
         about = f"{load.name} ({load.width}x{load.height}, {load.classes} classes)"
-        print(f"  {about:30} {workers:10} {rate.run:5.1f} images per second, {rate.share:.0%} of the device's rate")
+        shares = f"{rate.share:.0%} of the device's rate, {rate.steady / rate.device:.0%} without start and end"
+        print(f"  {about:30} {workers:10} {rate.run:5.1f} images per second, {shares}")

@@ -6,6 +6,7 @@ the memory depends on their values.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -80,6 +81,7 @@ class Comparison:
 def measure(work: Callable[[], Result], device: torch.device) -> tuple[Cost, Result]:
     """Cost of running ``work`` once, and what it returned."""
     memory = PeakMemory(device)
+    gc.collect()
     memory.reset()
     start = time.perf_counter()
     result = work()

@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -50,7 +51,9 @@ class PipelineRate:
     device: float
     """What the stand-in alone could do."""
     run: float
-    """What the whole run did, from its start to the last part on disk."""
+    """What the whole run did, from its start to the last part on disk; what Python imports on the way is in it."""
+    steady: float
+    """What it did from the first image's forward to the last one's."""
 
     @property
     def share(self) -> float:
@@ -80,21 +83,25 @@ def pipeline_rates(seconds: float, workers: int, images: int, folder: Path | Non
 def _rate(load: Load, workers: int, seconds: float, images: int, folder: Path) -> PipelineRate:
     folder.mkdir(parents=True)
     task = Task.of(build("protocol", "standard"), LoadPictures(load, folder, FILES, images))
-    planned = _StandInPlan(_IDENTITY, WeightsId("stand-in"), RunOptions(results=folder, workers=workers), seconds)
+    backbone = _StandIn(seconds)
+    planned = _StandInPlan(_IDENTITY, WeightsId("stand-in"), RunOptions(results=folder, workers=workers), backbone)
     start = time.perf_counter()
     run_planned(planned, [_FixedScores(name="stand-in")], task)
-    return PipelineRate(load, workers, 1 / seconds, images / (time.perf_counter() - start))
+    run = images / (time.perf_counter() - start)
+    steady = (images - 1) / max(backbone.began[-1] - backbone.began[0], seconds)
+    return PipelineRate(load, workers, 1 / seconds, run, steady)
 
 
+_LATENT = torch.zeros(1, 1, 1, 1)
 _IDENTITY = BackboneIdentity("stand-in", "stand-in", "float32", "float32", None, None, None, True, False, {})
 
 
 @dataclass(frozen=True)
 class _StandInPlan(BackbonePlan):
-    seconds: float = 0.0
+    backbone: Backbone
 
     def load(self) -> Backbone:
-        return _StandIn(self.seconds)
+        return self.backbone
 
 
 class _StandIn(Backbone):
@@ -103,6 +110,8 @@ class _StandIn(Backbone):
     def __init__(self, seconds: float) -> None:
         self.name, self.seconds = "stand-in", seconds
         self._conditioning: OrderedDict[str, Conditioning] = OrderedDict()
+        self.began: list[float] = []
+        """When each forward did."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -135,9 +144,10 @@ class _StandIn(Backbone):
     def noised(
         self, images: Sequence[Image.Image], settings: CaptureSettings, generators: Sequence[torch.Generator]
     ) -> list[tuple[Tensor, NoiseLevel]]:
-        return [(torch.zeros(1, 1, 1, 1), self.noise_level(settings)) for _ in images]
+        return [(_LATENT, self.noise_level(settings)) for _ in images]
 
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+        self.began.append(time.perf_counter())
         time.sleep(self.seconds * len(latent))
         return latent
 
@@ -158,6 +168,10 @@ class _FixedScores(Method):
         return MapRequest()
 
     def __call__(self, maps: AttentionMaps) -> ClassScores:
-        generator = torch.Generator().manual_seed(0)
-        draws = torch.rand(len(maps.tokens[0].classes) + 1, SCORE_SIDE, SCORE_SIDE, generator=generator)
-        return ClassScores(draws[:-1], draws[-1])
+        return _fixed_scores(len(maps.tokens[0].classes))
+
+
+@cache
+def _fixed_scores(classes: int) -> ClassScores:
+    draws = torch.rand(classes + 1, SCORE_SIDE, SCORE_SIDE, generator=torch.Generator().manual_seed(0))
+    return ClassScores(draws[:-1], draws[-1])

@@ -30,8 +30,8 @@ class PeakMemory:
         return self.device.type == "cuda"
 
     def reset(self) -> None:
-        gc.collect()
         if self.device.type == "cuda":
+            gc.collect()  # what is freed later would be missing in ``growth``
             torch.cuda.reset_peak_memory_stats(self.device)
             self._held = torch.cuda.memory_allocated(self.device)
         elif sys.platform == "linux":

@@ -53,7 +53,8 @@ def score(
     Raises:
         UserError: What is wrong with an image, which it names.
     """
-    return _Scoring(backbone, task, noise, limit or BatchLimit()).over(methods, samples)
+    scoring = Scoring(backbone, task, noise, limit or BatchLimit())
+    return scoring.answer(scoring.ask(methods, samples))
 
 
 def image_noise(backbone: Backbone, task: Task, seed: int) -> NoiseSource:
@@ -67,26 +68,37 @@ def image_noise(backbone: Backbone, task: Task, seed: int) -> NoiseSource:
 
 
 @dataclass(frozen=True)
-class _Scoring:
-    """Asks one backbone about images of one task."""
+class AskedImage:
+    """An image and what methods ask about it."""
+
+    sample: Sample
+    shared: tuple[SharedForwards, ...]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Asks one backbone about images of one task; as ``score``, in two steps of which the first needs no device."""
 
     backbone: Backbone
     task: Task
     noise: NoiseSource
     limit: BatchLimit
 
-    def over(self, methods: Sequence[Method], samples: Sequence[Sample]) -> list[ScoredImage]:
+    def ask(self, methods: Sequence[Method], samples: Sequence[Sample]) -> list[AskedImage]:
+        """Say what methods want to know about images."""
+        return [AskedImage(sample, self._questions(methods, sample)) for sample in samples]
+
+    def answer(self, asked: Sequence[AskedImage]) -> list[ScoredImage]:
         """Score images; what shares settings and requests goes through the model together."""
-        asked = [self._questions(methods, sample) for sample in samples]
-        shared = [each for of_image in asked for each in of_image if each.texts]
+        shared = [each for image in asked for each in image.shared if each.texts]
         for alike in _alike(shared, lambda each: each.settings):
             self.limit.over(alike, self._add_noise)
         rows = [Row(each, number, reduce(or_, each.requests)) for each in shared for number in range(len(each.texts))]
         for alike in _alike(rows, lambda row: (row.shared.settings, row.request)):
             self.limit.over(alike, self._answer)
-        return [_scored(sample, of_image) for sample, of_image in zip(samples, asked, strict=True)]
+        return [_scored(image.sample, image.shared) for image in asked]
 
-    def _questions(self, methods: Sequence[Method], sample: Sample) -> list[SharedForwards]:
+    def _questions(self, methods: Sequence[Method], sample: Sample) -> tuple[SharedForwards, ...]:
         sharing: dict[tuple[CaptureSettings, tuple[str, ...]], SharedForwards] = {}
         for index, method in enumerate(methods):
             prompts = self.task.prompts(method, sample, self.backbone)
@@ -96,7 +108,7 @@ class _Scoring:
             if prompts.texts:
                 with self._image(sample), named_method(method):
                     shared.requests.append(method.request(self.backbone.sites(method.settings.image_size)))
-        return [*sharing.values()]
+        return tuple(sharing.values())
 
     def _add_noise(self, batch: Sequence[SharedForwards]) -> None:
         with _timed(batch), self._image(batch[0].sample):

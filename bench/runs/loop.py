@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,27 +20,27 @@ from ...methods.method import Method
 from ..inference.answers import ScoredImage
 from ..inference.batch import BatchLimit, rows_that_fit
 from ..inference.memory import PeakMemory
-from ..inference.score import image_noise, score
+from ..inference.score import AskedImage, Scoring, image_noise
 from ..tasks.task import Task
 from .conditions import Conditions, machine, note_conditions
-from .counting import CountingThreads
-from .identity import RunPlan
 from .launcher import rank_and_world
 from .leases import HeldLease
 from .masks import MaskKeeper
 from .method_run import MethodRun
 from .options import RunOptions
 from .parts import ImageRecord
-from .plan import BackbonePlan, make_plan, plan_backbone, run_folder
+from .plan import BackbonePlan, make_plan, new_run, plan_backbone, run_folder
 from .reader import ImageReader, workers_beside
-from .record import Sources, StoredRun
 from .share import ImageShare, own_first
+from .stage import Stage
 from .store import RunStore
 from .verify import DataOnDisk, refuse_changed
 
 FLUSH_SECONDS = 5.0
-COMPACTION = -1  # claimed as if it were an image: one process merges the parts of finished runs
+COMPACTION = -1
 """Claimed as if it were an image: one process merges the parts of finished runs."""
+NOT_COUNTED = 2
+"""Images per counting thread that are scored and not yet counted; beyond these the model waits."""
 NAMED_METHODS = 6
 """More methods than these make a title too long to read."""
 
@@ -77,7 +77,7 @@ def run_planned(planned: BackbonePlan, methods: Sequence[Method], task: Task) ->
     for method in methods:
         plan = make_plan(planned.identity, method, task, options.seed)
         store = RunStore(run_folder(options.results, plan), rank)
-        store.start(_new_run(plan, task, options, len(indices)), ids)
+        store.start(new_run(plan, task, options, len(indices)), ids)
         refuse_changed(store, disk)
         masks.warn_of_stored(store.folder, store.done())
         runs.append(MethodRun(method, store, wanted_ids - store.done()))
@@ -122,6 +122,9 @@ class _CountedImage:
     records: tuple[tuple[MethodRun, ImageRecord], ...]
 
 
+_Counting = Callable[[], _CountedImage]
+
+
 class _Loop:
     """One pass of a backbone over images."""
 
@@ -136,13 +139,16 @@ class _Loop:
     ) -> None:
         self.backbone, self.task, self.runs, self.options = backbone, task, runs, options
         self.masks = masks
-        self.noise = image_noise(backbone, task, options.seed)
         self.limit = BatchLimit(options.batch or 1)
+        self.scoring = Scoring(backbone, task, image_noise(backbone, task, options.seed), self.limit)
         self.memory = PeakMemory(backbone.device)
         self.grows = options.batch is None and self.memory.is_limited
         workers = workers_beside(backbone.device) if options.workers is None else options.workers
         self.share = ImageShare(task.dataset, runs, lease, self.limit, ImageReader(task.dataset, workers))
-        self.counting: CountingThreads[_CountedImage] = CountingThreads(workers)
+        # One batch is ready while another is in the model.
+        self.model: Stage[list[_Counting]] = Stage("model", min(workers, 1), 1, torch.get_num_threads())
+        # One core each: the others are the model's.
+        self.counting: Stage[_CountedImage] = Stage("counting", workers, NOT_COUNTED, 1)
         self.counts = LoopCounts()
         self.in_hand: set[int] = set()
         """Places of images that need nothing but to be written."""
@@ -153,20 +159,20 @@ class _Loop:
         """Evaluate the images at ``indices``; what is done is stored, whatever ends the loop."""
         self.memory.reset()
         flushed = time.monotonic()
-        with tqdm(total=len(indices), desc=self._title(), unit="image") as progress, self.counting:
+        with tqdm(total=len(indices), desc=self._title(), unit="image") as progress, self.counting, self.model:
             try:
                 with closing(self._batches(indices, progress)) as batches:
                     for batch in batches:
-                        self._evaluate(batch)
-                        per_image = self.counts.forwards / self.counts.images
-                        progress.set_postfix_str(f"{per_image:.3g} forwards per image", refresh=False)
-                        progress.update(len(batch))
+                        self._give(batch)
+                        self._have_counted(self.model.each_done(), progress)
                         self._collect(self.counting.each_done())
                         if time.monotonic() - flushed > FLUSH_SECONDS:
                             self._flush()
                             flushed = time.monotonic()
-                self._store_all()
+                self._store_all(progress)
             finally:
+                self.model.drop_waiting()
+                self._have_counted(self.model.each_whole(), progress)
                 self._collect(self.counting.each_whole())
                 self._flush()
                 for run in self.runs:
@@ -174,7 +180,7 @@ class _Loop:
 
     def _batches(self, indices: Sequence[int], progress: tqdm[Any]) -> Generator[list[tuple[int, Sample]]]:
         """Usable images with their places; of one batch, the same methods are due for all."""
-        for images in self.share.passes(indices, progress, self._store_all):
+        for images in self.share.passes(indices, progress, partial(self._store_all, progress)):
             batch: list[tuple[int, Sample]] = []
             for place, read in images:
                 if isinstance(read, UserError):
@@ -206,7 +212,16 @@ class _Loop:
                 run.keep(record)
             self.in_hand.add(image.place)
 
-    def _store_all(self) -> None:
+    def _have_counted(self, batches: Iterable[list[_Counting]], progress: tqdm[Any]) -> None:
+        for batch in batches:
+            for work in batch:
+                self.counting.give(work)
+            per_image = self.counts.forwards / self.counts.images
+            progress.set_postfix_str(f"{per_image:.3g} forwards per image", refresh=False)
+            progress.update(len(batch))
+
+    def _store_all(self, progress: tqdm[Any]) -> None:
+        self._have_counted(self.model.each_done(wait=True), progress)
         self._collect(self.counting.each_done(wait=True))
         self._flush()
 
@@ -220,24 +235,29 @@ class _Loop:
     def _leave_out(self, index: int, error: UserError) -> None:
         self.counts.skipped[self.share.name(index)] = error.problem
 
-    def _evaluate(self, batch: Sequence[tuple[int, Sample]]) -> None:
+    def _give(self, batch: Sequence[tuple[int, Sample]]) -> None:
         due = self._due(batch[0][1])
         self._note_conditions(due)
-        methods = [run.method for run in due]
-        samples = [sample for _, sample in batch]
-        scored = score(self.backbone, self.task, methods, samples, self.noise, self.limit)
+        asked = self.scoring.ask([run.method for run in due], [sample for _, sample in batch])
+        self.model.give(partial(self._evaluate, [place for place, _ in batch], asked, due))
+
+    def _evaluate(
+        self, places: Sequence[int], asked: Sequence[AskedImage], due: Sequence[MethodRun]
+    ) -> list[_Counting]:
+        """Score images, and say how to count them; runs in the model's thread."""
+        scored = self.scoring.answer(asked)
         peak_bytes = self.memory.read()
-        for (place, _), image in zip(batch, scored, strict=True):
+        for image in scored:
             self.counts.images += 1
             self.counts.forwards += image.forwards
             if self.options.strict:
-                _refuse_not_finite(methods, self.task, image)
-            self.counting.give(partial(self._count, place, due, image, peak_bytes))
+                _refuse_not_finite([run.method for run in due], self.task, image)
         if self.grows:
             self.limit.rows, self.grows = rows_that_fit(self.memory.free(), self.memory.growth()), False
         self._note_conditions(due)  # memory may have run out for as many rows
+        return [partial(self._count, *of_image, due, peak_bytes) for of_image in zip(places, scored, strict=True)]
 
-    def _count(self, place: int, due: Sequence[MethodRun], image: ScoredImage, peak_bytes: int) -> _CountedImage:
+    def _count(self, place: int, image: ScoredImage, due: Sequence[MethodRun], peak_bytes: int) -> _CountedImage:
         """Runs in a thread."""
         records: list[tuple[MethodRun, ImageRecord]] = []
         for run, answer in zip(due, image.by_method, strict=True):
@@ -270,21 +290,6 @@ def _refuse_not_finite(methods: Sequence[Method], task: Task, image: ScoredImage
             place = f"{method.name} on {task.dataset.name} image {image.sample.id}"
             hint = "check the weights and --dtype, or leave --strict out to count such scores"
             raise UserError(f"{place}: {answer.not_finite} scores are not finite", hint)
-
-
-def _new_run(plan: RunPlan, task: Task, options: RunOptions, wanted: int) -> StoredRun:
-    return StoredRun(
-        run_id=plan.run_id,
-        plan=plan,
-        table_rules=task.table_rules,
-        classes=task.class_names,
-        background_id=task.background_id,
-        split_images=len(task.dataset),
-        captions=task.dataset.caption_gaps,
-        machine=machine(),
-        wanted=wanted,
-        sources=Sources.of(options),
-    )
 
 
 def _note_parameters(store: RunStore, backbone: Backbone) -> None:

@@ -25,8 +25,10 @@ from ...methods.method import Method
 from ..tasks.identity import plain_data
 from ..tasks.protocol import Protocol
 from ..tasks.task import Task
+from .conditions import machine
 from .identity import BackboneIdentity, MethodIdentity, RunPlan
 from .options import RunOptions
+from .record import Sources, StoredRun
 
 log = logging.getLogger(__name__)
 
@@ -135,3 +137,19 @@ def run_folder(results: Path, plan: RunPlan) -> Path:
     """Where a run is stored."""
     names = (plan.backbone.name, plan.method.name, plan.task.dataset.name)
     return results.joinpath("runs", *names, plan.run_id)
+
+
+def new_run(plan: RunPlan, task: Task, options: RunOptions, wanted: int) -> StoredRun:
+    """A run of so many images before the first one."""
+    return StoredRun(
+        run_id=plan.run_id,
+        plan=plan,
+        table_rules=task.table_rules,
+        classes=task.class_names,
+        background_id=task.background_id,
+        split_images=len(task.dataset),
+        captions=task.dataset.caption_gaps,
+        machine=machine(),
+        wanted=wanted,
+        sources=Sources.of(options),
+    )

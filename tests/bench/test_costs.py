@@ -67,6 +67,7 @@ def test_a_stand_in_makes_whole_runs_at_no_more_than_its_rate(tmp_path: Path, mo
     for rate in (plain, ahead):
         assert rate.device == pytest.approx(50)
         assert 0 < rate.share < 1
+        assert rate.run < rate.steady < rate.device
         (store,) = find_runs(tmp_path / SMALL.name / str(rate.workers))
         assert len(store.done()) == 12
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from segscale.bench.inference.batch import MOST_ROWS, rows_that_fit
-from segscale.bench.runs import loop
+from segscale.bench.inference.score import AskedImage, ScoredImage, Scoring
 from segscale.bench.runs.loop import run_methods
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
@@ -18,6 +19,7 @@ from segscale.bench.tasks.task import Task
 from segscale.datasets.dataset import Sample
 from segscale.errors import UserError
 from segscale.methods.build import build_method
+from segscale.methods.method import Method
 from segscale.registry import build
 
 from .cells import run_named
@@ -27,7 +29,7 @@ METHODS = ("vanilla", "goca")
 
 
 def working() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith(("counting", "reading"))]
+    return [thread for thread in threading.enumerate() if thread.name.startswith(("counting", "reading", "model"))]
 
 
 def run(results: Path, **choices: object) -> list[RunStore]:
@@ -73,20 +75,24 @@ def test_an_image_that_cannot_be_counted_stops_the_run_and_loses_no_other(
 def test_an_interrupt_stores_what_is_computed_and_leaves_no_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = 0
-    scored = loop.score
+    ask, answer, asked, answered = Scoring.ask, Scoring.answer, list[str](), list[str]()
 
-    def interrupted(*arguments: object) -> object:
-        nonlocal seen
-        seen += 1
-        if seen == 4:
+    def interrupted(scoring: Scoring, methods: Sequence[Method], samples: Sequence[Sample]) -> list[AskedImage]:
+        if len(asked) == 3:
             raise KeyboardInterrupt
-        return scored(*arguments)  # pyright: ignore[reportArgumentType]
+        asked.append(samples[0].id)
+        return ask(scoring, methods, samples)
 
-    monkeypatch.setattr(loop, "score", interrupted)
+    def noted(scoring: Scoring, images: Sequence[AskedImage]) -> list[ScoredImage]:
+        answered.append(images[0].sample.id)
+        return answer(scoring, images)
+
+    monkeypatch.setattr(Scoring, "ask", interrupted)
+    monkeypatch.setattr(Scoring, "answer", noted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, limit=6, workers=2)
-    assert [len(store.done()) for store in find_runs(tmp_path)] == [3, 3]
+    assert answered[:1] == asked[:1]
+    assert [store.done() for store in find_runs(tmp_path)] == [{*answered}, {*answered}]
     assert not working()
     assert not list(tmp_path.glob("runs/.leases/*/*"))
 
@@ -95,13 +101,13 @@ def test_on_a_device_with_its_own_memory_the_first_image_says_how_many_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[int] = []
-    scored = loop.score
+    answer = Scoring.answer
 
     def noted(*arguments: object) -> object:
-        batches.append(len(arguments[3]))  # pyright: ignore[reportArgumentType]
-        return scored(*arguments)  # pyright: ignore[reportArgumentType]
+        batches.append(len(arguments[1]))  # pyright: ignore[reportArgumentType]
+        return answer(*arguments)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(loop, "score", noted)
+    monkeypatch.setattr(Scoring, "answer", noted)
     memory = "segscale.bench.inference.memory.PeakMemory."
     monkeypatch.setattr(memory + "is_limited", True)
     monkeypatch.setattr(memory + "growth", lambda self: 1000)

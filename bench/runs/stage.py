@@ -1,34 +1,38 @@
-"""Counts pixels behind the model, in threads, so that a device need not wait for it."""
+"""A stage of a run: work that threads do behind the main one, handed back in its order.
+
+The model is one, so that it need not wait while the main thread prepares and stores; counting pixels is another.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from types import TracebackType
 from typing import Generic, TypeVar
 
 import torch
 
-WAITING = 2
-"""Images per thread that are scored and not yet counted; beyond these the model waits."""
 Result = TypeVar("Result")
 
 
-class CountingThreads(Generic[Result]):
+class Stage(Generic[Result]):
     """Does work in threads and hands results back in the order of the work."""
 
-    def __init__(self, threads: int) -> None:
-        """Without threads, work is done when it is given."""
-        self._most = threads * (1 + WAITING)
-        self._waiting: deque[Future[Result]] = deque()
-        self._pool = None
-        if threads:
-            # One core each: the others are the model's.
-            self._pool = ThreadPoolExecutor(threads, "counting", torch.set_num_threads, (1,))
+    def __init__(self, name: str, threads: int, waiting: int, cores: int) -> None:
+        """Without threads, work is done when it is given.
 
-    def __enter__(self) -> CountingThreads[Result]:
+        Args:
+            name: Of the threads.
+            threads: How many there are.
+            waiting: How much work per thread is given and not begun; whoever gives more waits.
+            cores: That torch uses in each thread.
+        """
+        self._most = threads * (1 + waiting)
+        self._waiting: deque[Future[Result]] = deque()
+        self._pool = ThreadPoolExecutor(threads, name, torch.set_num_threads, (cores,)) if threads else None
+
+    def __enter__(self) -> Stage[Result]:
         return self
 
     def __exit__(
@@ -54,22 +58,25 @@ class CountingThreads(Generic[Result]):
         A result is forgotten when the next one is asked for, so an interrupt loses none.
 
         Raises:
-            Exception: What the work raised; asked again, this goes on with the work after it.
+            BaseException: What the work raised; asked again, this goes on with the work after it.
         """
         while self._waiting and (wait or self._waiting[0].done()):
-            try:
-                result = self._waiting[0].result()
-            except Exception:
+            if error := self._waiting[0].exception():
                 self._waiting.popleft()
-                raise
-            yield result
+                raise error
+            yield self._waiting[0].result()
             self._waiting.popleft()
+
+    def drop_waiting(self) -> None:
+        """Forget work that is not begun."""
+        self._waiting = deque(future for future in self._waiting if not future.cancel())
 
     def each_whole(self) -> Iterator[Result]:
         """Results of all work that raises nothing, after waiting."""
         while self._waiting:
-            with suppress(Exception):
-                yield from self.each_done(wait=True)
+            if self._waiting[0].exception() is None:
+                yield self._waiting[0].result()
+            self._waiting.popleft()
 
     def _not_done(self) -> int:
         return sum(not future.done() for future in self._waiting)

@@ -7,7 +7,11 @@ from functools import partial
 
 import pytest
 
-from segscale.bench.runs.counting import WAITING, CountingThreads
+from segscale.bench.runs.stage import Stage
+
+
+def stage(threads: int) -> Stage[int]:
+    return Stage("counting", threads, waiting=2, cores=1)
 
 
 def raised(number: int) -> int:
@@ -16,7 +20,7 @@ def raised(number: int) -> int:
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_results_come_in_the_order_of_the_work(threads: int) -> None:
-    with CountingThreads[int](threads) as counting:
+    with stage(threads) as counting:
         for number in range(20):
             counting.give(partial(int, number))
         assert list(counting.each_done(wait=True)) == list(range(20))
@@ -30,7 +34,7 @@ def test_what_is_done_waits_for_earlier_work() -> None:
         later_done.set()
         return 1
 
-    with CountingThreads[int](2) as counting:
+    with stage(2) as counting:
         counting.give(lambda: int(held.wait(30)) - 1)
         counting.give(later)
         assert later_done.wait(30)
@@ -41,8 +45,8 @@ def test_what_is_done_waits_for_earlier_work() -> None:
 
 def test_the_model_waits_when_too_much_is_not_counted() -> None:
     held = threading.Event()
-    with CountingThreads[bool](1) as counting:
-        for _ in range(1 + WAITING):
+    with stage(1) as counting:
+        for _ in range(3):
             counting.give(partial(held.wait, 30))
         more = threading.Thread(target=counting.give, args=(partial(bool, True),))
         more.start()
@@ -51,11 +55,11 @@ def test_the_model_waits_when_too_much_is_not_counted() -> None:
         held.set()
         more.join(30)
         assert not more.is_alive()
-        assert len(list(counting.each_done(wait=True))) == 2 + WAITING
+        assert len(list(counting.each_done(wait=True))) == 4
 
 
 def test_an_error_loses_no_other_result() -> None:
-    with CountingThreads[int](2) as counting:
+    with stage(2) as counting:
         for work in (partial(int, 1), partial(raised, 2), partial(int, 3)):
             counting.give(work)
         seen: list[int] = []
@@ -67,9 +71,25 @@ def test_an_error_loses_no_other_result() -> None:
 
 
 def test_an_interrupt_while_a_result_is_kept_hands_it_on_again() -> None:
-    with CountingThreads[int](1) as counting:
+    with stage(1) as counting:
         counting.give(partial(int, 7))
         for result in counting.each_done(wait=True):
             assert result == 7
             break  # as an interrupt would end it
         assert list(counting.each_whole()) == [7]
+
+
+def test_what_is_dropped_is_not_done_and_what_was_begun_is_kept() -> None:
+    held, begun = threading.Event(), threading.Event()
+
+    def long() -> int:
+        begun.set()
+        return int(held.wait(30))
+
+    with stage(1) as model:
+        for work in (long, partial(raised, 2)):
+            model.give(work)
+        assert begun.wait(30)
+        model.drop_waiting()
+        held.set()
+        assert list(model.each_whole()) == [1]
