@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +21,25 @@ from .steps import print_written, quiet_libraries, refuse_ranks
 _folder = click.argument("folder", metavar="FOLDER", type=options.FILE)
 
 
+@dataclass(frozen=True)
+class Masks:
+    """Whose masks a block is aligned with."""
+
+    dataset_name: str
+    protocol_name: str
+
+
+@dataclass(frozen=True)
+class Gain:
+    """On what it is told what a LoRA buys."""
+
+    dataset_name: str
+    protocol_name: str
+    method_names: tuple[str, ...] | None
+    pictures: int | None
+    drawn_name: str
+
+
 @command(
     resumes=True,
     examples=[
@@ -31,6 +50,7 @@ _folder = click.argument("folder", metavar="FOLDER", type=options.FILE)
 @_folder
 @options.name("dataset", "pocket")
 @options.name("protocol", "standard", help="whose prompts are used where names alone are not")
+@options.packed("masks", Masks)
 @options.training
 @click.option("--site", "site_name", help="the expert block", show_default="the backbone's grounding site")
 @click.option("--reading", type=click.Choice(get_args(Reading)), default="published", help="whose rules hold")
@@ -52,8 +72,7 @@ _folder = click.argument("folder", metavar="FOLDER", type=options.FILE)
 def align(
     backbone_name: str,
     folder: Path,
-    dataset_name: str,
-    protocol_name: str,
+    masks: Masks,
     site_name: str | None,
     settings: AlignmentSettings,
     run_options: RunOptions,
@@ -67,7 +86,7 @@ def align(
     from ..training.align import align
 
     quiet_libraries()
-    task = build_task(dataset_name, build("protocol", protocol_name), run_options)
+    task = build_task(masks.dataset_name, build("protocol", masks.protocol_name), run_options)
     losses = align(backbone_name, task, replace(settings, seed=run_options.seed), folder, run_options, site_name)
     written = folder / "losses.csv"
     with explained_writes(folder, "FOLDER"):
@@ -103,6 +122,7 @@ def convert_lora(backbone_name: str, source: Path, folder: Path, alpha: float | 
 @options.methods
 @click.option("--pictures", type=POSITIVE, metavar="N", help="also draw N captions' pictures, and measure power")
 @click.option("--drawn", "drawn_name", type=Name("dataset"), default="pocket-captions", help="whose captions those are")
+@options.packed("gain", Gain)
 @options.overwrite
 @networks
 @sampling
@@ -110,11 +130,7 @@ def convert_lora(backbone_name: str, source: Path, folder: Path, alpha: float | 
 @options.run
 def lora_gain(
     backbone_name: str,
-    dataset_name: str,
-    protocol_name: str,
-    method_names: tuple[str, ...] | None,
-    pictures: int | None,
-    drawn_name: str,
+    gain: Gain,
     overwrite: bool,
     networks: Networks,
     choices: SamplingChoices,
@@ -132,11 +148,11 @@ def lora_gain(
 
     quiet_libraries()
     refuse_ranks("lora-gain")
-    task = build_task(dataset_name, build("protocol", protocol_name), run_options)
-    table = segmentation_gain(backbone_name, task, method_names, run_options)
-    if pictures is not None:
-        drawn = replace(run_options, limit=pictures, split=None)
-        question = PowerQuestion(backbone_name, drawn_name, choices, networks, drawn)
+    task = build_task(gain.dataset_name, build("protocol", gain.protocol_name), run_options)
+    table = segmentation_gain(backbone_name, task, gain.method_names, run_options)
+    if gain.pictures is not None:
+        drawn = replace(run_options, limit=gain.pictures, split=None)
+        question = PowerQuestion(backbone_name, gain.drawn_name, choices, networks, drawn)
         table = pd.concat([table, power_gain(question)], ignore_index=True)
     print(gain_text(table))
     lora = Path(run_options.load.lora or "").resolve().name
