@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,8 @@ from .summary import ChosenThreshold, RunSummary, SummaryFile
 from .thresholds import CalibrationSource, Thresholds
 
 log = logging.getLogger(__name__)
+READING = 2
+"""Runs that are read beside each other: their images are all in memory."""
 
 ThresholdSource = CalibrationSource | Literal["best", "default", "none"]
 
@@ -176,12 +179,17 @@ def evaluate_all(results: Path) -> Evaluation:
     thresholds = Thresholds(results)
     evaluated: list[EvaluatedRun] = []
     unreadable = 0
-    for store in find_runs(results):
-        try:
-            evaluated.append(evaluate_run(store, thresholds))
-        except StoreError as error:
-            log.warning("%s", error)
-            unreadable += not isinstance(error, EmptyRunError)
+    # Reading and verifying parts leaves Python's lock.
+    pool = ThreadPoolExecutor(READING)
+    try:
+        for each in [pool.submit(evaluate_run, store, thresholds) for store in find_runs(results)]:
+            try:
+                evaluated.append(each.result())
+            except StoreError as error:
+                log.warning("%s", error)
+                unreadable += not isinstance(error, EmptyRunError)
+    finally:
+        pool.shutdown(cancel_futures=True)
     if not evaluated:
         raise UserError(f"no run in {results}/runs holds an image", "make some with: segscale bench")
     return Evaluation(evaluated, unreadable)

@@ -178,7 +178,7 @@ def each_image_once(parts: Sequence[pa.Table]) -> pa.Table:
     """The rows of all parts by id; of an image in several, that of the first."""
     table = pa.concat_tables([SCHEMA.empty_table(), *parts])
     _, rows = np.unique(np.array(table["image"].to_pylist(), dtype=object), return_index=True)
-    return table.take(rows)
+    return table if np.array_equal(rows, np.arange(len(table))) else table.take(rows)
 
 
 def counts_of(table: pa.Table, name: str, rules: PartRules) -> NDArray[np.int64]:
@@ -201,8 +201,9 @@ def digests_of(table: pa.Table) -> dict[str, Digests]:
 
 
 def column(table: pa.Table, name: str) -> Any:
-    """A column as one array."""
-    return table[name].combine_chunks()
+    """A column as one array, without a copy where it is one already."""
+    chunks = table[name]
+    return chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
 
 
 def _values_digest(table: pa.Table) -> str:
@@ -256,11 +257,11 @@ def _score_problems(table: pa.Table, rules: PartRules) -> Iterator[str]:
     if len(numbers) and numbers.min() < 0:
         yield "a number of pixels is negative"
     # Every class sees the same pixels of its image, and as many of its own as are labelled.
+    image = np.repeat(np.arange(len(table)), classes.value_lengths().to_numpy())
     area, size = counts_of(table, "label_area", rules), column(table, "pixels").to_numpy()
-    for histograms, labelled, most in zip(histograms_of(table), area, size, strict=True):
-        sums = histograms.pixels.sum(2, dtype=np.float64)
-        if (sums.sum(1) > most).any() or (sums[:, 1] != labelled[histograms.class_ids]).any():
-            yield "scores are of other pixels than the label's"
+    sums = numbers.reshape(-1, 2, BINS).sum(2, dtype=np.float64)
+    if (sums.sum(1) > size[image]).any() or (sums[:, 1] != area[image, ids]).any():
+        yield "scores are of other pixels than the label's"
 
 
 def _image_problems(images: list[str], rules: PartRules) -> Iterator[str]:
