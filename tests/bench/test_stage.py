@@ -87,7 +87,7 @@ def test_what_is_dropped_is_not_done_and_what_was_begun_is_kept() -> None:
         return int(held.wait(30))
 
     with stage(1) as model:
-        for work in (long, partial(raised, 2)):
+        for work in (long, partial(int, 2)):
             model.give(work)
         assert begun.wait(30)
         model.drop_waiting()
