@@ -11,6 +11,7 @@ import click
 from segscale.errors import UserError
 
 from ...backbones.loading.options import LoadOptions
+from ..costs.pace import Pace
 from . import options
 from .command import command
 from .parameters import POSITIVE, Name
@@ -39,44 +40,36 @@ class Measured:
     load: LoadOptions
 
 
-@dataclass(frozen=True)
-class StandInRuns:
-    """Runs of a stand-in for the model."""
-
-    seconds: float
-    images: int
-
-
 @command(examples=_examples)
 @click.argument("backbone_name", metavar="[BACKBONE]", type=Name("backbone"), required=False)
 @options.names("method", "vanilla")
 @options.size
 @click.option("--repeats", type=POSITIVE, default=3, help="of every measurement, after one that does not count")
 @click.option("--breakdown", is_flag=True, help="show every step of an image instead")
-@click.option("--batch", type=POSITIVE, default=1, help="images of one forward, with --breakdown")
+@click.option("--batch", type=POSITIVE, default=1, help="images of one forward, with --breakdown or --pipeline")
 @click.option("--pipeline", is_flag=True, help="measure whole runs of a stand-in for the model instead")
 @click.option(
     "--seconds", type=click.FloatRange(0.001), default=0.04, help="of the stand-in per image, with --pipeline"
 )
 @click.option("--images", type=POSITIVE, default=150, help="of every run, with --pipeline")
-@options.packed("runs", StandInRuns)
+@options.packed("pace", Pace)
 @options.loading
 @options.packed("measured", Measured)
-def perf(measured: Measured, repeats: int, breakdown: bool, batch: int, pipeline: bool, runs: StandInRuns) -> None:
+def perf(measured: Measured, repeats: int, breakdown: bool, pipeline: bool, pace: Pace) -> None:
     """Measure the cost of observing attention. It is set against the plain forward, with random weights."""
     if pipeline:
-        _print_pipeline(runs)
+        _print_pipeline(pace)
         return
     if measured.backbone_name is None:
         raise UserError("missing argument 'BACKBONE'", "see: segscale perf --help")
-    if batch > 1 and not breakdown:
-        raise UserError("--batch measures nothing by itself", "add --breakdown")
+    if pace.batch > 1 and not breakdown:
+        raise UserError("--batch measures nothing by itself", "add --breakdown or --pipeline")
     backbone, methods = _built(measured.backbone_name, measured)
     what = f"{backbone.name}, {methods[0].settings.image_size} px, {', '.join(measured.method_names)}"
     if breakdown:
         from ..costs.breakdown import break_down
 
-        _print_breakdown(f"{what}, batch {batch}", break_down(backbone, methods, batch, repeats))
+        _print_breakdown(f"{what}, batch {pace.batch}", break_down(backbone, methods, pace.batch, repeats))
         return
     _print_cost(what, backbone, methods, repeats)
 
@@ -118,11 +111,11 @@ def _print_breakdown(what: str, result: Breakdown) -> None:
     )
 
 
-def _print_pipeline(runs: StandInRuns) -> None:
+def _print_pipeline(pace: Pace) -> None:
     from ..costs.pipeline import pipeline_rates
 
-    print(f"a stand-in of {1000 * runs.seconds:.0f} ms per image, {runs.images} images a run")
-    for rate in pipeline_rates(runs.seconds, PIPELINE_WORKERS, runs.images):
+    print(f"a stand-in of {1000 * pace.seconds:.0f} ms per image, {pace.images} images a run, batch {pace.batch}")
+    for rate in pipeline_rates(pace, PIPELINE_WORKERS):
         load, workers = rate.load, f"{rate.workers or 'no'} workers"
         about = f"{load.name} ({load.width}x{load.height}, {load.classes} classes)"
         shares = f"{rate.share:.0%} of the device's rate, {rate.steady / rate.device:.0%} without start and end"

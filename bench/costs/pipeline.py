@@ -7,7 +7,6 @@ methods share forwards, pixels are counted at every threshold and parts are writ
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -36,6 +35,7 @@ from ..runs.loop import run_planned
 from ..runs.options import RunOptions
 from ..runs.plan import BackbonePlan
 from ..tasks.task import Task
+from .pace import Pace
 from .throughput import LOADS, SCORE_SIDE, Load, LoadPictures
 
 FILES = 20
@@ -61,35 +61,37 @@ class PipelineRate:
         return self.run / self.device
 
 
-def pipeline_rates(seconds: float, workers: int, images: int, folder: Path | None = None) -> list[PipelineRate]:
+def pipeline_rates(pace: Pace, workers: int, folder: Path | None = None) -> list[PipelineRate]:
     """Rates of every load, without workers and with so many.
 
     Args:
-        seconds: That the stand-in sleeps for an image.
+        pace: Of the stand-in's runs.
         workers: Threads that read ahead, and as many that count behind.
-        images: Of every run.
         folder: For pictures and runs; a temporary one by default.
     """
     if folder is None:
         with TemporaryDirectory() as name:
-            return pipeline_rates(seconds, workers, images, Path(name))
+            return pipeline_rates(pace, workers, Path(name))
     return [
-        _rate(load, number, seconds, images, folder / load.name / str(number))
+        _rate(pace, load, number, folder / load.name / str(number))
         for load in LOADS
         for number in dict.fromkeys((0, workers))
     ]
 
 
-def _rate(load: Load, workers: int, seconds: float, images: int, folder: Path) -> PipelineRate:
+def _rate(pace: Pace, load: Load, workers: int, folder: Path) -> PipelineRate:
     folder.mkdir(parents=True)
-    task = Task.of(build("protocol", "standard"), LoadPictures(load, folder, FILES, images))
-    backbone = _StandIn(seconds)
-    planned = _StandInPlan(_IDENTITY, WeightsId("stand-in"), RunOptions(results=folder, workers=workers), backbone)
+    task = Task.of(build("protocol", "standard"), LoadPictures(load, folder, FILES, pace.images))
+    backbone = _StandIn(pace.seconds)
+    options = RunOptions(results=folder, workers=workers, batch=pace.batch)
     start = time.perf_counter()
-    run_planned(planned, [_FixedScores(name="stand-in")], task)
-    run = images / (time.perf_counter() - start)
-    steady = (images - 1) / max(backbone.began[-1] - backbone.began[0], seconds)
-    return PipelineRate(load, workers, 1 / seconds, run, steady)
+    run_planned(
+        _StandInPlan(_IDENTITY, WeightsId("stand-in"), options, backbone), [_FixedScores(name="stand-in")], task
+    )
+    rate = pace.images / (time.perf_counter() - start)
+    (first, _), (last, rows) = backbone.forwards[0], backbone.forwards[-1]
+    steady = (pace.images - rows) / max(last - first, pace.seconds)
+    return PipelineRate(load, workers, 1 / pace.seconds, rate, steady)
 
 
 _LATENT = torch.zeros(1, 1, 1, 1)
@@ -109,9 +111,8 @@ class _StandIn(Backbone):
 
     def __init__(self, seconds: float) -> None:
         self.name, self.seconds = "stand-in", seconds
-        self._conditioning: OrderedDict[str, Conditioning] = OrderedDict()
-        self.began: list[float] = []
-        """When each forward did."""
+        self.forwards: list[tuple[float, int]] = []
+        """When each began, and of how many images."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -147,7 +148,7 @@ class _StandIn(Backbone):
         return [(_LATENT, self.noise_level(settings)) for _ in images]
 
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
-        self.began.append(time.perf_counter())
+        self.forwards.append((time.perf_counter(), len(latent)))
         time.sleep(self.seconds * len(latent))
         return latent
 

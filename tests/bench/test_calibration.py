@@ -255,7 +255,7 @@ def test_the_package_carries_the_pocket_thresholds_and_own_ones_come_first(tmp_p
 class WithoutSplits(PocketScenes):
     """Has the same images in every split."""
 
-    def _id(self, index: int) -> str:
+    def id_of(self, index: int) -> str:
         return f"{index:05d}"
 
 

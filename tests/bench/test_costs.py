@@ -12,6 +12,7 @@ from segscale.backbones.build import build_backbone
 from segscale.bench.commands.main import main
 from segscale.bench.costs import breakdown, pipeline, sharing, throughput
 from segscale.bench.costs.breakdown import Breakdown, break_down
+from segscale.bench.costs.pace import Pace
 from segscale.bench.costs.pipeline import pipeline_rates
 from segscale.bench.runs.store import find_runs
 from segscale.errors import UserError
@@ -60,9 +61,12 @@ def test_a_job_takes_the_forwards_that_its_cells_share(monkeypatch: pytest.Monke
     assert pair.cells.seconds > 0
 
 
-def test_a_stand_in_makes_whole_runs_at_no_more_than_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_stand_in_makes_whole_runs_at_no_more_than_its_rate(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pipeline, "LOADS", (SMALL,))
-    plain, ahead = pipeline_rates(0.02, 1, 12, tmp_path)
+    plain, ahead = pipeline_rates(Pace(0.02, 12, batch), 1, tmp_path)
     assert (plain.workers, ahead.workers) == (0, 1)
     for rate in (plain, ahead):
         assert rate.device == pytest.approx(50)

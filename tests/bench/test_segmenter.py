@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from segscale.backbones.build import build_backbone
 from segscale.bench import segmenter as segmenter_module
 from segscale.bench.evaluation.labelling import decide_pixels
 from segscale.bench.inference.answers import MethodScores, ScoredImage
+from segscale.bench.inference.score import AskedImage, Scoring
 from segscale.bench.runs import loop
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.segmenter import Segmenter
@@ -66,17 +67,17 @@ class OwnPicture(Dataset):
         return Sample(self.ids[index], Image.fromarray(SCENE.image), label, self.caption)
 
 
-def recorded(module: object, monkeypatch: pytest.MonkeyPatch) -> list[MethodScores]:
-    """What one method makes of every image that ``module`` has scored from now on."""
-    score: Callable[..., list[ScoredImage]] = vars(module)["score"]
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[MethodScores]:
+    """What one method makes of every image that is scored from now on."""
+    answer = Scoring.answer
     answers: list[MethodScores] = []
 
-    def recording(*arguments: object) -> list[ScoredImage]:
-        scored = score(*arguments)
+    def recording(self: Scoring, asked: Sequence[AskedImage]) -> list[ScoredImage]:
+        scored = answer(self, asked)
         answers.extend(answer for image in scored for answer in image.by_method)
         return scored
 
-    monkeypatch.setattr(module, "score", recording)
+    monkeypatch.setattr(Scoring, "answer", recording)
     return answers
 
 
@@ -88,10 +89,10 @@ def test_a_picture_is_segmented_as_a_run_segments_it(
     method = build_method(method_name, BACKBONE)
     protocol: Protocol = replace(build("protocol", "standard"), threshold=0.1)
     task = Task.of(protocol, OwnPicture(caption))
-    in_segmenter, in_run = recorded(segmenter_module, monkeypatch), recorded(loop, monkeypatch)
+    answers = recorded(monkeypatch)
     segmentation = Segmenter(backbone, method, protocol)(Image.fromarray(SCENE.image), SCENE.objects, caption)
     (store,) = loop.run_methods(BACKBONE, [method], task, RunOptions(results=tmp_path))
-    (own,), (run,) = in_segmenter, in_run
+    own, run = answers
 
     assert own.prompts == run.prompts
     assert len(own.scores.classes) == len(SCENE.objects) > 1
