@@ -29,7 +29,7 @@ results: $(VENV)/ready
 	$(VENV)/bin/segscale timesteps pocket-sd15 --method vanilla,goca-described,seg4diff-described --limit 100 $(POCKET)
 	$(VENV)/bin/segscale ablate pocket-sd15 --limit 100 $(POCKET)
 	$(VENV)/bin/segscale ablate pocket-sd3 --limit 100 $(POCKET)
-	$(VENV)/bin/segscale perturb pocket-sd3 --limit 100 --generate 60 --batch 20 $(POCKET)
+	$(VENV)/bin/segscale perturb pocket-sd3 --limit 100 $(POCKET)
 	$(VENV)/bin/segscale features pocket-sd3 --limit 100 $(POCKET)
 	$(VENV)/bin/segscale latents pocket $(POCKET)
 	$(VENV)/bin/segscale guidance pocket-sd15 --limit 100 --batch 20 $(POCKET)
