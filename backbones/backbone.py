@@ -217,11 +217,11 @@ class Backbone(ABC):
     @cached_property
     def prompts(self) -> PromptMemory:
         """What is kept of encoded prompts."""
-        return PromptMemory(lambda texts: self.encode_text(texts))
+        return PromptMemory()
 
     def conditioning(self, texts: Sequence[str]) -> Conditioning:
         """Encode prompts, a row for each; the encoders run once per distinct text, on all that are new together."""
-        return self.prompts.together(texts, self.device, self.dtype)
+        return self.prompts.together(texts, self.encode_text, self.device, self.dtype)
 
     def free_text_encoders(self) -> None:
         """Drop the text encoders; only prompts that were encoded lately can be used from then on."""

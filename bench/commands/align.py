@@ -151,7 +151,9 @@ def lora_gain(
     task = build_task(gain.dataset_name, build("protocol", gain.protocol_name), run_options)
     table = segmentation_gain(backbone_name, task, gain.method_names, run_options)
     if gain.pictures is not None:
-        drawn = replace(run_options, limit=gain.pictures, split=None)
+        drawn = replace(run_options, limit=gain.pictures)
+        if gain.drawn_name != gain.dataset_name:
+            drawn = replace(drawn, split=None, data_root=None, captions=None)
         question = PowerQuestion(backbone_name, gain.drawn_name, choices, networks, drawn)
         table = pd.concat([table, power_gain(question)], ignore_index=True)
     print(gain_text(table))

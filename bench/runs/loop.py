@@ -40,7 +40,7 @@ FLUSH_SECONDS = 5.0
 COMPACTION = -1
 """Claimed as if it were an image: one process merges the parts of finished runs."""
 NOT_COUNTED = 2
-"""Images per counting thread that are scored and not yet counted; beyond these the model waits."""
+"""Images per counting thread that are scored and not yet counted; beyond these no batch is given to the model."""
 NAMED_METHODS = 6
 """More methods than these make a title too long to read."""
 
@@ -152,6 +152,8 @@ class _Loop:
         self.counts = LoopCounts()
         self.in_hand: set[int] = set()
         """Places of images that need nothing but to be written."""
+        self.together: list[MethodRun] = []
+        """Of the batch that was given last."""
         self.machine = machine()
         self.noted: list[Conditions] = []
 
@@ -163,7 +165,7 @@ class _Loop:
             try:
                 with closing(self._batches(indices, progress)) as batches:
                     for batch in batches:
-                        self._give(batch)
+                        self._give(batch, progress)
                         self._have_counted(self.model.each_done(), progress)
                         self._collect(self.counting.each_done())
                         if time.monotonic() - flushed > FLUSH_SECONDS:
@@ -172,9 +174,9 @@ class _Loop:
                 self._store_all(progress)
             finally:
                 self.model.drop_waiting()
+                self._store_counted()  # before the batch in the model is waited for
                 self._have_counted(self.model.each_whole(), progress)
-                self._collect(self.counting.each_whole())
-                self._flush()
+                self._store_counted()
                 for run in self.runs:
                     run.store.skip(self.counts.skipped)
 
@@ -187,6 +189,7 @@ class _Loop:
                     if not self.options.skip_bad:
                         if batch:
                             yield batch
+                        self._store_all(progress)
                         raise read
                     self._leave_out(place, read)
                 elif due := self._due(read):
@@ -220,6 +223,10 @@ class _Loop:
             progress.set_postfix_str(f"{per_image:.3g} forwards per image", refresh=False)
             progress.update(len(batch))
 
+    def _store_counted(self) -> None:
+        self._collect(self.counting.each_whole())
+        self._flush()
+
     def _store_all(self, progress: tqdm[Any]) -> None:
         self._have_counted(self.model.each_done(wait=True), progress)
         self._collect(self.counting.each_done(wait=True))
@@ -235,8 +242,12 @@ class _Loop:
     def _leave_out(self, index: int, error: UserError) -> None:
         self.counts.skipped[self.share.name(index)] = error.problem
 
-    def _give(self, batch: Sequence[tuple[int, Sample]]) -> None:
+    def _give(self, batch: Sequence[tuple[int, Sample]], progress: tqdm[Any]) -> None:
         due = self._due(batch[0][1])
+        if due != self.together:
+            # New methods have prompts tokenized; no tokenizer serves two threads.
+            self._have_counted(self.model.each_done(wait=True), progress)
+            self.together = due
         self._note_conditions(due)
         asked = self.scoring.ask([run.method for run in due], [sample for _, sample in batch])
         self.model.give(partial(self._evaluate, [place for place, _ in batch], asked, due))

@@ -44,9 +44,7 @@ class Stage(Generic[Result]):
     def give(self, work: Callable[[], Result]) -> None:
         """Have work done, after waiting for room. What it raises is raised by ``each_done``."""
         if self._pool is None:
-            done: Future[Result] = Future()
-            done.set_result(work())
-            self._waiting.append(done)
+            self._waiting.append(_done(work))
             return
         while self._not_done() >= self._most:
             self._first_not_done().exception()
@@ -83,3 +81,13 @@ class Stage(Generic[Result]):
 
     def _first_not_done(self) -> Future[Result]:
         return next((future for future in self._waiting if not future.done()), self._waiting[0])
+
+
+def _done(work: Callable[[], Result]) -> Future[Result]:
+    """Work that is done at once, with what it raised."""
+    future: Future[Result] = Future()
+    try:
+        future.set_result(work())
+    except Exception as error:  # noqa: BLE001 (kept for whoever asks for the result, as a pool keeps it)
+        future.set_exception(error)
+    return future

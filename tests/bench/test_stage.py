@@ -93,3 +93,17 @@ def test_what_is_dropped_is_not_done_and_what_was_begun_is_kept() -> None:
         model.drop_waiting()
         held.set()
         assert list(model.each_whole()) == [1]
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_what_work_raises_is_raised_where_results_are_asked_for(threads: int) -> None:
+    stage: Stage[int] = Stage("counting", threads, 2, 1)
+    with stage:
+        stage.give(lambda: 1)
+        stage.give(lambda: 1 // 0)
+        stage.give(lambda: 3)
+        results = stage.each_done(wait=True)
+        assert next(results) == 1
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+        assert [*stage.each_whole()] == [3]
