@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 IRREGULAR = {"man": "men", "person": "people", "child": "children", "mouse": "mice", "goose": "geese", "foot": "feet"}
 BLANKS = re.compile(r"[\s-]+")
+WORD = re.compile(r"\S+")
 SIBILANT_OR_O = re.compile(r"(?:s|x|z|ch|sh|o)$")
 CONSONANT_Y = re.compile(r"[^aeiou]y$")
 
@@ -64,12 +65,12 @@ class Matcher:
 
     def __call__(self, phrase: str) -> Match | None:
         """The class of ``phrase``, None where it names none that is present."""
-        words = phrase.lower().split()
-        for first in range(len(words)):
-            candidates = self._named(" ".join(words[first:]))
+        text = phrase.strip().lower()
+        for word in WORD.finditer(text):
+            candidates = self._named(text[word.start() :])
             if candidates:
                 index = next((i for i in candidates if i in self._present), None)
-                return None if index is None else Match(index, first == 0)
+                return None if index is None else Match(index, word.start() == 0)
         return None
 
     def _named(self, noun: str) -> list[int]:

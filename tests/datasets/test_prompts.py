@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from segscale.datasets.names import class_names
@@ -45,6 +45,7 @@ def test_spans_of_a_class_prompt_say_the_names(names: list[str]) -> None:
 
 
 @given(NAMES)
+@example(["b", "bb", "b  b"])
 def test_every_class_is_said_and_nothing_is_said_twice(names: list[str]) -> None:
     prompt = caption_prompt(", ".join(["sky", *names[::2]]), names)
     assert [word.name for word in prompt.classes] == names
