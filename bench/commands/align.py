@@ -141,6 +141,7 @@ def lora_gain(
 
     from segscale.registry import build
 
+    from ..analysis.variants import FOLDER
     from ..generation.lora_gain import gain_text, power_gain, segmentation_gain
     from ..generation.strengths import PowerQuestion
     from ..report.files import result_stem, write_analysis
@@ -159,4 +160,4 @@ def lora_gain(
     print(gain_text(table))
     lora = Path(run_options.load.lora or "").resolve().name
     stem = result_stem(backbone_name, lora, task.dataset.name, task.protocol.name, "lora-gain", limit=run_options.limit)
-    print_written(*write_analysis(table, run_options.results / "analysis", stem, overwrite))
+    print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite))

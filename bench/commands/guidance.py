@@ -49,6 +49,7 @@ def guidance(
     strengths: Strengths, overwrite: bool, networks: Networks, choices: SamplingChoices, run_options: RunOptions
 ) -> None:
     """Measure generative power against the strength of guidance, by method. A figure shows it."""
+    from ..analysis.variants import FOLDER
     from ..generation.strength_tables import strengths_figure, strengths_text
     from ..generation.strengths import PowerQuestion, measure_strengths
     from ..report.files import result_stem, write_analysis
@@ -60,5 +61,5 @@ def guidance(
     if is_rank_zero():
         print(strengths_text(table))
         stem = result_stem(*names, "guidance", limit=run_options.limit)
-        folder = run_options.results / "analysis"
+        folder = run_options.results / FOLDER
         print_written(*write_analysis(table, folder, stem, overwrite, partial(strengths_figure, table)))

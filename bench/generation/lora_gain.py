@@ -20,8 +20,8 @@ from ..runs.loop import run_methods
 from ..runs.options import RunOptions
 from ..runs.plan import build_methods
 from ..tasks.task import Task
-from .power_record import Measure, StoredPower
-from .power_tables import SHARES
+from .power_record import StoredPower
+from .power_tables import in_percent
 from .strengths import PowerQuestion, f1_difference
 
 
@@ -42,12 +42,9 @@ def segmentation_gain(
         ``_high``, like ``difference``, which is paired by image.
     """
     methods = build_methods(method_names, backbone_name, task.protocol)
-    images = frozenset(task.dataset.ids[: options.limit])
+    images, thresholds = frozenset(task.dataset.ids[: options.limit]), Thresholds(options.results)
     plain, trained = (
-        [
-            evaluate_run(store, Thresholds(each.results), images)
-            for store in run_methods(backbone_name, methods, task, each)
-        ]
+        [evaluate_run(store, thresholds, images) for store in run_methods(backbone_name, methods, task, each)]
         for each in (without_lora(options), options)
     )
     return pd.DataFrame([_run_row(*pair) for pair in zip(trained, plain, strict=True)])
@@ -85,10 +82,10 @@ def _run_row(trained: EvaluatedRun, plain: EvaluatedRun) -> dict[str, object]:
 
 
 def _power_row(name: str, trained: StoredPower, plain: StoredPower) -> dict[str, object]:
-    unit = 100 if name in SHARES else 1
     row: dict[str, object] = {"measure": name, "items": plain.record.images}
     for column, stored in (("plain", plain), ("lora", trained)):
-        row |= _measured(column, stored.record.measures[name], unit)
+        keys = (column, f"{column}_low", f"{column}_high")
+        row |= dict(zip(keys, in_percent(name, stored.record.measures[name]), strict=True))
     if name == "f1":
         row |= _numbers("difference", f1_difference(trained.pictures, plain.pictures))
     return row
@@ -97,8 +94,3 @@ def _power_row(name: str, trained: StoredPower, plain: StoredPower) -> dict[str,
 def _numbers(column: str, estimate: Estimate) -> dict[str, float]:
     low, high = estimate.bounds
     return {column: 100 * estimate.value, f"{column}_low": 100 * low, f"{column}_high": 100 * high}
-
-
-def _measured(column: str, measure: Measure, unit: float) -> dict[str, float | None]:
-    ends = {f"{column}_low": measure.low, f"{column}_high": measure.high}
-    return {column: unit * measure.value} | {key: None if end is None else unit * end for key, end in ends.items()}

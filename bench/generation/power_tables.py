@@ -10,6 +10,13 @@ SHARES = ("recall", "precision", "f1", "ground")
 """Shown in percent; all other measures as they are."""
 
 
+def in_percent(name: str, measure: Measure) -> tuple[float, float | None, float | None]:
+    """Value and ends of the interval, shares in percent and all others as they are."""
+    unit = 100 if name in SHARES else 1
+    low, high = (None if end is None else unit * end for end in (measure.low, measure.high))
+    return unit * measure.value, low, high
+
+
 def power_text(record: PowerRecord) -> str:
     """One line per measure: value, interval, and what to compare it with."""
     settings = record.plan.settings

@@ -14,7 +14,7 @@ from ..runs.options import RunOptions
 from .choices import GuidanceMethod, Networks, SamplingChoices
 from .power import measure_power
 from .power_record import StoredPower, write_power
-from .power_tables import SHARES
+from .power_tables import in_percent
 from .settings import sampling_settings
 
 PLAIN: GuidanceMethod = "cfg"
@@ -86,20 +86,14 @@ def _rows(stored: StoredPower, plain: StoredPower | None) -> list[dict[str, obje
     }
     rows: list[dict[str, object]] = []
     for name, measure in record.measures.items():
-        factor = 100 if name in SHARES else 1
-        numbers = {"value": measure.value, "low": measure.low, "high": measure.high}
-        scaled = {key: _scaled(number, factor) for key, number in numbers.items()}
-        row: dict[str, object] = {**facts, "measure": name, **scaled}
+        numbers = zip(("value", "low", "high"), in_percent(name, measure), strict=True)
+        row: dict[str, object] = {**facts, "measure": name, **dict(numbers)}
         if name == "f1" and plain is not None and plain is not stored:
             difference = f1_difference(stored.pictures, plain.pictures)
             low, high = difference.bounds
             row |= {"difference": 100 * difference.value, "difference_low": 100 * low, "difference_high": 100 * high}
         rows.append(row)
     return rows
-
-
-def _scaled(number: float | None, factor: float) -> float | None:
-    return None if number is None else factor * number
 
 
 def f1_difference(pictures: pd.DataFrame, reference: pd.DataFrame) -> Estimate:

@@ -166,7 +166,7 @@ def _variant_rows(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
         ("cIoU, one step", _estimate_ciou, [np.array(each.one_step, float) for each in outcomes], 100),
         ("cIoU, ten steps", _estimate_ciou, [np.array(each.ten_steps, float) for each in outcomes], 100),
         ("F1 of pictures", _estimate_f1, [np.array(each.objects, float) for each in outcomes], 100),
-        ("loss of pictures", _estimate_loss, [np.array(each.losses, float) for each in outcomes], 1),
+        ("loss of pictures", estimate_mean, [np.array(each.losses, float) for each in outcomes], 1),
     ]
     return [_row(outcomes, measure, estimate, by_seed, unit) for measure, estimate, by_seed, unit in measures]
 
@@ -178,10 +178,6 @@ def _estimate_ciou(areas: Floats) -> Estimate:
 def _estimate_f1(objects: Floats) -> Estimate:
     hits, named, shown = objects.T
     return estimate_ratio(2 * hits, named + shown)
-
-
-def _estimate_loss(losses: Floats) -> Estimate:
-    return estimate_mean(losses)
 
 
 def _row(
