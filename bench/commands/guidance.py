@@ -51,15 +51,17 @@ def guidance(
     """Measure generative power against the strength of guidance, by method. A figure shows it."""
     from ..analysis.variants import FOLDER
     from ..generation.strength_tables import strengths_figure, strengths_text
-    from ..generation.strengths import PowerQuestion, measure_strengths
+    from ..generation.strengths import PowerQuestion, draw_strengths, measure_strengths
     from ..report.files import result_stem, write_analysis
 
     quiet_libraries()
     names = (strengths.backbone_name, strengths.dataset_name)
     question = PowerQuestion(*names, choices, networks, run_options)
+    if not is_rank_zero():
+        draw_strengths(question, strengths.methods, strengths.scales)
+        return
     table = measure_strengths(question, strengths.methods, strengths.scales)
-    if is_rank_zero():
-        print(strengths_text(table))
-        stem = result_stem(*names, "guidance", limit=run_options.limit)
-        folder = run_options.results / FOLDER
-        print_written(*write_analysis(table, folder, stem, overwrite, partial(strengths_figure, table)))
+    print(strengths_text(table))
+    stem = result_stem(*names, "guidance", limit=run_options.limit)
+    folder = run_options.results / FOLDER
+    print_written(*write_analysis(table, folder, stem, overwrite, partial(strengths_figure, table)))

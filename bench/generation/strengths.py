@@ -12,7 +12,7 @@ from ..evaluation.intervals import Estimate, estimate_jackknife
 from ..evaluation.metrics import Floats
 from ..runs.options import RunOptions
 from .choices import GuidanceMethod, Networks, SamplingChoices
-from .power import measure_power
+from .power import DrawnCaptions, draw_to_measure
 from .power_record import StoredPower, write_power
 from .power_tables import in_percent
 from .settings import sampling_settings
@@ -30,12 +30,23 @@ class PowerQuestion:
     networks: Networks
     options: RunOptions
 
+    def drawn(self, choices: SamplingChoices) -> DrawnCaptions:
+        """The pictures with these choices; what is missing is drawn."""
+        settings = sampling_settings(self.backbone_name, choices, self.options.seed)
+        return draw_to_measure(self.backbone_name, self.dataset_name, settings, self.networks, self.options)
+
     def measured(self, choices: SamplingChoices) -> StoredPower:
         """The measurement with these choices, kept like every other."""
-        settings = sampling_settings(self.backbone_name, choices, self.options.seed)
-        stored = measure_power(self.backbone_name, self.dataset_name, settings, self.networks, self.options)
+        stored = self.drawn(choices).measured(self.networks)
         write_power(self.options.results, stored)
         return stored
+
+
+def draw_strengths(question: PowerQuestion, methods: Sequence[GuidanceMethod], scales: Sequence[float]) -> None:
+    """Draw the pictures that ``measure_strengths`` measures, in its order, beside the process that does."""
+    for scale in sorted(set(scales)):
+        for method in dict.fromkeys(methods):
+            question.drawn(replace(question.choices, guidance=scale, guidance_method=method))
 
 
 def measure_strengths(

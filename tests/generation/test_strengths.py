@@ -57,6 +57,22 @@ def test_the_command_measures_every_method_at_every_scale(tmp_path: Path, capsys
     assert strengths_text(table) in printed
 
 
+def test_other_ranks_draw_but_do_not_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["pocket-sd15", "--methods", "cfg", "--scales", "3,2", "--steps", "2", "--limit", "3", "--batch", "3"]
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    main(["guidance", *chosen, "--results", str(tmp_path)])
+    drawn = {path: path.stat().st_mtime_ns for path in (tmp_path / "pictures").rglob("*.png")}
+    assert (len(drawn), [*find_power(tmp_path)], capsys.readouterr().out) == (6, [], "")
+    monkeypatch.delenv("RANK")
+    monkeypatch.delenv("WORLD_SIZE")
+    main(["guidance", *chosen, "--results", str(tmp_path)])
+    assert {path: path.stat().st_mtime_ns for path in drawn} == drawn
+    assert len([*find_power(tmp_path)]) == 2
+
+
 def test_blurred_blocks_are_measured_beside_the_whole_model(tmp_path: Path) -> None:
     options = RunOptions(limit=3, results=tmp_path, batch=3)
     choices = SamplingChoices(steps=2, guidance_width=float("inf"))
