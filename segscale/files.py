@@ -52,8 +52,13 @@ def replaced(path: Path) -> Iterator[TextIO]:
 
 
 @contextmanager
-def replaced_bytes(path: Path) -> Iterator[BinaryIO]:
-    """Open a binary file that replaces ``path``, flushed to the disk, when the block ends without an error."""
+def replaced_bytes(path: Path, flushes: bool = True) -> Iterator[BinaryIO]:
+    """Open a binary file that replaces ``path`` when the block ends without an error.
+
+    Args:
+        path: Local or remote.
+        flushes: Wait for the disk. What is checked when it is read, and can be made anew, need not wait.
+    """
     if is_remote(path):  # a put is whole or not at all
         buffer = io.BytesIO()
         yield buffer
@@ -64,7 +69,8 @@ def replaced_bytes(path: Path) -> Iterator[BinaryIO]:
         with temporary.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if flushes:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -139,7 +139,7 @@ class SummaryFile:
         payload = head + b"\n" + body
         older = [path for path in self.path.parent.glob(NAME.format("*")) if path.name != self.path.name]
         try:
-            with replaced_bytes(self.path) as file:
+            with replaced_bytes(self.path, flushes=False) as file:
                 file.write(hashlib.sha256(payload).digest() + payload)
             for path in older:
                 path.unlink(missing_ok=True)
