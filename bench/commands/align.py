@@ -126,7 +126,7 @@ def convert_lora(backbone_name: str, source: Path, folder: Path, alpha: float | 
 @options.overwrite
 @networks
 @sampling
-@options.batch
+@options.pipeline
 @options.run
 def lora_gain(
     backbone_name: str,
@@ -142,7 +142,7 @@ def lora_gain(
     from segscale.registry import build
 
     from ..analysis.variants import FOLDER
-    from ..generation.lora_gain import gain_text, power_gain, segmentation_gain
+    from ..generation.lora_gain import gain_text, power_gain, segmentation_gain, without_lora
     from ..generation.strengths import PowerQuestion
     from ..report.files import result_stem, write_analysis
     from ..runs.plan import build_task
@@ -159,5 +159,6 @@ def lora_gain(
         table = pd.concat([table, power_gain(question)], ignore_index=True)
     print(gain_text(table))
     lora = Path(run_options.load.lora or "").resolve().name
-    stem = result_stem(backbone_name, lora, task.dataset.name, task.protocol.name, "lora-gain", limit=run_options.limit)
+    names = (backbone_name, lora, task.dataset.name, task.protocol.name, "lora-gain")
+    stem = result_stem(*names, options=without_lora(run_options))
     print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite))

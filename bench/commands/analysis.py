@@ -67,7 +67,7 @@ def quirks(backbone_names: tuple[str, ...], dataset_name: str, overwrite: bool, 
     print(effects_table(rows))
     for note in interval_notes(rows):
         print(f"\n{note}")
-    stem = result_stem(dataset_name, run_options.split, "quirks", limit=run_options.limit)
+    stem = result_stem(dataset_name, run_options.split, "quirks", options=run_options)
     print_written(*write_analysis(rows, folder, stem, overwrite))
 
 
@@ -110,7 +110,7 @@ def layers(subject: Subject, run_options: RunOptions, overwrite: bool, choice: L
         kind, draw = ("heads", heads_figure) if choice.heads else ("layers", layers_figure)
         print("\n\n".join([f"{printable(table)}\n{best_text(table)}", *notes(table)]))
         method = None if choice.method_name == SEG4DIFF[1] else choice.method_name
-        stem = subject.stem(task, method, kind, limit=run_options.limit)
+        stem = subject.stem(task, method, kind, run_options=run_options)
         print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, partial(draw, table)))
 
 
@@ -118,7 +118,7 @@ def _averaging(name: str, summary: str) -> Command:
     """A command that averages one analysis of every joint block over images."""
 
     @command(name, help=summary, examples=[f"segscale {name} pocket-sd3 --limit 20"])
-    @subject(timestep="the backbone's recommended one")
+    @subject(timestep="the backbone's recommended one", read=options.images)
     def average(subject: Subject, run_options: RunOptions, overwrite: bool) -> None:
         from ...backbones.attention.modalities import require_joint
         from ...backbones.build import build_shape_only
@@ -136,7 +136,7 @@ def _averaging(name: str, summary: str) -> Command:
         table = averages_on(analysis, backbone_name, task, run_options, subject.timestep)
         print(printable(table, analysis))
         draw = partial(analysis_figure, table, analysis)
-        stem = subject.stem(task, name, limit=run_options.limit)
+        stem = subject.stem(task, name, run_options=run_options)
         print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
 
     return average

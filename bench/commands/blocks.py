@@ -10,9 +10,10 @@ import click
 
 from ..generation.choices import Networks, SamplingChoices
 from ..runs.options import RunOptions
+from . import options
 from .command import command
 from .parameters import POSITIVE, WIDTH
-from .steps import print_written, quiet_libraries
+from .steps import print_written, quiet_libraries, refuse_ranks
 from .subject import Subject, subject
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ CAPTIONS = "pocket-captions"
 @click.option("--width", type=WIDTH, default=0.1, help="of the Gaussian, as a share of the image's side, or inf")
 @click.option("--batch", type=POSITIVE, show_default="8", help="blocks, or pictures, that share a forward")
 @click.option("--generate", "pictures", type=POSITIVE, metavar="N", help="also draw N pictures with each block blurred")
-@subject(timestep="that of seg4diff-described")
+@subject(timestep="that of seg4diff-described", read=options.images)
 def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: float, pictures: int | None) -> None:
     """Blur one block's attention on text. Tells what that does to the denoiser, beside what the block segments."""
     from ..analysis.modalities import printable
@@ -35,6 +36,7 @@ def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: f
     from ..report.figures.analyses import analysis_figure
     from ..report.files import write_analysis
 
+    refuse_ranks("perturb")
     quiet_libraries()
     task = subject.task(run_options)
     perturbation = Perturbation(width=width, timestep=subject.timestep)
@@ -43,7 +45,7 @@ def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: f
     view = VIEW if lost is None else GENERATED_VIEW
     print(f"{printable(table, view)}\n{correlation_text(table)}")
     drawn = None if pictures is None else f"generate{pictures}"
-    stem = subject.stem(task, f"width{width:g}", VIEW.name, drawn, limit=run_options.limit)
+    stem = subject.stem(task, f"width{width:g}", VIEW.name, drawn, run_options=run_options)
     draw = partial(analysis_figure, table, view)
     print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
 
@@ -58,9 +60,9 @@ def _lost_fidelity(backbone_name: str, width: float, pictures: int, run_options:
     from ..generation.strengths import PowerQuestion, measure_blurred_blocks
 
     choices = SamplingChoices(guidance_width=width)
-    options = replace(run_options, limit=pictures, split=None)
+    drawn = replace(run_options, limit=pictures, split=None, data_root=None, captions=None)
     sites = build_shape_only(backbone_name).sites(method_defaults(backbone_name).image_size)
-    question = PowerQuestion(backbone_name, CAPTIONS, choices, Networks(), options)
+    question = PowerQuestion(backbone_name, CAPTIONS, choices, Networks(), drawn)
     table = measure_blurred_blocks(question, [site for site in sites if site.text_module is not None])
     f1 = pd.DataFrame(table[table["measure"] == "f1"])
     ends = {"mean": 0 - f1["difference"], "low": 0 - f1["difference_high"], "high": 0 - f1["difference_low"]}
@@ -68,7 +70,7 @@ def _lost_fidelity(backbone_name: str, width: float, pictures: int, run_options:
 
 
 @command(examples=["segscale features pocket-sd3 --limit 20"])
-@subject(timestep="the backbone's recommended one")
+@subject(timestep="the backbone's recommended one", read=options.images)
 def features(subject: Subject, run_options: RunOptions, overwrite: bool) -> None:
     """Show principal components of image tokens per block. How much of them is position and how much class is told."""
     from ..analysis.features import VIEW, features_on
@@ -78,12 +80,13 @@ def features(subject: Subject, run_options: RunOptions, overwrite: bool) -> None
     from ..report.figures.analyses import analysis_figure
     from ..report.files import write_analysis
 
+    refuse_ranks("features")
     quiet_libraries()
     task = subject.task(run_options)
     table, pictures = features_on(subject.backbone_name, task, run_options, subject.timestep)
     print(printable(table, VIEW))
     folder = run_options.results / FOLDER
-    stem = subject.stem(task, VIEW.name, limit=run_options.limit)
+    stem = subject.stem(task, VIEW.name, run_options=run_options)
     written = write_analysis(table, folder, stem, overwrite, partial(analysis_figure, table, VIEW))
     shown = folder / f"{stem}-{pictures.image}.png"
     features_figure(pictures.pixels, pictures.maps, shown)

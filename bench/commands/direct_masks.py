@@ -44,7 +44,7 @@ def latents(vae_source: str, dataset_name: str, run_options: RunOptions, size: i
     vae = load_autoencoder(vae_source)
     table = latent_table(vae, dataset, size, run_options.limit, run_options.seed).assign(vae=vae_source)
     print(latent_text(table))
-    stem = result_stem(Path(vae_source).name, dataset.name, dataset.split, "latents", limit=run_options.limit)
+    stem = result_stem(Path(vae_source).name, dataset.name, dataset.split, "latents", options=run_options)
     draw = partial(latents_figure, table)
     print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
 

@@ -20,20 +20,24 @@ from .steps import print_written, quiet_libraries
 
 PUBLISHED = str(shipped_folder("results") / "power.csv")
 _picture = partial(click.option, cls=Option, heading="Pictures")
-sampling = options.chained(
-    _picture("--guidance", type=NUMBER, help="scale; 1: none", show_default="the backbone's"),
-    _picture("--guidance-method", type=click.Choice(get_args(GuidanceMethod)), default="cfg"),
+# How a guidance method works and pictures are drawn, for commands that choose methods and scales in their own way.
+drawing = options.chained(
     _picture(
         "--guidance-reading",
         type=click.Choice(get_args(GuidanceReading)),
-        default="published",
         help="whose rules make the segments of s-cfg and goca-s-cfg",
+        show_default="published",
     ),
     _picture("--guidance-site", help="block that is blurred", show_default="the one that segments best alone"),
-    _picture("--guidance-width", type=WIDTH, default=0.1, help="of its blur, as a share of the side, or inf"),
+    _picture("--guidance-width", type=WIDTH, help="of its blur, as a share of the side, or inf", show_default="0.1"),
     _picture("--steps", type=POSITIVE, help="inference steps", show_default="the backbone's"),
     _picture("--size", type=POSITIVE, help="side in pixels", show_default="the backbone's"),
     options.packed("choices", SamplingChoices),
+)
+sampling = options.chained(
+    _picture("--guidance", type=NUMBER, help="scale; 1: none", show_default="the backbone's"),
+    _picture("--guidance-method", type=click.Choice(get_args(GuidanceMethod)), default="cfg"),
+    drawing,
 )
 networks = options.chained(
     click.option("--inception", type=options.FILE, metavar="FILE", help="TorchScript of the FID's network"),
@@ -49,7 +53,8 @@ _examples = ["segscale generate pocket-sd15 --limit 4", "segscale generate pocke
 @click.option("--prompts", type=options.FILE, metavar="FILE", help="one prompt per line, instead of captions")
 @sampling
 @options.batch
-@options.run
+@options.text_cache
+@options.images
 def generate(
     backbone_name: str, dataset_name: str, prompts: Path | None, choices: SamplingChoices, run_options: RunOptions
 ) -> None:
@@ -72,7 +77,8 @@ def generate(
 @networks
 @sampling
 @options.batch
-@options.run
+@options.text_cache
+@options.images
 def power(
     backbone_name: str, dataset_name: str, networks: Networks, choices: SamplingChoices, run_options: RunOptions
 ) -> None:

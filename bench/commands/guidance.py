@@ -13,7 +13,7 @@ from ..runs.launcher import is_rank_zero
 from ..runs.options import RunOptions
 from . import options
 from .command import command
-from .generate import networks, sampling
+from .generate import drawing, networks
 from .parameters import NUMBER, Names
 from .steps import print_written, quiet_libraries
 
@@ -42,9 +42,10 @@ class Strengths:
 @options.packed("strengths", Strengths)
 @options.overwrite
 @networks
-@sampling
+@drawing
 @options.batch
-@options.run
+@options.text_cache
+@options.images
 def guidance(
     strengths: Strengths, overwrite: bool, networks: Networks, choices: SamplingChoices, run_options: RunOptions
 ) -> None:
@@ -62,6 +63,7 @@ def guidance(
         return
     table = measure_strengths(question, strengths.methods, strengths.scales)
     print(strengths_text(table))
-    stem = result_stem(*names, "guidance", limit=run_options.limit)
+    steps = None if choices.steps is None else f"steps{choices.steps}"
+    stem = result_stem(*names, "guidance", choices.guidance_reading, steps, options=run_options)
     folder = run_options.results / FOLDER
     print_written(*write_analysis(table, folder, stem, overwrite, partial(strengths_figure, table)))

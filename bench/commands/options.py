@@ -142,17 +142,19 @@ calibration = chained(
     loading,
     packed("run_options", RunOptions),
 )
-batch = chained(
-    click.option(
-        "--batch", type=POSITIVE, show_default="1 on a CPU, what fits on a GPU", help="images that share a forward"
-    ),
+batch = click.option(
+    "--batch", type=POSITIVE, show_default="1 on a CPU, what fits on a GPU", help="images that share a forward"
+)
+text_cache = click.option("--text-cache", type=FILE, metavar="FOLDER", help="keep encoded prompts there, for all runs")
+pipeline = chained(
+    batch,
     click.option(
         "--workers",
         type=NATURAL,
         show_default="0 on a CPU, up to 4 beside a GPU",
         help="threads that read images ahead, and as many that count behind",
     ),
-    click.option("--text-cache", type=FILE, metavar="FOLDER", help="keep encoded prompts there, for all runs"),
+    text_cache,
 )
 strict = click.option("--strict", is_flag=True, help="stop at the first score that is not finite, instead of counting")
 save_masks = _image(
@@ -166,3 +168,5 @@ save_masks = _image(
     help="keep predicted label maps of the first N images, or of all",
 )
 run = chained(split, strict, save_masks, calibration)
+# What commands read that look at images, or draw captions, apart from runs.
+images = chained(split, data_root, _captions, limit, _seed, results, loading, packed("run_options", RunOptions))

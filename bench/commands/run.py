@@ -25,7 +25,7 @@ _examples = ["segscale bench --limit 20", "segscale bench --backbone pocket-sd15
 @command(resumes=True, examples=_examples)
 @options.grid(options.backbones, options.methods)
 @click.option("--with-untrained", is_flag=True, help="add each backbone with random denoiser weights")
-@options.batch
+@options.pipeline
 @options.run
 def bench(grid: options.Grid, run_options: RunOptions, with_untrained: bool) -> None:
     """Run backbones x methods x datasets, then write the tables."""
@@ -44,7 +44,7 @@ def bench(grid: options.Grid, run_options: RunOptions, with_untrained: bool) -> 
 )
 @options.grid(options.names("backbone", "pocket-sd15"), options.names("method", "vanilla"))
 @click.option("--untrained", is_flag=True, help="random denoiser weights")
-@options.batch
+@options.pipeline
 @options.run
 def run(grid: options.Grid, run_options: RunOptions) -> None:
     """Run and print per-class IoU. No tables are written."""

@@ -32,17 +32,22 @@ class Subject:
 
         return build_task(self.dataset_name, build("protocol", self.protocol_name), run_options)
 
-    def stem(self, task: Task, *parts: str | None, limit: int | None) -> str:
+    def stem(self, task: Task, *parts: str | None, run_options: RunOptions) -> str:
         """The name of the analysis' files."""
         from ..report.files import result_stem
 
         timestep = None if self.timestep is None else f"t{self.timestep}"
         names = (self.backbone_name, self.dataset_name, task.dataset.split, self.protocol_name)
-        return result_stem(*names, timestep, *parts, limit=limit)
+        return result_stem(*names, timestep, *parts, options=run_options)
 
 
-def subject(timestep: str | None) -> options.Decorator:
-    """``timestep`` says what its default is, None where the command has no such option."""
+def subject(timestep: str | None, read: options.Decorator = options.run) -> options.Decorator:
+    """The options of an analysis of blocks.
+
+    Args:
+        timestep: Says what its default is, None where the command has no such option.
+        read: The options of images; those of runs for an analysis that stores runs.
+    """
     chosen = [] if timestep is None else [_timestep(timestep)]
     return options.chained(
         options.backbone,
@@ -51,7 +56,7 @@ def subject(timestep: str | None) -> options.Decorator:
         *chosen,
         options.packed("subject", Subject),
         options.overwrite,
-        options.run,
+        read,
     )
 
 

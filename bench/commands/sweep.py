@@ -101,7 +101,7 @@ _run = options.chained(
     options.skip_bad,
     options.strict,
     options.save_masks,
-    options.batch,
+    options.pipeline,
     options.results,
     options.loading,
     options.packed("run_options", RunOptions),

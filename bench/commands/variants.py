@@ -40,7 +40,7 @@ def timesteps(
     table = evaluate_timesteps(subject.backbone_name, method_names, timesteps or TIMESTEPS, task, run_options)
     if is_rank_zero():
         print("\n\n".join([f"{printable(table)}\n{best_text(table)}", *interval_notes(table)]))
-        stem = subject.stem(task, "timesteps", limit=run_options.limit)
+        stem = subject.stem(task, "timesteps", run_options=run_options)
         draw = partial(timesteps_figure, table)
         print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
 
@@ -62,6 +62,6 @@ def ablate(subject: Subject, run_options: RunOptions, overwrite: bool, method_na
     table = ablate(cells, subject.backbone_name, task, run_options)
     if is_rank_zero():
         print("\n\n".join([printable(table), *interval_notes(table)]))
-        stem = subject.stem(task, method_name, "ablation", limit=run_options.limit)
+        stem = subject.stem(task, method_name, "ablation", run_options=run_options)
         draw = partial(ablation_figure, table)
         print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))

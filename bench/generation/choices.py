@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 GuidanceMethod = Literal["cfg", "s-cfg", "goca-s-cfg", "perturbed", "blurred-block"]
 PERTURBING: tuple[GuidanceMethod, ...] = ("perturbed", "blurred-block")
 """Those that blur the attention on text of one block."""
+SEGMENTING: tuple[GuidanceMethod, ...] = ("s-cfg", "goca-s-cfg")
+"""Those that guide by segments."""
 GuidanceReading = Literal["published", "described"]
 """How segments for guidance are made."""
+READ_BY: Mapping[str, tuple[GuidanceMethod, ...]] = MappingProxyType(
+    {"guidance_reading": SEGMENTING, "guidance_site": PERTURBING, "guidance_width": PERTURBING}
+)
+"""Choices that some guidance methods alone read."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +29,23 @@ class SamplingChoices:
     guidance: float | None = None
     size: int | None = None
     guidance_method: GuidanceMethod = "cfg"
-    guidance_reading: GuidanceReading = "published"
+    guidance_reading: GuidanceReading | None = None
     guidance_site: str | None = None
-    guidance_width: float = 0.1
+    guidance_width: float | None = None
+
+    @property
+    def unread(self) -> list[str]:
+        """Names of what was chosen and the guidance method does not read."""
+        return [
+            name
+            for name, methods in READ_BY.items()
+            if getattr(self, name) is not None and self.guidance_method not in methods
+        ]
+
+    def guided_by(self, method: GuidanceMethod) -> SamplingChoices:
+        """The same with another guidance method, and what that does not read left out."""
+        choices = replace(self, guidance_method=method)
+        return replace(choices, **dict.fromkeys(choices.unread))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from ..runs.record import Machine, Sources
 from .choices import GuidanceMethod, GuidanceReading
 
 RECORD = "pictures.json"
+WIDTH = 0.1
+"""Of a blur, where none is named."""
 _REMEDY = "remove the folder, or draw the pictures into another --results"
 
 
@@ -35,7 +37,7 @@ class SamplingSettings:
     """How segments for guidance are made."""
     site: str | None = None
     """The block that is perturbed, by methods that perturb one."""
-    width: float | None = 0.1
+    width: float | None = WIDTH
     """Of its blur, as a share of the image's side; None: infinite, which JSON cannot say."""
 
 

@@ -9,16 +9,20 @@ from segscale.registry import load_config
 
 from ...backbones.latents.settings import SamplingDefaults
 from ...methods.build import method_defaults
-from .choices import PERTURBING, SamplingChoices
-from .record import SamplingSettings
+from .choices import PERTURBING, READ_BY, SamplingChoices
+from .record import WIDTH, SamplingSettings
 
 
 def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 0) -> SamplingSettings:
     """Fill choices up with what the backbone's config recommends.
 
     Raises:
-        UserError: For a backbone whose config recommends nothing, and no choice was made.
+        UserError: For a choice that the guidance method does not read, or a backbone whose config recommends nothing
+            where nothing was chosen.
     """
+    for name in choices.unread:
+        problem = f"{choices.guidance_method} does not read --{name.replace('_', '-')}"
+        raise UserError(problem, f"leave it out, or: --guidance-method {READ_BY[name][0]}")
     config = load_config("backbone", backbone_name).get("sampling")
     if config is None and (choices.steps is None or choices.guidance is None):
         problem = f"the config of {backbone_name} recommends no steps and no guidance"
@@ -30,9 +34,9 @@ def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 
         guidance=defaults.guidance if choices.guidance is None else choices.guidance,
         guidance_method=choices.guidance_method,
         seed=seed,
-        reading=choices.guidance_reading,
+        reading=choices.guidance_reading or "published",
         site=_site(backbone_name, choices),
-        width=None if math.isinf(choices.guidance_width) else choices.guidance_width,
+        width=_width(choices),
     )
 
 
@@ -41,3 +45,10 @@ def _site(backbone_name: str, choices: SamplingChoices) -> str | None:
     if choices.guidance_method not in PERTURBING:
         return None
     return choices.guidance_site or method_defaults(backbone_name).grounding_sites[0]
+
+
+def _width(choices: SamplingChoices) -> float | None:
+    """Of the blur; None: infinite."""
+    if choices.guidance_width is None:
+        return WIDTH
+    return None if math.isinf(choices.guidance_width) else choices.guidance_width

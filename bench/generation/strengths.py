@@ -46,7 +46,7 @@ def draw_strengths(question: PowerQuestion, methods: Sequence[GuidanceMethod], s
     """Draw the pictures that ``measure_strengths`` measures, in its order, beside the process that does."""
     for scale in sorted(set(scales)):
         for method in dict.fromkeys(methods):
-            question.drawn(replace(question.choices, guidance=scale, guidance_method=method))
+            question.drawn(replace(question.choices.guided_by(method), guidance=scale))
 
 
 def measure_strengths(
@@ -61,7 +61,7 @@ def measure_strengths(
     rows: list[dict[str, object]] = []
     for scale in sorted(set(scales)):
         stored = {
-            method: question.measured(replace(question.choices, guidance=scale, guidance_method=method))
+            method: question.measured(replace(question.choices.guided_by(method), guidance=scale))
             for method in dict.fromkeys(methods)
         }
         for method, each in stored.items():
@@ -76,7 +76,7 @@ def measure_blurred_blocks(question: PowerQuestion, sites: Sequence[Site]) -> pd
     Returns:
         One row per block and measure, as of ``measure_strengths``, with columns layer and site.
     """
-    plain = question.measured(replace(question.choices, guidance_method=PLAIN))
+    plain = question.measured(question.choices.guided_by(PLAIN))
     rows: list[dict[str, object]] = []
     for site in sites:
         choices = replace(question.choices, guidance_method="blurred-block", guidance_site=site.name)

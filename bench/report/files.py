@@ -11,6 +11,8 @@ from segscale.errors import UserError
 from segscale.files import explained_writes
 from segscale.places import make_folder
 
+from ...backbones.loading.options import LoadOptions
+from ..runs.options import RunOptions
 from .figures.points import points
 from .figures.scaling import scaling_figure
 from .figures.style import drawn, styles
@@ -45,9 +47,17 @@ def write_leaderboard(rows: pd.DataFrame, results: Path) -> Path:
     return path
 
 
-def result_stem(*parts: str | None, limit: int | None) -> str:
-    """The name of a result's files: what it depends on, without parts that are None."""
-    return "-".join([part for part in parts if part] + ([] if limit is None else [f"first{limit}"]))
+def result_stem(*parts: str | None, options: RunOptions) -> str:
+    """The name of a result's files: all parts but None, and what of the options is not as by default."""
+    load = options.load
+    chosen = (
+        options.weights and Path(options.weights).name,
+        load.lora and Path(load.lora).resolve().name,
+        None if load.dtype == LoadOptions().dtype else load.dtype,
+        f"seed{options.seed}" if options.seed else None,
+        None if options.limit is None else f"first{options.limit}",
+    )
+    return "-".join(part for part in (*parts, *chosen) if part)
 
 
 def write_analysis(

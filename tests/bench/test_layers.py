@@ -14,9 +14,10 @@ from segscale.backbones.build import build_backbone
 from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
+from segscale.backbones.loading.options import LoadOptions
 from segscale.bench.analysis.layers import LayerAnalysis, Part, best_text, evaluate_parts, part_method, parts_of
 from segscale.bench.commands.main import main
-from segscale.bench.report.files import write_analysis
+from segscale.bench.report.files import result_stem, write_analysis
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.datasets.prompts.described import class_prompt
@@ -180,3 +181,10 @@ def test_a_result_of_more_rows_is_replaced_only_where_that_is_wanted(tmp_path: P
         assert len(pd.read_csv(path)) == 2
     write_analysis(table[:1], tmp_path, "layers", overwrite=True)
     assert len(pd.read_csv(path)) == 1
+
+
+def test_files_of_other_weights_noise_and_loras_have_other_names() -> None:
+    load = LoadOptions(lora="loras/aligned", dtype="float16")
+    chosen = RunOptions(weights="someone/sd15-tuned", seed=1, limit=20, load=load)
+    assert result_stem("sd15", None, "layers", options=RunOptions()) == "sd15-layers"
+    assert result_stem("sd15", "layers", options=chosen) == "sd15-layers-sd15-tuned-aligned-float16-seed1-first20"

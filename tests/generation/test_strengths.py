@@ -12,9 +12,11 @@ from segscale.backbones.build import build_shape_only
 from segscale.bench.commands.main import main
 from segscale.bench.generation.choices import Networks, SamplingChoices
 from segscale.bench.generation.power_record import find_power
+from segscale.bench.generation.settings import sampling_settings
 from segscale.bench.generation.strength_tables import strengths_text
 from segscale.bench.generation.strengths import PowerQuestion, f1_difference, measure_blurred_blocks
 from segscale.bench.runs.options import RunOptions
+from segscale.errors import UserError
 
 
 def pictures(hits: list[int], shown: list[int]) -> pd.DataFrame:
@@ -84,5 +86,17 @@ def test_blurred_blocks_are_measured_beside_the_whole_model(tmp_path: Path) -> N
     plain, blurred = sorted(
         (each.record for each in find_power(tmp_path)), key=lambda r: r.plan.settings.guidance_method == "blurred-block"
     )
-    assert blurred.plan.settings == replace(plain.plan.settings, guidance_method="blurred-block", site="vit-block4")
+    assert blurred.plan.settings == replace(
+        plain.plan.settings, guidance_method="blurred-block", site="vit-block4", width=None
+    )
     assert f1["difference"] == pytest.approx(100 * (blurred.measures["f1"].value - plain.measures["f1"].value))
+
+
+def test_plain_pictures_are_shared_by_what_only_other_methods_read() -> None:
+    chosen = SamplingChoices(guidance_method="s-cfg", guidance_reading="described", guidance_width=0.2)
+    plain = sampling_settings("pocket-sd15", chosen.guided_by("cfg"))
+    assert plain == sampling_settings("pocket-sd15", SamplingChoices())
+    assert sampling_settings("pocket-sd15", chosen.guided_by("s-cfg")).reading == "described"
+    assert sampling_settings("pocket-sd15", chosen.guided_by("perturbed")).width == 0.2
+    with pytest.raises(UserError, match="s-cfg does not read --guidance-width; leave it out, or: --guidance-method pe"):
+        sampling_settings("pocket-sd15", chosen)
