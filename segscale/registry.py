@@ -130,6 +130,8 @@ def _check_method_settings(config: Config) -> None:
     settings = importlib.import_module("segscale.backbones.latents.settings")
     sampling = _table(str(config.path), FOR_SAMPLING, config.arguments)
     check_arguments(f"{config.path}, {FOR_SAMPLING}", settings.SamplingDefaults, sampling)
+    if FOR_SAMPLING in config.arguments:
+        check_complete(f"{config.path}, {FOR_SAMPLING}", settings.SamplingDefaults, sampling)
     for method_name in presets:
         arguments = _table(f"{config.path}, presets", method_name, presets)
         _check_for("method", method_name, f"{config.path}, presets", arguments)

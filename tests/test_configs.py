@@ -128,6 +128,16 @@ MISTAKES: dict[str, tuple[Kind, str, str]] = {
         POCKET + "method_default = dict()",
         "; did you mean method_defaults? ",
     ),
+    "unknown key of sampling": (
+        "backbone",
+        POCKET + "sampling = dict(stepps=3)",
+        ", sampling: SamplingDefaults takes no 'stepps'; did you mean steps?",
+    ),
+    "sampling without guidance": (
+        "backbone",
+        POCKET + "sampling = dict(_delete_=True, steps=3)",
+        ", sampling: SamplingDefaults needs guidance; set guidance",
+    ),
     "base beside the config": ("backbone", '_base_ = "backbones/sdxl.py"', "backbones/backbones/sdxl.py; a base is a "),
     "base that is no dictionary": ("backbone", POCKET + "presets = 3", ": presets = 3 should be a valid dictionary"),
     "code that raises": (

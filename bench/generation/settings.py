@@ -23,7 +23,7 @@ def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 
     for name in choices.unread:
         problem = f"{choices.guidance_method} does not read --{name.replace('_', '-')}"
         raise UserError(problem, f"leave it out, or: --guidance-method {READ_BY[name][0]}")
-    config = load_config("backbone", backbone_name).get("sampling")
+    config = load_config("backbone", backbone_name, imports=True).get("sampling")
     if config is None and (choices.steps is None or choices.guidance is None):
         problem = f"the config of {backbone_name} recommends no steps and no guidance"
         raise UserError(problem, "name both: --steps 28 --guidance 5")
