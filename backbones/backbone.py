@@ -277,7 +277,7 @@ class Backbone(ABC):
         columns = partial(self.joint_columns, text_length=inputs.conditioning.text_length)
         targets = module_targets(sites, request, columns, ways.layers)
         gatherer = MapGatherer(sites, [self.tokenize(prompt) for prompt in prompts], request)
-        with map_probe(self.denoiser, targets, pixel_dtype, observer=gatherer, text_way=ways.text):
+        with map_probe(self.denoiser, targets, pixel_dtype, ways.chunk_bytes, gatherer, ways.text):
             prediction = self.denoise(inputs.latents.to(self.dtype), inputs.timesteps, inputs.conditioning)
         return prediction, gatherer.gathered()
 

@@ -90,9 +90,14 @@ def attend_in_chunks(
     return output
 
 
+def chunk_bytes_on(device: torch.device) -> int:
+    """Return the memory of one chunk's probabilities that suits a device."""
+    return CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"])
+
+
 def queries_per_chunk(call: AttentionCall, queries: int, keys: int, chunk_bytes: int | None) -> int:
     """Return how many queries have their float32 products with ``keys`` in a chunk."""
-    chunk_bytes = chunk_bytes or CHUNK_BYTES.get(call.query.device.type, CHUNK_BYTES["cuda"])
+    chunk_bytes = chunk_bytes or chunk_bytes_on(call.query.device)
     batch, heads = call.query.shape[:2]
     return max(1, min(queries, chunk_bytes // (batch * heads * keys * 4)))
 

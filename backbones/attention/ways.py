@@ -20,6 +20,8 @@ class Ways:
     """Text maps and head weights of joint attention. Where text alone is attended to, chunks are cheaper."""
     layers: Way
     """Agreement with a reference, where a measure allows it."""
+    chunk_bytes: int | None = None
+    """Memory of the probabilities of one chunk; None: what suits the device."""
 
 
 BY_DEVICE = {

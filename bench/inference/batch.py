@@ -15,6 +15,8 @@ USED_SHARE = 0.8
 """Of free memory that a batch may take: longer prompts take more than the first one did."""
 MOST_ROWS = 16
 """A device is busy by then; more only make every step of a run longer."""
+SMALLEST_CHUNK_SHARE = 1 / 32
+"""Smaller chunks free no memory that would matter."""
 Row = TypeVar("Row")
 
 
@@ -24,13 +26,20 @@ def rows_that_fit(free_bytes: int, row_bytes: int) -> int:
 
 
 class BatchLimit:
-    """The largest number of rows of one forward; when memory runs out it is halved, and stays so."""
+    """The largest number of rows of one forward, and of a chunk of attention; what memory halves stays so."""
 
     def __init__(self, rows: int = 1) -> None:
         self.rows = rows
+        self.chunk_share = 1.0
+        """Of the memory that chunks of attention take otherwise."""
 
-    def over(self, rows: Sequence[Row], work: Callable[[Sequence[Row]], None]) -> None:
+    def over(self, rows: Sequence[Row], work: Callable[[Sequence[Row]], None], in_chunks: bool = False) -> None:
         """Do work on all rows, some at a time. It is repeated where it was too much, so it keeps nothing until it ends.
+
+        Args:
+            rows: In order.
+            work: Takes at most ``self.rows`` of them.
+            in_chunks: Whether it needs less memory at a smaller ``chunk_share``, which is tried with a single row.
 
         Raises:
             UserError: Where memory runs out for a single row.
@@ -38,20 +47,24 @@ class BatchLimit:
         done = 0
         while done < len(rows):
             batch = rows[done : done + self.rows]
-            if self._fits(batch, work):
+            if self._fits(batch, work, in_chunks):
                 done += len(batch)
 
-    def _fits(self, batch: Sequence[Row], work: Callable[[Sequence[Row]], None]) -> bool:
+    def _fits(self, batch: Sequence[Row], work: Callable[[Sequence[Row]], None], in_chunks: bool) -> bool:
         try:
             work(batch)
         except torch.OutOfMemoryError as error:
-            if len(batch) == 1:
+            if len(batch) == 1 and not (in_chunks and self.chunk_share > SMALLEST_CHUNK_SHARE):
                 hint = "halve memory with --dtype float16, or see --offload and --quantize in: segscale run --help"
                 raise UserError("one image does not fit into the device's memory", hint) from error
         else:
             return True
-        self.rows = len(batch) // 2
-        log.warning("%d images do not fit into the device's memory; %d share a forward now", len(batch), self.rows)
+        if len(batch) > 1:
+            self.rows = len(batch) // 2
+            log.warning("%d images do not fit into the device's memory; %d share a forward now", len(batch), self.rows)
+        else:
+            self.chunk_share /= 2
+            log.warning("one image does not fit into the device's memory; its attention is read in half the chunks")
         # What the failed attempt held is free only now that its frames are gone.
         torch.cuda.empty_cache()
         return False

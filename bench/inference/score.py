@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
 from typing import TypeVar
@@ -15,7 +15,8 @@ import torch
 
 from segscale.errors import UserError
 
-from ...backbones.attention.ways import Way
+from ...backbones.attention.chunks import chunk_bytes_on
+from ...backbones.attention.ways import Way, Ways, ways_on
 from ...backbones.backbone import Backbone
 from ...backbones.latents.noise import image_generator
 from ...backbones.latents.settings import CaptureSettings
@@ -95,8 +96,13 @@ class Scoring:
             self.limit.over(alike, self._add_noise)
         rows = [Row(each, number, reduce(or_, each.requests)) for each in shared for number in range(len(each.texts))]
         for alike in _alike(rows, lambda row: (row.shared.settings, row.request)):
-            self.limit.over(alike, self._answer)
+            self.limit.over(alike, self._answer, in_chunks=True)
         return [_scored(image.sample, image.shared) for image in asked]
+
+    @property
+    def _ways(self) -> Ways:
+        device = self.backbone.device
+        return replace(ways_on(device), chunk_bytes=int(self.limit.chunk_share * chunk_bytes_on(device)))
 
     def _questions(self, methods: Sequence[Method], sample: Sample) -> tuple[SharedForwards, ...]:
         sharing: dict[tuple[CaptureSettings, tuple[str, ...]], SharedForwards] = {}
@@ -122,7 +128,8 @@ class Scoring:
         size, answers = shared[0].settings.image_size, list[list[Answer]]()
         with _timed(shared):
             with self._image(shared[0].sample):
-                observed = self.backbone.observe([row.image for row in batch], batch[0].request, size)
+                images = [row.image for row in batch]
+                observed = self.backbone.observe(images, batch[0].request, size, ways=self._ways)
             for row, maps in zip(batch, observed, strict=True):
                 with self._image(row.shared.sample):
                     answers.append(row.answers(self.backbone, maps))

@@ -39,6 +39,8 @@ class Conditions:
     """Methods that read the same images together; their sites are observed in each other's forwards."""
     batch: int = 1
     """Rows that shared a forward of the denoiser at most; fewer than asked for where memory ran out."""
+    chunk_share: float = 1.0
+    """Of the usual memory of a chunk of attention; less than 1 where memory ran out for a single row."""
 
 
 _ADAPTER = TypeAdapter(Conditions)

@@ -280,7 +280,7 @@ class _Loop:
         """Remember what these methods are computed on and that they share it, before the first image of them all."""
         names = tuple(run.method.name + run.method.variant for run in together)
         device, threads = str(self.backbone.device), torch.get_num_threads()
-        conditions = Conditions(self.machine, device, threads, names, self.limit.rows)
+        conditions = Conditions(self.machine, device, threads, names, self.limit.rows, self.limit.chunk_share)
         if conditions not in self.noted:
             for run in together:
                 note_conditions(run.store.folder, conditions)

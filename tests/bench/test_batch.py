@@ -6,11 +6,14 @@ import logging
 from collections.abc import Sequence
 from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from segscale.backbones.attention.chunks import CHUNK_BYTES
+from segscale.backbones.attention.ways import Ways
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
 from segscale.backbones.inputs import PromptedImage
@@ -66,6 +69,21 @@ def test_one_row_that_does_not_fit_is_one_line() -> None:
         BatchLimit(4).over(range(4), Work(room=0))
 
 
+def test_a_single_row_that_reads_in_chunks_is_tried_with_smaller_ones(caplog: pytest.LogCaptureFixture) -> None:
+    limit, shares = BatchLimit(2), list[float]()
+
+    def work(rows: Sequence[int]) -> None:
+        shares.append(limit.chunk_share)
+        if len(rows) > 1 or limit.chunk_share > 1 / 4:
+            raise torch.OutOfMemoryError
+
+    limit.over(range(2), work, in_chunks=True)
+    assert (shares, limit.rows) == ([1, 1, 1 / 2, 1 / 4, 1 / 4], 1)
+    assert "in half the chunks" in caplog.text
+    with pytest.raises(UserError, match="one image does not fit"):
+        limit.over(range(1), Work(room=0), in_chunks=True)
+
+
 def run(path: Path, batch: int, limit: int = 5, protocol: str = "standard") -> list[RunStore]:
     return run_named(BACKBONE, METHODS, "pocket", protocol, RunOptions(limit=limit, results=path, batch=batch))
 
@@ -76,9 +94,9 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     rows: list[int] = []
     observe = Backbone.observe
 
-    def counted(self: Backbone, images: list[PromptedImage], *rest: object) -> object:
+    def counted(self: Backbone, images: list[PromptedImage], *rest: object, **keywords: object) -> object:
         rows.append(len(images))
-        return observe(self, images, *rest)
+        return observe(self, images, *rest, **keywords)
 
     monkeypatch.setattr(Backbone, "observe", counted)
     return rows
@@ -149,15 +167,34 @@ def test_a_run_that_is_out_of_memory_goes_on_with_smaller_batches(
 ) -> None:
     observe = Backbone.observe
 
-    def small(self: Backbone, images: list[PromptedImage], *rest: object) -> object:
+    def small(self: Backbone, images: list[PromptedImage], *rest: object, ways: Ways) -> object:
         if len(images) > 2:
             raise torch.OutOfMemoryError
-        return observe(self, images, *rest)
+        return observe(self, images, *rest, ways=ways)
 
     monkeypatch.setattr(Backbone, "observe", small)
     stores = run(tmp_path / "4", 4)
     assert [rows_noted(store) for store in stores] == [[2, 4], [2, 4]]
     for first, second in zip(run(tmp_path / "1", 1), stores, strict=True):
+        assert_equal_counts(first, second)
+
+
+def test_a_run_that_is_out_of_memory_for_one_image_goes_on_in_smaller_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observe = Backbone.observe
+
+    def small(self: Backbone, *arguments: Any, ways: Ways) -> object:
+        if ways.chunk_bytes is None or ways.chunk_bytes > CHUNK_BYTES["cpu"] / 4:
+            raise torch.OutOfMemoryError
+        return observe(self, *arguments, ways=ways)
+
+    monkeypatch.setattr(Backbone, "observe", small)
+    stores = run(tmp_path / "small", 1)
+    monkeypatch.undo()
+    for first, second in zip(run(tmp_path / "1", 1), stores, strict=True):
+        shares = {conditions.chunk_share for conditions in read_conditions(second.folder)}
+        assert shares == {1, 1 / 4}
         assert_equal_counts(first, second)
 
 

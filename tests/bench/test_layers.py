@@ -45,9 +45,9 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     prompts: list[str] = []
     observe = Backbone.observe
 
-    def counted(self: Backbone, images: list[PromptedImage], *rest: object) -> object:
+    def counted(self: Backbone, images: list[PromptedImage], *rest: object, **keywords: object) -> object:
         prompts.extend(image.prompt.text for image in images)
-        return observe(self, images, *rest)
+        return observe(self, images, *rest, **keywords)
 
     monkeypatch.setattr(Backbone, "observe", counted)
     return prompts

@@ -68,9 +68,9 @@ def test_it_runs_where_masks_are_drawn_alone() -> None:
 def test_a_batch_of_classes_and_images_gives_the_same_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     observe, rows = Backbone.observe, list[int]()
 
-    def counted(self: Backbone, images: list[object], *arguments: object) -> object:
+    def counted(self: Backbone, images: list[object], *arguments: object, **keywords: object) -> object:
         rows.append(len(images))
-        return observe(self, images, *arguments)  # pyright: ignore[reportArgumentType]
+        return observe(self, images, *arguments, **keywords)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(Backbone, "observe", counted)
     counts = []
