@@ -26,7 +26,7 @@ from .direct_mask_drawing import Rows, areas_by_scene, drawn_masks, picture_loss
 from .direct_mask_scenes import MaskScenes
 from .direct_mask_twin import untrained_twin
 from .direct_masks import MaskTrainer, Recipe
-from .timestep_laws import HeavyTail, LogitNormal
+from .timestep_laws import HeavyTail, LogitNormal, Uniform
 
 FOLDER = "genmask"
 """Below the results: where outcomes are kept."""
@@ -39,6 +39,7 @@ VARIANTS: Mapping[str, Recipe] = MappingProxyType(
         "a=0.1": Recipe(masks=HeavyTail(0.1)),
         "a=0.5": Recipe(masks=HeavyTail(0.5)),
         "logit-normal": Recipe(masks=LogitNormal()),
+        "uniform": Recipe(masks=Uniform()),
         "no-image-tokens": Recipe(image_tokens=False),
         "no-generation": Recipe(tasks="masks"),
         "no-masks": Recipe(tasks="pictures"),

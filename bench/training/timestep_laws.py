@@ -5,6 +5,7 @@ A noise level is sigma in [0, 1]: a flow-matching latent is ``(1 - sigma) * clea
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ class TimestepLaw(ABC):
     @abstractmethod
     def transform(self, uniform: Tensor) -> Tensor:
         """Turn numbers of (0, 1) into sigmas; uniform ones get this law."""
+
+    @abstractmethod
+    def density(self, sigma: Tensor) -> Tensor:
+        """The density at sigmas of the open interval (0, 1), float64."""
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw sigmas, float32 ``(count,)``."""
@@ -44,6 +49,11 @@ class HeavyTail(TimestepLaw):
     def transform(self, uniform: Tensor) -> Tensor:
         return (1 - self.a * (uniform / (1 - uniform)).sqrt()).clamp(min=0)
 
+    def density(self, sigma: Tensor) -> Tensor:
+        """As of ``TimestepLaw``; what is at 0 is not in it."""
+        distance = 1 - sigma.double()
+        return 2 * self.a**2 * distance / (distance.square() + self.a**2).square()
+
 
 @dataclass(frozen=True)
 class LogitNormal(TimestepLaw):
@@ -54,3 +64,20 @@ class LogitNormal(TimestepLaw):
 
     def transform(self, uniform: Tensor) -> Tensor:
         return (self.mean + self.deviation * torch.special.ndtri(uniform)).sigmoid()
+
+    def density(self, sigma: Tensor) -> Tensor:
+        sigma = sigma.double()
+        standard = (sigma.logit() - self.mean) / self.deviation
+        normal = (-standard.square() / 2).exp() / (self.deviation * math.sqrt(2 * math.pi))
+        return normal / (sigma * (1 - sigma))
+
+
+@dataclass(frozen=True)
+class Uniform(TimestepLaw):
+    """All levels alike."""
+
+    def transform(self, uniform: Tensor) -> Tensor:
+        return uniform
+
+    def density(self, sigma: Tensor) -> Tensor:
+        return torch.ones_like(sigma, dtype=torch.float64)
