@@ -62,11 +62,10 @@ class ImageShare:
 
     def _claimed(self, open_indices: list[int], progress: tqdm[Any]) -> Iterator[int]:
         """Take images from ``open_indices``, until other processes hold all that are left."""
-        began, taken = time.monotonic(), progress.n
+        began, done_before = time.monotonic(), progress.n
+        taken = done_before
         while open_indices:
-            pace = (time.monotonic() - began) / progress.n if progress.n else CLAIM_SECONDS
-            rows = self._limit.rows
-            most = max(min(int(CLAIM_SECONDS / pace), MOST_CLAIMED) // rows, 1) * rows
+            most = self._most_at_once(progress.n - done_before, time.monotonic() - began)
             claimed = self._lease.claim(open_indices, most)
             for run in self._runs:
                 run.look_for_stored()
@@ -78,6 +77,12 @@ class ImageShare:
             if not claimed:
                 return
             yield from due
+
+    def _most_at_once(self, done: int, seconds: float) -> int:
+        """How many images are claimed next, in whole batches, where ``done`` took so many seconds."""
+        affordable = int(CLAIM_SECONDS * done / seconds) if seconds else 0
+        rows = self._limit.rows
+        return max(min(affordable, MOST_CLAIMED) // rows, 1) * rows
 
     def _is_due(self, index: int) -> bool:
         """Whether the image is not known to be stored. A repeated id is due until it was looked at and named."""
