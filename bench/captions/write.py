@@ -23,13 +23,14 @@ FLUSH_SECONDS = 5.0
 
 Outcome = tuple[str, str | NoCaptionError]
 """The id of an image with its caption, or why it has none."""
+ReadImage = tuple[str, Sample | NoCaptionError]
+"""The id of an image with its sample, or why there is none."""
 
 
 @dataclass(frozen=True)
 class CaptionReport:
     """How many images have a caption now."""
 
-    path: Path
     images: int
     """Number of images asked for."""
     captions: int
@@ -79,7 +80,7 @@ def write_captions(
     finally:
         if pending and len(file):
             file.save()
-    return CaptionReport(path, len(ids), len(ids) - len(failed), dict(sorted(failed.items())))
+    return CaptionReport(len(ids), len(ids) - len(failed), dict(sorted(failed.items())))
 
 
 def _origin(dataset: Dataset, captioner: Captioner, words: int, question: str) -> dict[str, str | int]:
@@ -98,30 +99,28 @@ def _outcomes(
     """Outcomes as they come. Images are read here, one at a time; only questions run in threads."""
     if workers == 1:
         for index in indices:
-            sample = dataset[index]
-            yield sample.id, _ask(captioner, sample, question, words)
+            image, sample = _read(dataset, index)
+            yield image, _ask(captioner, sample, question, words)
         return
-    samples: SimpleQueue[Sample | None] = SimpleQueue()
+    samples: SimpleQueue[ReadImage | None] = SimpleQueue()
     answers: SimpleQueue[tuple[str, str | Exception]] = SimpleQueue()
 
     def work() -> None:
-        while (sample := samples.get()) is not None:
+        while (read := samples.get()) is not None:
+            image, sample = read
             try:
                 answer = _ask(captioner, sample, question, words)
             except Exception as error:  # noqa: BLE001 (raised again by the thread that asked)
-                answers.put((sample.id, error))
+                answers.put((image, error))
             else:
-                answers.put((sample.id, answer))
+                answers.put((image, answer))
 
     # Daemons, so that an interrupt need not wait for answers on their way.
     for _ in range(workers):
         Thread(target=work, daemon=True).start()
     try:
         for count, index in enumerate(indices):
-            try:
-                samples.put(dataset[index])
-            except UserError as error:
-                answers.put((dataset.ids[index], NoCaptionError(error.problem, refused=True)))
+            samples.put(_read(dataset, index))
             if count >= workers:
                 yield _next_outcome(answers)
         for _ in range(min(workers, len(indices))):
@@ -138,7 +137,17 @@ def _next_outcome(answers: SimpleQueue[tuple[str, str | Exception]]) -> Outcome:
     return image, answer
 
 
-def _ask(captioner: Captioner, sample: Sample, question: str, words: int) -> str | NoCaptionError:
+def _read(dataset: Dataset, index: int) -> ReadImage:
+    try:
+        sample = dataset[index]
+    except UserError as error:
+        return dataset.ids[index], NoCaptionError(error.problem, refused=True)
+    return sample.id, sample
+
+
+def _ask(captioner: Captioner, sample: Sample | NoCaptionError, question: str, words: int) -> str | NoCaptionError:
+    if isinstance(sample, NoCaptionError):
+        return sample
     try:
         return caption_from(captioner(sample.image, question), words)
     except NoCaptionError as failure:

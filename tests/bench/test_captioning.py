@@ -27,6 +27,9 @@ from segscale.bench.captions.model import ModelCaptioner
 from segscale.bench.captions.write import write_captions
 from segscale.bench.commands.main import main
 from segscale.catalogue import config_files
+from segscale.datasets.dataset import Sample
+from segscale.datasets.files import FileError
+from segscale.datasets.pocket import PocketScenes
 from segscale.errors import UserError
 from segscale.registry import build
 
@@ -126,6 +129,23 @@ def test_stored_captions_are_kept_under_file_names_too(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     assert list(content) == list(expected)
     assert content == {key: {"caption": caption} for key, caption in expected.items()}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_image_that_cannot_be_read_is_named_and_passed_over(
+    tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, whole = build("dataset", "pocket"), PocketScenes.__getitem__
+
+    def read(self: PocketScenes, index: int) -> Sample:
+        if index == 1:
+            raise FileError("damaged", "image 1 is damaged")
+        return whole(self, index)
+
+    monkeypatch.setattr(PocketScenes, "__getitem__", read)
+    report = write_captions(dataset, Counting(), tmp_path / "c.json", 20, limit=4, workers=workers)
+    assert (report.images, report.captions) == (4, 3)
+    assert report.failed == {"val-00001": "image 1 is damaged"}
 
 
 @pytest.mark.parametrize(
