@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from segscale.files import explained_writes
+from segscale.files import explained_writes, remove_leftovers
 from segscale.registry import DATASETS, load_config
 
 from ...datasets.dataset import Dataset
@@ -47,7 +47,8 @@ def prepare(dataset_name: str, data_root: str | None, workers: int) -> Prepared:
     outcomes = [*map_in_processes(_make, pending, workers, f"preparing {dataset_name}")]
     faults = tuple(fault for fault in outcomes if fault is not None)
     made = [derivation for derivation, fault in zip(pending, outcomes, strict=True) if fault is None]
-    _remove_leftovers({derivation.target.parent for derivation in derivations})
+    written = {derivation.target.parent for derivation in derivations}
+    remove_leftovers(path for folder in written for path in folder.glob(".*.tmp"))
     folders = tuple(sorted({derivation.target.parent for derivation in made}))
     return Prepared(dataset_name, folders, len(made), len(derivations) - len(pending), faults)
 
@@ -60,9 +61,3 @@ def _make(derivation: Derivation) -> str | None:
     except FileError as error:
         return error.problem
     return None
-
-
-def _remove_leftovers(folders: set[Path]) -> None:
-    """Remove the temporary files of killed processes."""
-    for path in (path for folder in folders for path in folder.glob(".*.tmp")):
-        path.unlink(missing_ok=True)

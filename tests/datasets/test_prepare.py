@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from segscale.datasets.context import RAW_IDS, raw_table
 from segscale.datasets.files import FileError
 from segscale.datasets.prepare import MatFile, Panoptic, RunLengths
 from segscale.errors import UserError
+from segscale.files import replaced_bytes
 from segscale.registry import build
 
 
@@ -213,6 +215,8 @@ def test_preparing_goes_on_after_a_kill_and_leaves_originals_alone(gt_fine: Path
     assert killed.returncode == -9
     halfway = files(gt_fine)
     assert len(halfway) == FRAMES + 14 + 1
+    (leftover,) = gt_fine.rglob(".*.tmp")
+    os.utime(leftover, (0, 0))
     prepared = prepare("cityscapes", str(gt_fine), workers=2)
     assert (prepared.made, prepared.kept, prepared.faults) == (FRAMES - 14, 14, ())
     after = files(gt_fine)
@@ -223,6 +227,14 @@ def test_preparing_goes_on_after_a_kill_and_leaves_originals_alone(gt_fine: Path
         assert np.array_equal(np.array(Image.open(target)), label)
     assert prepare("cityscapes", str(gt_fine), workers=2).made == 0
     assert files(gt_fine) == after
+
+
+def test_files_that_another_process_writes_are_left_alone(gt_fine: Path) -> None:
+    target = next(iter(Cityscapes.derivations(gt_fine))).target
+    with replaced_bytes(target) as file:
+        prepare("cityscapes", str(gt_fine), workers=1)
+        file.write(b"of the other process")
+    assert target.read_bytes() == b"of the other process"
 
 
 def test_prepared_bytes_do_not_depend_on_the_number_of_workers(gt_fine: Path) -> None:
