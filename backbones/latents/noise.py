@@ -7,16 +7,21 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from segscale.errors import UserError
+
 from .settings import Timestep
 
 DIFFUSION_STEPS = 1000
 FLOW_STEPS = 28
+Answers = Literal["flow", "v_prediction", "epsilon", "sample"]
+"""What a denoiser predicts of noise n and clean latent x: ``flow`` n - x, ``v_prediction`` signal n - noise x,
+``epsilon`` n, or ``sample`` x."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,7 @@ class NoiseLevel:
     """Factor of the clean latent."""
     noise: float
     """Factor of the normal draw."""
-
-    answers: Literal["flow", "v_prediction", "epsilon"] = "flow"
-    """What the denoiser predicts of noise n and clean latent x: ``flow`` n - x, ``v_prediction`` signal n - noise x, or
-    ``epsilon`` n."""
+    answers: Answers = "flow"
 
     def mix(self, latent: Tensor, draw: Tensor) -> Tensor:
         """Add noise to a latent."""
@@ -40,9 +42,21 @@ class NoiseLevel:
 
     def clean(self, noised: Tensor, answer: Tensor) -> Tensor:
         """Return the clean latent that a denoiser's answer means."""
+        if self.answers == "sample":
+            return answer
         if self.answers == "epsilon":
             return (noised - self.noise * answer) / self.signal
         return (1.0 if self.answers == "flow" else self.signal) * noised - self.noise * answer
+
+    def target(self, clean: Tensor, draw: Tensor) -> Tensor:
+        """Return what the denoiser should answer for ``mix(clean, draw)``."""
+        if self.answers == "sample":
+            return clean
+        if self.answers == "epsilon":
+            return draw
+        if self.answers == "v_prediction":
+            return self.signal * draw - self.noise * clean
+        return draw - clean
 
 
 def image_generator(seed: int, dataset: str, image_id: str) -> torch.Generator:
@@ -76,9 +90,7 @@ def diffusion_level(scheduler: Any, timestep: Timestep) -> NoiseLevel:
         assert timestep.steps is not None
         assert timestep.index is not None
         fed = _schedule(scheduler, timestep.steps)[timestep.index]
-    alpha_bar = float(scheduler.alphas_cumprod[int(fed)])
-    answers = scheduler.config["prediction_type"]
-    return NoiseLevel(fed, math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar), answers)
+    return _level_of_step(scheduler, fed)
 
 
 def shifted_scheduler(scheduler: Any, steps: int, image_tokens: int, evenly: bool = False) -> Any:
@@ -123,18 +135,14 @@ def level_of_share(scheduler: Any, share: float) -> NoiseLevel:
     """The noise level at a share of the schedule in (0, 1), as models are trained: of flow matching it is sigma."""
     if not hasattr(scheduler, "alphas_cumprod"):
         return NoiseLevel(DIFFUSION_STEPS * share, 1 - share, share)
-    timestep = int(share * len(scheduler.alphas_cumprod))
-    alpha_bar = float(scheduler.alphas_cumprod[timestep])
-    return NoiseLevel(float(timestep), math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar))
+    return _level_of_step(scheduler, float(int(share * len(scheduler.alphas_cumprod))))
 
 
-def denoising_target(scheduler: Any, level: NoiseLevel, clean: Tensor, draw: Tensor) -> Tensor:
-    """What the denoiser should answer for ``level.mix(clean, draw)``: the velocity, or what its scheduler predicts."""
-    kind = scheduler.config.get("prediction_type", "flow")
-    if kind == "epsilon":
-        return draw
-    if kind == "v_prediction":
-        return level.signal * draw - level.noise * clean
-    if kind == "sample":
-        return clean
-    return draw - clean
+def _level_of_step(scheduler: Any, timestep: float) -> NoiseLevel:
+    answers = scheduler.config["prediction_type"]
+    if answers not in get_args(Answers):
+        raise UserError(
+            f"a denoiser that predicts {answers!r} is not known", f"known are {', '.join(get_args(Answers))}"
+        )
+    alpha_bar = float(scheduler.alphas_cumprod[int(timestep)])
+    return NoiseLevel(timestep, math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar), answers)

@@ -20,7 +20,7 @@ from segscale.prompt import Prompt
 from ...backbones.attention.perturbation import denoise_perturbed
 from ...backbones.backbone import Backbone
 from ...backbones.inputs import PromptedImage
-from ...backbones.latents.noise import denoising_target, image_generator, normal_draws
+from ...backbones.latents.noise import image_generator, normal_draws
 from ...backbones.latents.settings import CaptureSettings
 from ...datasets.dataset import Sample
 from ...methods.build import method_defaults
@@ -150,8 +150,7 @@ def _noised(
     backbone.check_size(settings.image_size)
     clean = backbone.encode_images([sample.image], settings, [generator])
     level, draw = backbone.noise_level(settings), normal_draws(clean, [generator])
-    target = denoising_target(backbone.pipeline.scheduler, level, clean, draw)
-    return PromptedImage(level.mix(clean, draw), level, prompt), target
+    return PromptedImage(level.mix(clean, draw), level, prompt), level.target(clean, draw)
 
 
 def _object_share(sample: Sample, class_ids: Sequence[int], size: tuple[int, int]) -> Tensor:

@@ -15,7 +15,7 @@ from segscale.prompt import Prompt
 
 from ...backbones.attention.sites import Grid
 from ...backbones.backbone import Backbone
-from ...backbones.latents.noise import NoiseLevel, denoising_target, level_of_share, normal_draws
+from ...backbones.latents.noise import NoiseLevel, level_of_share, normal_draws
 from ...backbones.latents.settings import CaptureSettings, Timestep
 from ...datasets.dataset import Sample
 from ...datasets.labels import IGNORE_LABEL
@@ -85,7 +85,7 @@ class BatchSource:
         rows = list(zip(levels, clean.split(1), draw.split(1), strict=True))
         return TrainingBatch(
             noised=torch.cat([level.mix(image, noise) for level, image, noise in rows]),
-            target=torch.cat([denoising_target(scheduler, level, image, noise) for level, image, noise in rows]),
+            target=torch.cat([level.target(image, noise) for level, image, noise in rows]),
             timesteps=torch.tensor([level.timestep for level in levels], device=clean.device),
             texts=[prompt.text for prompt in prompts],
             masks=[

@@ -12,8 +12,16 @@ from diffusers import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segscale.backbones.latents.noise import diffusion_level, flow_level, image_generator
+from segscale.backbones.latents.noise import (
+    Answers,
+    NoiseLevel,
+    diffusion_level,
+    flow_level,
+    image_generator,
+    level_of_share,
+)
 from segscale.backbones.latents.settings import Timestep
+from segscale.errors import UserError
 
 SCALED_LINEAR = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
@@ -54,6 +62,36 @@ def test_seg4diff_index_minus_8_of_28_is_timestep_515() -> None:
     level = flow_level(FlowMatchEulerDiscreteScheduler(shift=3.0), Timestep(index=-8, steps=28), image_tokens=4096)
     assert level.timestep == pytest.approx(515.0721, abs=1e-3)
     assert level.noise == pytest.approx(0.5150721, abs=1e-6)
+
+
+# Of a clean latent 1 and a draw of 3, mixed by 0.6 and 0.8, of flow by 0.2 and 0.8.
+RIGHT_ANSWERS: dict[Answers, float] = {"flow": 2, "v_prediction": 0.6 * 3 - 0.8, "epsilon": 3, "sample": 1}
+
+
+@pytest.mark.parametrize("answers", RIGHT_ANSWERS)
+def test_a_right_answer_is_the_target_and_gives_the_clean_latent(answers: Answers) -> None:
+    level = NoiseLevel(1.0, 0.2 if answers == "flow" else 0.6, 0.8, answers)
+    clean, draw = torch.ones(1, 4, 8, 8), 3 * torch.ones(1, 4, 8, 8)
+    target = level.target(clean, draw)
+    torch.testing.assert_close(target, torch.full_like(clean, RIGHT_ANSWERS[answers]))
+    torch.testing.assert_close(level.clean(level.mix(clean, draw), target), clean)
+
+
+@pytest.mark.parametrize("answers", ["v_prediction", "epsilon", "sample"])
+def test_a_diffusion_level_knows_what_its_denoiser_predicts(answers: str) -> None:
+    scheduler = DDIMScheduler(**SCALED_LINEAR, prediction_type=answers)
+    for level in (diffusion_level(scheduler, Timestep(t=100)), level_of_share(scheduler, 0.1)):
+        assert level.answers == answers
+
+
+def test_a_level_of_flow_matching_is_its_share() -> None:
+    assert level_of_share(FlowMatchEulerDiscreteScheduler(), 0.25) == NoiseLevel(250.0, 0.75, 0.25, "flow")
+
+
+def test_a_prediction_of_another_kind_is_refused() -> None:
+    scheduler = DDIMScheduler(**SCALED_LINEAR, prediction_type="score")
+    with pytest.raises(UserError, match="a denoiser that predicts 'score' is not known"):
+        diffusion_level(scheduler, Timestep(t=100))
 
 
 def test_the_scheduler_is_left_as_it_was() -> None:
