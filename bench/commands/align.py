@@ -17,24 +17,15 @@ from .command import command
 from .generate import networks, sampling
 from .parameters import NUMBER, POSITIVE, Name
 from .steps import print_written, quiet_libraries, refuse_ranks
+from .subject import Subject
 
 _folder = click.argument("folder", metavar="FOLDER", type=options.FILE)
 
 
 @dataclass(frozen=True)
-class Masks:
-    """Whose masks a block is aligned with."""
-
-    dataset_name: str
-    protocol_name: str
-
-
-@dataclass(frozen=True)
 class Gain:
-    """On what it is told what a LoRA buys."""
+    """By what it is told what a LoRA buys."""
 
-    dataset_name: str
-    protocol_name: str
     method_names: tuple[str, ...] | None
     pictures: int | None
     drawn_name: str
@@ -50,7 +41,7 @@ class Gain:
 @_folder
 @options.name("dataset", "pocket")
 @options.name("protocol", "standard", help="whose prompts are used where names alone are not")
-@options.packed("masks", Masks)
+@options.packed("subject", Subject)
 @options.training
 @click.option("--site", "site_name", help="the expert block", show_default="the backbone's grounding site")
 @click.option("--reading", type=click.Choice(get_args(Reading)), default="published", help="whose rules hold")
@@ -70,24 +61,21 @@ class Gain:
 @click.option("--dice", type=NUMBER, default=0.2, help="weight of the dice loss")
 @options.packed("settings", AlignmentSettings)
 def align(
-    backbone_name: str,
+    subject: Subject,
     folder: Path,
-    masks: Masks,
     site_name: str | None,
     settings: AlignmentSettings,
     run_options: RunOptions,
 ) -> None:
     """Align a block's attention with masks, by a LoRA. It is stored in FOLDER, for --lora of other commands."""
     from segscale.files import explained_writes
-    from segscale.registry import build
 
     from ...backbones.loading.lora import LORA_FILE
-    from ..runs.plan import build_task
     from ..training.align import align
 
     quiet_libraries()
-    task = build_task(masks.dataset_name, build("protocol", masks.protocol_name), run_options)
-    losses = align(backbone_name, task, replace(settings, seed=run_options.seed), folder, run_options, site_name)
+    task, settings = subject.task(run_options), replace(settings, seed=run_options.seed)
+    losses = align(subject.backbone_name, task, settings, folder, run_options, site_name)
     written = folder / "losses.csv"
     with explained_writes(folder, "FOLDER"):
         losses.to_csv(written, index=False)
@@ -119,6 +107,7 @@ def convert_lora(backbone_name: str, source: Path, folder: Path, alpha: float | 
 @options.backbone
 @options.name("dataset", "pocket")
 @options.name("protocol", "standard")
+@options.packed("subject", Subject)
 @options.methods
 @click.option("--pictures", type=POSITIVE, metavar="N", help="also draw N captions' pictures, and measure power")
 @click.option("--drawn", "drawn_name", type=Name("dataset"), default="pocket-captions", help="whose captions those are")
@@ -129,7 +118,7 @@ def convert_lora(backbone_name: str, source: Path, folder: Path, alpha: float | 
 @options.pipeline
 @options.run
 def lora_gain(
-    backbone_name: str,
+    subject: Subject,
     gain: Gain,
     overwrite: bool,
     networks: Networks,
@@ -139,21 +128,18 @@ def lora_gain(
     """Tell what a LoRA buys: mIoU of every method with and without it, and generative power."""
     import pandas as pd
 
-    from segscale.registry import build
-
     from ..analysis.variants import FOLDER
     from ..generation.lora_gain import gain_text, power_gain, segmentation_gain, without_lora
     from ..generation.strengths import PowerQuestion
     from ..report.files import result_stem, write_analysis
-    from ..runs.plan import build_task
 
     quiet_libraries()
     refuse_ranks("lora-gain")
-    task = build_task(gain.dataset_name, build("protocol", gain.protocol_name), run_options)
+    backbone_name, task = subject.backbone_name, subject.task(run_options)
     table = segmentation_gain(backbone_name, task, gain.method_names, run_options)
     if gain.pictures is not None:
         drawn = replace(run_options, limit=gain.pictures)
-        if gain.drawn_name != gain.dataset_name:
+        if gain.drawn_name != subject.dataset_name:
             drawn = replace(drawn, split=None, data_root=None, captions=None)
         question = PowerQuestion(backbone_name, gain.drawn_name, choices, networks, drawn)
         table = pd.concat([table, power_gain(question)], ignore_index=True)

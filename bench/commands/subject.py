@@ -1,4 +1,4 @@
-"""What an analysis of a backbone's blocks looks at, as options and as one value."""
+"""What an analysis or a training looks at, as options and as one value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """What an analysis of blocks looks at."""
+    """What an analysis or a training looks at."""
 
     backbone_name: str
     dataset_name: str
