@@ -10,7 +10,6 @@ import argparse
 import copy
 import json
 import logging
-import math
 import shutil
 import tempfile
 import time
@@ -29,18 +28,19 @@ from ...datasets.generated import TRAIN_SCENES
 from ...datasets.pocket import GROUNDS, OBJECTS, Scene, caption_of
 from ..backbone import Backbone
 from ..build import build_backbone
+from ..latents.pictures import latents_of
 from ..text.conditioning import Conditioning
 from .architectures import TWINS, Twin
 from .autoencoder import fold_shift, halved, train_autoencoder
 from .recipe import Recipe
 from .scenes import scene_batch
+from .steps import cosine_share, follow, new_optimiser, set_rate, warm_up_share
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).parent / "weights"
 BATCH = 32
 CAPTION_DROPOUT = 0.1
-EMA_DECAY = 0.998
 
 
 def training_caption(scene: Scene, rng: np.random.Generator, noise: float = 0.0) -> str:
@@ -71,9 +71,9 @@ def encode_scenes(vae: AutoencoderKL, count: int, image_size: int) -> tuple[Tens
         images, batch = scene_batch(range(start, start + 100))
         if image_size != images.shape[-1]:
             images = F.interpolate(images, size=(image_size, image_size), mode="bicubic").clamp(-1, 1)
-        latents.append(vae.encode(images).latent_dist.mean)
+        latents.append(latents_of(vae, images))
         scenes += batch
-    return (torch.cat(latents) - (vae.config["shift_factor"] or 0.0)) * vae.config["scaling_factor"], scenes
+    return torch.cat(latents), scenes
 
 
 def noised_batch(twin: Twin, backbone: Backbone, clean: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,23 +107,18 @@ def train_denoiser(backbone: Backbone, twin: Twin, latents: Tensor, scenes: list
     steps = recipe.steps
     denoiser = backbone.denoiser.train().requires_grad_(True)
     average = copy.deepcopy(denoiser)
-    optimiser = torch.optim.AdamW(denoiser.parameters(), lr=twin.learning_rate, weight_decay=1e-2, betas=(0.9, 0.99))
+    optimiser = new_optimiser(denoiser, twin.learning_rate)
     draws = torch.distributions.Beta(*twin.concentration)
     running, start = 0.0, time.monotonic()
     for step, (clean, conditioning) in enumerate(training_batches(backbone, latents, scenes, recipe), 1):
-        decay = 0.1 + 0.9 * math.cos(step / steps * math.pi / 2) ** 2
-        for group in optimiser.param_groups:
-            group["lr"] = twin.learning_rate * min(1.0, step / 100) * decay
+        set_rate(optimiser, twin.learning_rate * warm_up_share(step) * cosine_share(step, steps))
         noised, timestep, target = noised_batch(twin, backbone, clean, draws.sample((len(clean),)))
         loss = F.mse_loss(backbone.denoise(noised, timestep, conditioning), target)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
         optimiser.step()
-        with torch.no_grad():
-            keep = min(EMA_DECAY, step / (step + 10))
-            for slow, fast in zip(average.parameters(), denoiser.parameters(), strict=True):
-                slow.lerp_(fast, 1 - keep)
+        follow(average, denoiser, step)
         running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
         if step % 100 == 0:
             log.info("step %d of %d, loss %.4f, %.1f min", step, steps, running, (time.monotonic() - start) / 60)

@@ -8,7 +8,6 @@ text means beside the clean picture. Both by the mean squared error of the veloc
 from __future__ import annotations
 
 import copy
-import math
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,14 +26,13 @@ from segscale.errors import UserError
 from segscale.files import explained_writes, replaced_bytes
 
 from ...backbones.latents.pictures import latents_of, pictures_of, white_on_black
+from ...backbones.pocket.steps import cosine_share, follow, new_optimiser, set_rate, warm_up_share
 from ...backbones.text.conditioning import Conditioning
 from ...backbones.wan import FLOW_STEPS, WanMasks
 from .checkpoint import refuse_other
 from .direct_mask_scenes import MaskScenes, PromptedMasks
 from .timestep_laws import HeavyTail, LogitNormal, TimestepLaw
 
-EMA_DECAY = 0.998
-WARM_UP = 100
 KEPT_EVERY = 200
 
 MaskLoss = Literal["mse", "bce"]
@@ -73,9 +71,7 @@ class MaskTrainer:
         self._scenes = scenes
         self._denoiser = backbone.denoiser.train().requires_grad_(True)
         self._average = copy.deepcopy(self._denoiser)
-        self._optimiser = torch.optim.AdamW(
-            self._denoiser.parameters(), lr=recipe.learning_rate, weight_decay=1e-2, betas=(0.9, 0.99)
-        )
+        self._optimiser = new_optimiser(self._denoiser, recipe.learning_rate)
         self._done = 0
 
     def train(self, kept: Path | None = None) -> nn.Module:
@@ -102,8 +98,7 @@ class MaskTrainer:
         recipe = self.recipe
         rng, generator = np.random.default_rng([recipe.seed, step]), _generator(recipe.seed, step)
         rows, losses = recipe.batch // 2, list[float]()
-        for group in self._optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * _pace(step, recipe.steps)
+        set_rate(self._optimiser, recipe.learning_rate * (warm_up_share(step) * cosine_share(step, recipe.steps)))
         self._optimiser.zero_grad()
         if recipe.tasks != "pictures":
             losses.append(_learnt(self._mask_loss(self._scenes.prompted(rows, rng), generator)))
@@ -111,7 +106,7 @@ class MaskTrainer:
             losses.append(_learnt(self._picture_loss(*self._scenes.captioned(rows, rng), generator)))
         nn.utils.clip_grad_norm_(self._denoiser.parameters(), 1.0)
         self._optimiser.step()
-        _follow(self._average, self._denoiser, min(EMA_DECAY, step / (step + 10)))
+        follow(self._average, self._denoiser, step)
         return losses[0]
 
     def _mask_loss(self, batch: PromptedMasks, generator: torch.Generator) -> Tensor:
@@ -186,17 +181,6 @@ def _generator(seed: int, step: int) -> torch.Generator:
 
 
 def _learnt(loss: Tensor) -> float:
-    """Add a loss's gradient, and give its value."""
+    """Add a loss's gradient to that of the weights, and return its value."""
     loss.backward()
     return loss.item()
-
-
-def _pace(step: int, steps: int) -> float:
-    """Warm-up, then a cosine that ends at a tenth."""
-    return min(1.0, step / WARM_UP) * (0.1 + 0.9 * math.cos(step / steps * math.pi / 2) ** 2)
-
-
-@torch.no_grad()
-def _follow(average: nn.Module, current: nn.Module, keep: float) -> None:
-    for slow, fast in zip(average.parameters(), current.parameters(), strict=True):
-        slow.lerp_(fast, 1 - keep)
