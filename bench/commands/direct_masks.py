@@ -64,10 +64,10 @@ def train(folder: Path, steps: int | None, seed: int) -> None:
     """Train the twin from nothing, and save it as a diffusers folder."""
     from ...backbones.loading.autoencoder import POCKET, load_autoencoder
     from ..training.direct_mask_twin import make_direct_mask_twin
-    from ..training.direct_masks import Recipe
+    from ..training.direct_masks import MaskRecipe
 
     quiet_libraries()
-    recipe = replace(Recipe(seed=seed), **({} if steps is None else {"steps": steps}))
+    recipe = replace(MaskRecipe(seed=seed), **({} if steps is None else {"steps": steps}))
     kept = folder / f"unfinished-{recipe.steps}-seed{seed}.pt"
     print_written(make_direct_mask_twin(load_autoencoder(POCKET), folder, kept, recipe))
     kept.unlink(missing_ok=True)

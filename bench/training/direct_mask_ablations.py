@@ -25,25 +25,26 @@ from ..generation.judge import Judge
 from .direct_mask_drawing import Rows, areas_by_scene, drawn_masks, picture_losses, picture_objects, rows_of
 from .direct_mask_scenes import MaskScenes
 from .direct_mask_twin import untrained_twin
-from .direct_masks import MaskTrainer, Recipe
+from .direct_masks import MaskRecipe, MaskTrainer
 from .timestep_laws import HeavyTail, LogitNormal, Uniform
 
 FOLDER = "genmask"
 """Below the results: where outcomes are kept."""
-TEN = 10
+MORE_STEPS = 10
+"""Besides one, in how many steps masks are drawn; the field ``ten_steps`` is named after it."""
 PAIR_SCENE_SHARE = 0.4
 """Scenes with two of a kind to train on, for each plain one."""
-VARIANTS: Mapping[str, Recipe] = MappingProxyType(
+VARIANTS: Mapping[str, MaskRecipe] = MappingProxyType(
     {
-        "a=0.05": Recipe(),
-        "a=0.1": Recipe(masks=HeavyTail(0.1)),
-        "a=0.5": Recipe(masks=HeavyTail(0.5)),
-        "logit-normal": Recipe(masks=LogitNormal()),
-        "uniform": Recipe(masks=Uniform()),
-        "no-image-tokens": Recipe(image_tokens=False),
-        "no-generation": Recipe(tasks="masks"),
-        "no-masks": Recipe(tasks="pictures"),
-        "cross-entropy": Recipe(loss="bce"),
+        "a=0.05": MaskRecipe(),
+        "a=0.1": MaskRecipe(masks=HeavyTail(0.1)),
+        "a=0.5": MaskRecipe(masks=HeavyTail(0.5)),
+        "logit-normal": MaskRecipe(masks=LogitNormal()),
+        "uniform": MaskRecipe(masks=Uniform()),
+        "no-image-tokens": MaskRecipe(image_tokens=False),
+        "no-generation": MaskRecipe(tasks="masks"),
+        "no-masks": MaskRecipe(tasks="pictures"),
+        "cross-entropy": MaskRecipe(loss="bce"),
     }
 )
 
@@ -94,7 +95,7 @@ class Ablation:
         self.backbone.denoiser.load_state_dict(average.state_dict())
         self.backbone.denoiser.eval().requires_grad_(False)
         asked = self.held_out.every_class()
-        drawn = [drawn_masks(self.backbone, asked, count, recipe.image_tokens) for count in (1, TEN)]
+        drawn = [drawn_masks(self.backbone, asked, count, recipe.image_tokens) for count in (1, MORE_STEPS)]
         one_step, ten_steps = (_area_rows(areas_by_scene(masks, asked)) for masks in drawn)
         objects = picture_objects(self.backbone, self.held_out, self.judge)
         losses = tuple(picture_losses(self.backbone, self.held_out).tolist())

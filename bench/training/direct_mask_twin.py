@@ -12,7 +12,7 @@ from ...backbones.pocket.direct_masks import NAME, build_direct_masks
 from ...backbones.pocket.train import store_twin
 from ...backbones.wan import WanMasks
 from .direct_mask_scenes import MaskScenes
-from .direct_masks import MaskTrainer, Recipe
+from .direct_masks import MaskRecipe, MaskTrainer
 
 PLAIN_SCENES = 12_000
 PAIR_SCENES = 5_000
@@ -26,7 +26,7 @@ def untrained_twin(vae: AutoencoderKL, folder: Path) -> WanMasks:
     return backbone
 
 
-def make_direct_mask_twin(vae: AutoencoderKL, folder: Path, kept: Path | None, recipe: Recipe) -> Path:
+def make_direct_mask_twin(vae: AutoencoderKL, folder: Path, kept: Path | None, recipe: MaskRecipe) -> Path:
     """Train the twin and save it in half precision as a diffusers folder below ``folder``.
 
     Args:

@@ -40,7 +40,7 @@ Tasks = Literal["both", "masks", "pictures"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class MaskRecipe:
     """How a generator of masks is trained."""
 
     steps: int = 2000
@@ -64,7 +64,7 @@ class Recipe:
 class MaskTrainer:
     """A training that goes on where it was interrupted: every step draws from seed and step alone."""
 
-    def __init__(self, backbone: WanMasks, scenes: MaskScenes, recipe: Recipe) -> None:
+    def __init__(self, backbone: WanMasks, scenes: MaskScenes, recipe: MaskRecipe) -> None:
         """Start from the weights that ``backbone`` has."""
         self.backbone = backbone
         self.recipe = recipe
@@ -101,9 +101,9 @@ class MaskTrainer:
         set_rate(self._optimiser, recipe.learning_rate * (warm_up_share(step) * cosine_share(step, recipe.steps)))
         self._optimiser.zero_grad()
         if recipe.tasks != "pictures":
-            losses.append(_learnt(self._mask_loss(self._scenes.prompted(rows, rng), generator)))
+            losses.append(_backward(self._mask_loss(self._scenes.prompted(rows, rng), generator)))
         if recipe.tasks != "masks":
-            losses.append(_learnt(self._picture_loss(*self._scenes.captioned(rows, rng), generator)))
+            losses.append(_backward(self._picture_loss(*self._scenes.captioned(rows, rng), generator)))
         nn.utils.clip_grad_norm_(self._denoiser.parameters(), 1.0)
         self._optimiser.step()
         follow(self._average, self._denoiser, step)
@@ -180,7 +180,7 @@ def _generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
-def _learnt(loss: Tensor) -> float:
+def _backward(loss: Tensor) -> float:
     """Add a loss's gradient to that of the weights, and return its value."""
     loss.backward()
     return loss.item()

@@ -39,7 +39,7 @@ def _focal(logits: Tensor, masks: Tensor, raw: bool) -> Tensor:
 
 
 def _dice(logits: Tensor, masks: Tensor) -> Tensor:
-    """``dice_loss`` alike."""
+    """``dice_loss`` of every map with every mask, ``(maps, masks)``."""
     probability = logits.sigmoid()
     total = probability.sum(1)[:, None] + masks.sum(1)
     return 1 - (2 * probability @ masks.T + DICE_SMOOTHING) / (total + DICE_SMOOTHING)

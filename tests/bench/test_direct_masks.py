@@ -27,12 +27,12 @@ from segscale.bench.training.direct_mask_ablations import (
 from segscale.bench.training.direct_mask_drawing import areas_by_scene, drawn_masks, picture_losses, picture_objects
 from segscale.bench.training.direct_mask_scenes import MaskScenes, PromptedMasks, grey_of
 from segscale.bench.training.direct_mask_twin import untrained_twin
-from segscale.bench.training.direct_masks import MaskTrainer, Recipe, grey_cross_entropy
+from segscale.bench.training.direct_masks import MaskRecipe, MaskTrainer, grey_cross_entropy
 from segscale.bench.training.timestep_laws import LogitNormal
 from segscale.datasets.pocket import make_scene
 from segscale.errors import UserError
 
-SHORT = Recipe(steps=3, batch=4)
+SHORT = MaskRecipe(steps=3, batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,9 @@ def scenes(twin: WanMasks) -> MaskScenes:
     return MaskScenes(twin.vae, "val", 5, 3)
 
 
-def trained(twin: WanMasks, scenes: MaskScenes, recipe: Recipe, kept: Path | None = None) -> dict[str, torch.Tensor]:
+def trained(
+    twin: WanMasks, scenes: MaskScenes, recipe: MaskRecipe, kept: Path | None = None
+) -> dict[str, torch.Tensor]:
     reinitialise(twin.denoiser)
     return MaskTrainer(twin, scenes, recipe).train(kept).state_dict()
 
@@ -120,12 +122,12 @@ def test_every_variant_trains_otherwise(variant: str, twin: WanMasks, scenes: Ma
     recipe = replace(VARIANTS[variant], steps=1, batch=4)
     own = trained(twin, scenes, recipe)
     assert all(tensor.isfinite().all() for tensor in own.values())
-    assert same(own, trained(twin, scenes, replace(Recipe(), steps=1, batch=4))) is (variant == "a=0.05")
+    assert same(own, trained(twin, scenes, replace(MaskRecipe(), steps=1, batch=4))) is (variant == "a=0.05")
 
 
 def test_a_few_steps_lower_the_loss_of_masks(twin: WanMasks, scenes: MaskScenes) -> None:
     reinitialise(twin.denoiser)
-    trainer = MaskTrainer(twin, scenes, Recipe(steps=24, batch=4, learning_rate=5e-3))
+    trainer = MaskTrainer(twin, scenes, MaskRecipe(steps=24, batch=4, learning_rate=5e-3))
     losses = [trainer._step(step) for step in range(1, 25)]
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
 
