@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .noise import normal_draws
@@ -17,6 +19,11 @@ TOGETHER = 100
 def shift_and_scale(vae: AutoencoderKL) -> tuple[float, float]:
     """What is taken off the VAE's own latents, and what they are multiplied by then."""
     return vae.config["shift_factor"] or 0.0, vae.config["scaling_factor"]
+
+
+def picture_values(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Pictures ``(height, width, 3)`` as float32 ``(n, 3, height, width)`` in [-1, 1]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from segscale.files import replaced
 
+from ...backbones.latents.pictures import picture_values
 from ...datasets.pocket import GROUNDS, OBJECTS, Scene, make_scene
 from .fidelity import Fidelity, fidelity
 from .frechet import Gaussian, fit_gaussian
@@ -43,7 +44,7 @@ REFERENCE_SEED, HELD_OUT_SEED = 2, 3
 
 def batch_of(scenes: list[Scene]) -> tuple[Tensor, Tensor]:
     """Images ``(n, 3, 64, 64)`` in [-1, 1], and the class of every pixel, objects first, then grounds."""
-    images = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    images = picture_values([scene.image for scene in scenes])
     labels = torch.from_numpy(np.stack([scene.mask for scene in scenes])).long() - 1
     grounds = torch.tensor([len(OBJECTS) + GROUNDS.index(scene.ground) for scene in scenes])
     return images, torch.where(labels < 0, grounds.view(-1, 1, 1), labels)

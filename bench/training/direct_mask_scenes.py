@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor
 
-from ...backbones.latents.pictures import TOGETHER, latents_of, pictures_of
+from ...backbones.latents.pictures import TOGETHER, latents_of, picture_values, pictures_of
 from ...backbones.pocket.train import training_caption
 from ...datasets.pocket import OBJECTS, Scene, make_scene
 from ...datasets.pocket_pairs import PairScene, make_pair_scene
@@ -36,11 +36,6 @@ class PromptedMasks:
     """``(n, 64, 64)``."""
     scenes: tuple[int, ...] = ()
     """The number of the scene of each, where every text of a scene is asked."""
-
-
-def picture_values(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Pictures ``(height, width, 3)`` as float32 ``(n, 3, height, width)`` in [-1, 1]."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def grey_of(vae: AutoencoderKL, latents: Tensor) -> Tensor:
