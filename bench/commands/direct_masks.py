@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,9 @@ from . import options
 from .command import Group, command
 from .parameters import NATURAL, POSITIVE, Names
 from .steps import print_written, quiet_libraries
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @command(examples=["segscale latents pocket --limit 50", "segscale latents /models/sd15 --dataset voc --size 512"])
@@ -94,21 +98,47 @@ class AblationSize:
 @options.overwrite
 def ablate(variants: tuple[str, ...] | None, size: AblationSize, results: Path, overwrite: bool) -> None:
     """Train variants of the recipe and measure masks and pictures of each."""
-    import pandas as pd
-
     from ..report.files import write_analysis
-    from ..report.markdown import format_estimate, markdown_table
-    from ..report.tables import table_rows
-    from ..training.direct_mask_ablations import FOLDER, ablation_table, known_variants
+    from ..training.direct_mask_ablations import FOLDER, known_variants
     from ..training.direct_mask_ablations import ablate as ablated
+    from ..training.direct_mask_table import REFERENCE, ablation_table
 
     quiet_libraries()
     names = known_variants(variants)
     outcomes = ablated(names, range(size.seeds), size.steps, (size.scenes, size.limit), results / FOLDER)
     table = ablation_table(outcomes)
-    shown = table.assign(
-        value=[format_estimate(row["mean"], row["low"], row["high"], ".3f") for row in table_rows(table)]
-    )
-    print(markdown_table(pd.DataFrame(shown.pivot(index="variant", columns="measure", values="value").reset_index())))
+    print(_by_variant(table, ("mean", "low", "high"), ".3f"))
+    if table["variant"].nunique() > 1 and "difference" in table:
+        print(f"\nless {REFERENCE}, paired by seed and scene:\n")
+        others = table[table["variant"] != REFERENCE]
+        print(_by_variant(others, ("difference", "difference_low", "difference_high"), "+.3f"))
     stem = f"ablations-steps{size.steps}-seeds{size.seeds}-first{size.limit}"
     print_written(*write_analysis(table, results / FOLDER, stem, overwrite))
+
+
+def _by_variant(table: pd.DataFrame, columns: tuple[str, str, str], spec: str) -> str:
+    from ..report.markdown import format_estimate, markdown_table
+    from ..report.tables import table_rows
+
+    cells = [format_estimate(*(row[column] for column in columns), spec) for row in table_rows(table)]
+    pivot = table.assign(cell=cells).pivot(index="variant", columns="measure", values="cell")
+    return markdown_table(pivot.reset_index())
+
+
+@genmask.command(examples=["segscale genmask measure", "segscale genmask measure --weights twins/pocket-genmask"])
+@click.option("--weights", help="folder of a trained twin", show_default="that of the package")
+@click.option("--limit", type=POSITIVE, default=200, help="held-out scenes that masks are drawn for")
+def measure(weights: str | None, limit: int) -> None:
+    """Measure masks of a twin, drawn in one step and in ten: cIoU of every class of held-out scenes."""
+    from ...backbones.build import build_backbone
+    from ...backbones.pocket.direct_masks import NAME
+    from ...backbones.wan import WanMasks
+    from ..report.markdown import format_share
+    from ..training.direct_mask_scenes import MaskScenes
+    from ..training.direct_mask_table import measured_masks
+
+    quiet_libraries()
+    backbone = build_backbone(NAME, weights=weights)
+    assert isinstance(backbone, WanMasks)
+    for title, estimate in measured_masks(backbone, MaskScenes(backbone.vae, "val", limit, 0)).items():
+        print(f"{title:16} {format_share(estimate)}")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
-import numpy as np
-import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from segscale.errors import UserError
@@ -18,8 +16,6 @@ from segscale.files import explained_writes, replaced
 from ...backbones.loading.autoencoder import POCKET, load_autoencoder
 from ...backbones.loading.pretrained import reinitialise
 from ...backbones.wan import WanMasks
-from ..evaluation.intervals import Estimate, SampledCounts, estimate_mean, estimate_miou, estimate_ratio
-from ..evaluation.metrics import Floats
 from ..evaluation.pixel_counts import PixelCounts
 from ..generation.judge import Judge
 from .direct_mask_drawing import Rows, areas_by_scene, drawn_masks, picture_losses, picture_objects, rows_of
@@ -94,9 +90,7 @@ class Ablation:
         average = MaskTrainer(self.backbone, self.train, recipe).train()
         self.backbone.denoiser.load_state_dict(average.state_dict())
         self.backbone.denoiser.eval().requires_grad_(False)
-        asked = self.held_out.every_class()
-        drawn = [drawn_masks(self.backbone, asked, count, recipe.image_tokens) for count in (1, MORE_STEPS)]
-        one_step, ten_steps = (_area_rows(areas_by_scene(masks, asked)) for masks in drawn)
+        one_step, ten_steps = mask_areas(self.backbone, self.held_out, recipe.image_tokens)
         objects = picture_objects(self.backbone, self.held_out, self.judge)
         losses = tuple(picture_losses(self.backbone, self.held_out).tolist())
         outcome = Outcome(variant, seed, self.steps, one_step, ten_steps, objects, losses)
@@ -105,6 +99,14 @@ class Ablation:
             with replaced(path) as file:
                 file.write(_OUTCOME.dump_json(outcome).decode() + "\n")
         return outcome
+
+
+def mask_areas(backbone: WanMasks, held_out: MaskScenes, image_tokens: bool = True) -> tuple[Rows, Rows]:
+    """Areas of the masks of every class of every scene, drawn in one step and in ten."""
+    asked = held_out.every_class()
+    drawn = (drawn_masks(backbone, asked, count, image_tokens) for count in (1, MORE_STEPS))
+    one_step, ten_steps = (_area_rows(areas_by_scene(masks, asked)) for masks in drawn)
+    return one_step, ten_steps
 
 
 def ablate(
@@ -151,47 +153,3 @@ def read_outcome(path: Path) -> Outcome:
 
 def _area_rows(counts: PixelCounts) -> Rows:
     return rows_of(part[:, 0] for part in (counts.intersection, counts.predicted_area, counts.label_area))
-
-
-def ablation_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """One row per variant and measure: all seeds together, the interval over scenes, the ends of single seeds."""
-    rows = [
-        row for variant in VARIANTS for row in _variant_rows([each for each in outcomes if each.variant == variant])
-    ]
-    return pd.DataFrame(rows)
-
-
-def _variant_rows(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
-    if not outcomes:
-        return []
-    measures: list[tuple[str, Callable[[Floats], Estimate], list[Floats], float]] = [
-        ("cIoU, one step", _estimate_ciou, [np.array(each.one_step, float) for each in outcomes], 100),
-        ("cIoU, ten steps", _estimate_ciou, [np.array(each.ten_steps, float) for each in outcomes], 100),
-        ("F1 of pictures", _estimate_f1, [np.array(each.objects, float) for each in outcomes], 100),
-        ("loss of pictures", estimate_mean, [np.array(each.losses, float) for each in outcomes], 1),
-    ]
-    return [_row(outcomes, measure, estimate, by_seed, unit) for measure, estimate, by_seed, unit in measures]
-
-
-def _estimate_ciou(areas: Floats) -> Estimate:
-    return estimate_miou(SampledCounts(PixelCounts(*(column[:, None] for column in areas.T)), "all"))
-
-
-def _estimate_f1(objects: Floats) -> Estimate:
-    hits, named, shown = objects.T
-    return estimate_ratio(2 * hits, named + shown)
-
-
-def _row(
-    outcomes: Sequence[Outcome],
-    measure: str,
-    estimate: Callable[[Floats], Estimate],
-    by_seed: Sequence[Floats],
-    unit: float,
-) -> dict[str, object]:
-    """All seeds together, and the lowest and the highest of one seed alone."""
-    together, alone = estimate(np.mean(by_seed, axis=0)), [estimate(counts).value for counts in by_seed]
-    numbers = (together.value, *together.bounds, min(alone), max(alone))
-    columns = dict(zip(("mean", "low", "high", "lowest", "highest"), (unit * float(n) for n in numbers), strict=True))
-    about = {"steps": outcomes[0].steps, "seeds": len(outcomes), "images": len(outcomes[0].one_step)}
-    return {"variant": outcomes[0].variant, "measure": measure, **columns, **about}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.pictures import latents_of, white_on_black
 from segscale.backbones.loading.autoencoder import load_autoencoder
 from segscale.backbones.loading.pretrained import reinitialise
@@ -20,12 +21,12 @@ from segscale.bench.training.direct_mask_ablations import (
     VARIANTS,
     Ablation,
     Outcome,
-    ablation_table,
     known_variants,
     read_outcome,
 )
 from segscale.bench.training.direct_mask_drawing import areas_by_scene, drawn_masks, picture_losses, picture_objects
 from segscale.bench.training.direct_mask_scenes import MaskScenes, PromptedMasks, grey_of
+from segscale.bench.training.direct_mask_table import ablation_table
 from segscale.bench.training.direct_mask_twin import untrained_twin
 from segscale.bench.training.direct_masks import MaskRecipe, MaskTrainer, grey_cross_entropy
 from segscale.bench.training.timestep_laws import LogitNormal
@@ -205,12 +206,64 @@ def test_the_table_has_the_ciou_of_all_seeds_and_the_ends_of_each() -> None:
     assert table["variant"].unique().tolist() == ["a=0.1"]
     one = table.loc["cIoU, one step"]
     assert (one["mean"], one["lowest"], one["highest"]) == (75, 50, 100)
-    assert (one["low"], one["high"]) == (pytest.approx(75), pytest.approx(75))
-    assert table.loc["cIoU, ten steps", "mean"] == 100
+    # Scenes are alike; leaving a seed out gives 100 or 50, so the error is 25, and Student's t of two 12.7.
+    assert (one["low"], one["high"]) == (0, 100)
+    ten = table.loc["cIoU, ten steps"]
+    assert (ten["mean"], ten["lowest"], ten["highest"]) == (100, 100, 100)
     assert table.loc["loss of pictures", "mean"] == 1
     f1 = table.loc["F1 of pictures"]
     assert (f1["mean"], f1["lowest"], f1["highest"]) == pytest.approx((60, 50, 200 / 3))
     assert (one["seeds"], one["images"], one["steps"]) == (2, 6, 9)
+
+
+def test_the_shipped_twin_keeps_what_its_page_says_of_200_held_out_scenes() -> None:
+    backbone = build_backbone("pocket-genmask")
+    assert isinstance(backbone, WanMasks)
+    asked = MaskScenes(backbone.vae, "val", 200, 0).every_class()
+    areas = areas_by_scene(drawn_masks(backbone, asked), asked)
+    hit, drawn, true = (part.sum() for part in (areas.intersection, areas.predicted_area, areas.label_area))
+    assert 100 * hit / (drawn + true - hit) == pytest.approx(89.4, abs=0.1)
+
+
+def outcome(variant: str, seed: int, intersections: list[int]) -> Outcome:
+    rows = tuple((hit, 60, 100) for hit in intersections)
+    return Outcome(variant, seed, 9, rows, rows, ((1, 2, 2),) * len(rows), (0.5,) * len(rows))
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    scenes = [40, 45, 50, 55, 60]
+    one = ablation_table([outcome("a=0.05", 0, scenes)]).set_index("measure").loc["cIoU, one step"]
+    alike = ablation_table([outcome("a=0.05", seed, scenes) for seed in range(3)])
+    apart = ablation_table([outcome("a=0.05", seed, [hit - 10 * seed for hit in scenes]) for seed in range(3)])
+    alike, apart = (table.set_index("measure").loc["cIoU, one step"] for table in (alike, apart))
+    assert (alike["low"], alike["high"]) == pytest.approx((one["low"], one["high"]))
+    assert apart["high"] - apart["low"] > 1.5 * (alike["high"] - alike["low"])
+    # Half widths over scenes and over seeds, whose squares add up.
+    seeds = [[hit - 10 * seed for hit in scenes] for seed in range(3)]
+    value, t = ciou(np.mean(seeds, 0)), {3: 4.3027, 5: 2.7764}
+    without = {5: [ciou(np.delete(np.mean(seeds, 0), place)) for place in range(5)]}
+    without[3] = [ciou(np.mean(np.delete(seeds, place, 0), 0)) for place in range(3)]
+    errors = [t[n] * np.sqrt((n - 1) * np.var(left_out)) for n, left_out in without.items()]
+    assert apart["mean"] - apart["low"] == pytest.approx(100 * np.hypot(*errors), rel=1e-3)
+    assert apart["mean"] == pytest.approx(100 * value)
+
+
+def ciou(hits: np.ndarray) -> float:
+    return float(hits.sum() / (160 * len(hits) - hits.sum()))
+
+
+def test_differences_are_paired_by_seed_and_scene() -> None:
+    scenes = [40, 45, 50, 55, 60]
+    outcomes = [outcome("a=0.05", seed, scenes) for seed in (0, 1)]
+    worse = [outcome("a=0.5", seed, [hit - 10 for hit in scenes]) for seed in (0, 1, 2)]
+    table = ablation_table([*worse, *outcomes]).set_index(["variant", "measure"])
+    assert table.index.get_level_values(0).unique().tolist() == ["a=0.05", "a=0.5"]
+    assert np.isnan(table.loc[("a=0.05", "cIoU, one step"), "difference"])
+    row = table.loc[("a=0.5", "cIoU, one step")]
+    assert row["difference"] == pytest.approx(row["mean"] - table.loc[("a=0.05", "cIoU, one step"), "mean"])
+    assert row["difference_low"] < row["difference"] < row["difference_high"] < 0
+    assert row["difference_high"] - row["difference_low"] < (row["high"] - row["low"]) / 3
+    assert table.loc[("a=0.5", "F1 of pictures"), "difference"] == 0
 
 
 def test_an_unknown_variant_is_refused() -> None:
