@@ -22,6 +22,11 @@ results: $(VENV)/ready
 	$(VENV)/bin/segscale calibrate --limit 100 --protocol standard-full --method vanilla,goca-described $(POCKET) --overwrite
 	$(VENV)/bin/segscale bench $(POCKET)
 	$(VENV)/bin/segscale bench --protocol standard-full --method vanilla,goca-described $(POCKET)
+	$(VENV)/bin/segscale run --backbone pocket-genmask --method genmask --protocol standard-full $(POCKET)
+	$(VENV)/bin/segscale run --backbone pocket-genmask --method genmask --protocol goca $(POCKET)
+	$(VENV)/bin/segscale bench --dataset pocket-referring --protocol referring \
+	    --method vanilla,goca,goca-described,seg4diff-described $(POCKET)
+	$(VENV)/bin/segscale run --backbone pocket-genmask --method genmask --dataset pocket-referring --protocol referring $(POCKET)
 	$(VENV)/bin/segscale layers pocket-sd3 --with vanilla,goca $(POCKET) --overwrite
 	$(VENV)/bin/segscale layers pocket-flux --with vanilla,goca $(POCKET) --overwrite
 	$(VENV)/bin/segscale quirks $(POCKET) --overwrite
@@ -29,12 +34,13 @@ results: $(VENV)/ready
 	$(VENV)/bin/segscale timesteps pocket-sd15 --method vanilla,goca-described,seg4diff-described --limit 100 $(POCKET)
 	$(VENV)/bin/segscale ablate pocket-sd15 --limit 100 $(POCKET)
 	$(VENV)/bin/segscale ablate pocket-sd3 --limit 100 $(POCKET)
-	$(VENV)/bin/segscale perturb pocket-sd3 --limit 100 $(POCKET)
+	$(VENV)/bin/segscale perturb pocket-sd3 --limit 100 --generate 50 $(POCKET)
+	$(VENV)/bin/segscale perturb pocket-sd15 --limit 100 --generate 50 $(POCKET)
 	$(VENV)/bin/segscale features pocket-sd3 --limit 100 $(POCKET)
 	$(VENV)/bin/segscale latents pocket $(POCKET)
 	$(VENV)/bin/segscale guidance pocket-sd15 --limit 100 --batch 20 $(POCKET)
 
-# What training buys: aligned blocks, and variants of GenMask. Both go on where they stopped; all of it takes an idle core some 4 hours.
+# What training buys: aligned blocks, and variants of GenMask. Both go on where they stopped; all of it takes an idle core some 3 hours.
 taught: ALIGN = --rank 4 --steps 300 --batch 32 --learning-rate 1e-3 --warm-up 50
 taught: LORAS = build/lora
 taught: export POCKET = --results results/pocket
@@ -44,7 +50,7 @@ taught: $(VENV)/ready-test
 	    $(VENV)/bin/segscale align $$backbone $(LORAS)/$$lora --reading $${lora##*-} $(ALIGN) && \
 	    $(VENV)/bin/segscale lora-gain $$backbone --lora $(LORAS)/$$lora --pictures 100 --batch 20 $$POCKET || exit; \
 	done
-	$(VENV)/bin/segscale genmask ablate --seeds 3 --limit 100 --scenes 4000 $$POCKET
+	$(VENV)/bin/segscale genmask ablate --steps 500 --seeds 5 --limit 100 --scenes 4000 $$POCKET
 
 # Rungs of the pocket ladder: training (resumed; 72 rungs take an idle core some 10 hours), power and mIoU, and what is shipped of it.
 ladder: LADDER = results/pocket/ladder
