@@ -6,13 +6,12 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from segscale.catalogue import training_free_backbones
 
 from ...datasets.files import read_image
+from ..report.figures.style import new_canvas, save_figure
 from ..runs.options import RunOptions
 from .choices import SamplingChoices
 from .pictures import draw_pictures
@@ -25,9 +24,7 @@ SIDE = 1.1
 
 def contact_sheet(pictures: Mapping[str, Sequence[Image]], captions: Sequence[str], path: Path) -> None:
     """Draw a row of pictures for every backbone, under the captions that they share."""
-    size = (SIDE * len(captions) + 1.2, SIDE * len(pictures) + 0.4)
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(SIDE * len(captions) + 1.2, SIDE * len(pictures) + 0.4, layout="constrained")
     rows = figure.subplots(len(pictures), len(captions), squeeze=False)
     for axes_row, (name, row) in zip(rows, pictures.items(), strict=True):
         for axes, picture in zip(axes_row, row, strict=True):
@@ -37,8 +34,7 @@ def contact_sheet(pictures: Mapping[str, Sequence[Image]], captions: Sequence[st
         axes_row[0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
     for axes, caption in zip(rows[0], captions, strict=True):
         axes.set_title(caption.replace(", ", ",\n"), fontsize=6)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    save_figure(figure, path, dots_per_inch=120)
 
 
 def main() -> None:

@@ -9,11 +9,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from ..evaluation.metrics import Floats
+from ..report.figures.style import new_canvas, save_figure
 
 LABELS = {
     "f1": "F1 of captions (%)",
@@ -33,14 +32,12 @@ def scaling_figure(table: pd.DataFrame, method_names: Sequence[str], path: Path)
     A line joins the rungs of a family that differ in training steps.
     """
     measures = [name for name in LABELS if name in table]
-    figure = Figure(figsize=(4.8 * len(measures), 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(4.8 * len(measures), 4.4, layout="constrained")
     panels = figure.subplots(1, len(measures), squeeze=False)[0]
     for axes, measure in zip(panels, measures, strict=True):
         _panel(axes, table, method_names, measure)
     panels[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    save_figure(figure, path)
 
 
 def _panel(axes: Axes, table: pd.DataFrame, method_names: Sequence[str], measure: str) -> None:

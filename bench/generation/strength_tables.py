@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from ..report.figures.analyses import save_figure
+from ..report.figures.style import curve, new_canvas, save_figure
 from ..report.markdown import format_estimate, markdown_table
 from ..report.tables import table_rows
 from .scaling_figure import LABELS
@@ -40,13 +38,11 @@ def strengths_text(table: pd.DataFrame) -> str:
 def strengths_figure(table: pd.DataFrame, path: Path) -> None:
     """A panel per measure: its value with 95 % interval against the scale, one curve per method."""
     measures = [name for name in SHOWN if name in set(table["measure"])]
-    figure = Figure(figsize=(4.4 * len(measures), 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(4.4 * len(measures), 3.8, layout="constrained")
     for axes, measure in zip(figure.subplots(1, len(measures), squeeze=False)[0], measures, strict=True):
         rows: Any = table[table["measure"] == measure].astype({"low": float, "high": float})
-        for method, curve in rows.groupby("method", sort=False):
-            axes.plot(curve["scale"], curve["value"], marker="o", markersize=4, label=str(method))
-            axes.fill_between(curve["scale"], curve["low"], curve["high"], alpha=0.2)
+        for method, of_method in rows.groupby("method", sort=False):
+            curve(axes, "scale", "value", of_method, str(method))
         axes.set_xlabel("guidance scale")
         axes.set_ylabel(LABELS.get(measure, f"{measure} (%)"))
         axes.set_title(str(table.iloc[0]["backbone"]))

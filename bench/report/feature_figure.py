@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .figures.analyses import save_figure
+from .figures.style import new_canvas, save_figure
 
 
 def features_figure(pixels: NDArray[np.uint8], maps: Mapping[tuple[str, str], NDArray[np.float32]], path: Path) -> None:
     """Draw the image, and the map ``(height, width, 3)`` of every site and kind."""
     sites, kinds = (list(dict.fromkeys(names)) for names in zip(*maps, strict=True))
-    figure = Figure(figsize=(1.2 * (len(sites) + 1), 1.3 * len(kinds)))
-    FigureCanvasAgg(figure)
+    figure = new_canvas(1.2 * (len(sites) + 1), 1.3 * len(kinds))
     figure.subplots_adjust(left=0.03, right=0.99, bottom=0.02, top=0.92, wspace=0.05, hspace=0.08)
     panels = figure.subplots(len(kinds), len(sites) + 1, squeeze=False)
     for row, kind in enumerate(kinds):

@@ -9,13 +9,10 @@ from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from segscale.files import replaced_bytes
-from segscale.places import make_folder
+from .style import curve, new_canvas, save_figure
 
 
 @dataclass(frozen=True)
@@ -42,18 +39,16 @@ class AnalysisView:
 
 def analysis_figure(table: pd.DataFrame, analysis: AnalysisView, path: Path) -> None:
     """Measures against the joint blocks, means with 95 % interval, one panel each as the analysis says."""
-    figure = Figure(figsize=(5.2 * len(analysis.panels), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(5.2 * len(analysis.panels), 4.2, layout="constrained")
     first = table.iloc[0]
     panels = figure.subplots(1, len(analysis.panels), squeeze=False)[0]
     for axes, (title, labels) in zip(panels, analysis.panels.items(), strict=True):
         bottom = 0.0
         for measure, label in labels.items():
             rows: Any = table[table["measure"] == measure]
-            low, mean, high = (analysis.scale * rows[column] for column in ("low", "mean", "high"))
-            axes.plot(rows["layer"], mean, marker="o", markersize=4, label=label)
-            axes.fill_between(rows["layer"], low, high, alpha=0.2)
-            bottom = min(bottom, float(low.min()))
+            scaled = rows.assign(**{column: analysis.scale * rows[column] for column in ("low", "mean", "high")})
+            curve(axes, "layer", "mean", scaled, label)
+            bottom = min(bottom, float(scaled["low"].min()))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("layer")
         axes.set_ylabel(analysis.axis)
@@ -66,13 +61,10 @@ def analysis_figure(table: pd.DataFrame, analysis: AnalysisView, path: Path) -> 
 
 def latents_figure(table: pd.DataFrame, path: Path) -> None:
     """Accuracy of a linear classifier against noise, and the variance of every component of mask latents."""
-    figure = Figure(figsize=(10.4, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(10.4, 4.2, layout="constrained")
     noisy, components = figure.subplots(1, 2)
     for kind in ("masks", "pictures"):
-        rows = table[(table["measure"] == "accuracy") & (table["of"] == kind)]
-        noisy.plot(rows["at"], rows["mean"], marker="o", markersize=4, label=kind)
-        noisy.fill_between(rows["at"], rows["low"], rows["high"], alpha=0.2)
+        curve(noisy, "at", "mean", pd.DataFrame(table[(table["measure"] == "accuracy") & (table["of"] == kind)]), kind)
     noisy.set_xlabel("sigma")
     noisy.set_ylabel("balanced accuracy of a linear classifier")
     noisy.grid(alpha=0.3)
@@ -89,14 +81,11 @@ def latents_figure(table: pd.DataFrame, path: Path) -> None:
 
 def layers_figure(table: pd.DataFrame, path: Path) -> None:
     """The mIoU with 95 % interval of every block alone, the best one marked; methods compared as horizontal lines."""
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(6.4, 4.2, layout="constrained")
     axes = figure.subplots()
     parts: Any = table[table["layer"].notna()]
     compared: Any = table[table["layer"].isna()]
-    layers = parts["layer"].astype(int)
-    axes.plot(layers, parts["miou"], marker="o", markersize=4, label=_read_by(table))
-    axes.fill_between(layers, parts["low"], parts["high"], alpha=0.2)
+    curve(axes, "layer", "miou", parts.astype({"layer": int}), _read_by(table))
     best = parts.loc[parts["miou"].idxmax()]
     axes.annotate(best["site"], (best["layer"], best["miou"]), xytext=(0, 7), textcoords="offset points", ha="center")
     for number, (_, row) in enumerate(compared.iterrows(), 1):
@@ -120,8 +109,7 @@ def heads_figure(table: pd.DataFrame, path: Path) -> None:
     sites = parts.drop_duplicates("site")["site"].tolist()
     wide = parts.pivot(index="site", columns="head", values="miou").loc[sites]
     numbers = wide.to_numpy()
-    figure = Figure(figsize=(2.8 + 0.5 * wide.shape[1], 1.4 + 0.36 * len(sites)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(2.8 + 0.5 * wide.shape[1], 1.4 + 0.36 * len(sites), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(numbers, cmap="viridis", vmin=0, aspect="auto")
     middle = parts["miou"].max() / 2
@@ -142,12 +130,10 @@ def heads_figure(table: pd.DataFrame, path: Path) -> None:
 
 def timesteps_figure(table: pd.DataFrame, path: Path) -> None:
     """The mIoU with 95 % interval against the timestep, one curve per method, its best marked."""
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(6.4, 4.2, layout="constrained")
     axes = figure.subplots()
     for name, rows in table.groupby("method", sort=False):
-        (line,) = axes.plot(rows["timestep"], rows["miou"], marker="o", markersize=4, label=str(name))
-        axes.fill_between(rows["timestep"], rows["low"], rows["high"], alpha=0.2)
+        line = curve(axes, "timestep", "miou", rows, str(name))
         best = rows.loc[rows["miou"].idxmax()]
         axes.plot(best["timestep"], best["miou"], marker="*", markersize=13, color=line.get_color())
     axes.set_xlabel("timestep t")
@@ -162,8 +148,7 @@ def timesteps_figure(table: pd.DataFrame, path: Path) -> None:
 def ablation_figure(table: pd.DataFrame, path: Path) -> None:
     """What each exchange adds to the mIoU, in points with 95 % interval, one line per cell."""
     cells: Any = table.iloc[1:].iloc[::-1]
-    figure = Figure(figsize=(6.4, 1.2 + 0.24 * len(cells)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_canvas(6.4, 1.2 + 0.24 * len(cells), layout="constrained")
     axes = figure.subplots()
     places = range(len(cells))
     axes.hlines(places, cells["difference_low"], cells["difference_high"], linewidth=2)
@@ -182,10 +167,3 @@ def _measured_on(table: pd.DataFrame) -> str:
 
 def _read_by(table: pd.DataFrame) -> str:
     return str(table.iloc[0]["method"]).partition("@")[0]
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """The same figure gives the same bytes."""
-    make_folder(path.parent)
-    with replaced_bytes(path) as file:
-        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})

@@ -6,12 +6,19 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from segscale.files import replaced_bytes
+from segscale.places import make_folder
 
 from ..selection import ImageFormat
 
@@ -66,11 +73,18 @@ def new_figure(width: float, height: float, panels: int = 1) -> tuple[Figure, li
     return figure, [*axes]
 
 
-def new_canvas(width: float, height: float) -> Figure:
+def new_canvas(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
     """An empty figure of this size in inches."""
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
+
+
+def curve(axes: Axes, x: str, y: str, rows: pd.DataFrame, label: str) -> Line2D:
+    """Column ``y`` of ``rows`` against column ``x``, with the interval from column ``low`` to ``high``."""
+    (line,) = axes.plot(rows[x], rows[y], marker="o", markersize=4, label=label)
+    axes.fill_between(rows[x], rows["low"], rows["high"], alpha=0.2)
+    return line
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
@@ -152,3 +166,10 @@ def drawn(figure: Figure, image_format: ImageFormat) -> bytes:
             file, format=image_format, dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.1, metadata=metadata
         )
     return file.getvalue()
+
+
+def save_figure(figure: Figure, path: Path, dots_per_inch: int = DOTS_PER_INCH) -> None:
+    """Write a PNG of the whole canvas; the same figure gives the same bytes."""
+    make_folder(path.parent)
+    with replaced_bytes(path) as file:
+        figure.savefig(file, format="png", dpi=dots_per_inch, metadata={"Software": None})
