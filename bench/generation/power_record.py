@@ -108,7 +108,8 @@ def read_power(path: Path) -> StoredPower:
         content = json.loads(path.read_bytes())
         stated = content.pop(_CHECKSUM, None)
         record = _ADAPTER.validate_python(content)
-        pictures = pd.read_parquet(path.with_suffix(".parquet"))
+        with path.with_suffix(".parquet").open("rb") as file:
+            pictures = pd.read_parquet(file)
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror})", REMEDY) from error
     except (ValidationError, ValueError, AttributeError) as error:

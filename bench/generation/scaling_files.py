@@ -9,6 +9,7 @@ import pandas as pd
 
 from segscale.files import explained_writes
 
+from ..report.files import write_text
 from .scaling_figure import scaling_figure
 from .scaling_tables import statistics_text
 
@@ -21,8 +22,8 @@ def write_scaling(
     """Write both tables as CSV files, the statistics also as text, and the figure; returns what was written."""
     power, numbers, text, figure = written = [results / name for name in NAMES]
     with explained_writes(results):
-        table.to_csv(power, index=False)
-        statistics.to_csv(numbers, index=False)
-        text.write_text(statistics_text(statistics) + "\n")
+        write_text(power, table.to_csv(index=False))
+        write_text(numbers, statistics.to_csv(index=False))
+        write_text(text, statistics_text(statistics) + "\n")
         scaling_figure(table, method_names, figure)
     return written

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from segscale.errors import UserError
-from segscale.files import explained_writes
+from segscale.files import explained_writes, replaced, replaced_bytes
 from segscale.places import make_folder
 
 from ...backbones.loading.options import LoadOptions
@@ -28,14 +28,15 @@ def write_tables(rows: pd.DataFrame, classes: pd.DataFrame, results: Path) -> li
     names = ("scaling.md", "scaling.csv", "classes.csv", "figures/scaling.png")
     text, scaling, per_class, figure = [results / name for name in names]
     with explained_writes(results):
-        text.write_text("\n\n".join([scaling_table(rows), *notes(rows)]) + "\n")
-        scaling.write_text(rows.to_csv(index=False))
-        per_class.write_text(classes.to_csv(index=False))
+        write_text(text, "\n\n".join([scaling_table(rows), *notes(rows)]) + "\n")
+        write_text(scaling, rows.to_csv(index=False))
+        write_text(per_class, classes.to_csv(index=False))
         panels = scaling_figure(points(rows), styles(rows["method"])) if len(rows) <= DRAWN_RUNS else None
         if panels is None:
             return [text, scaling, per_class]
         make_folder(figure.parent)
-        figure.write_bytes(drawn(panels, "png"))
+        with replaced_bytes(figure) as file:
+            file.write(drawn(panels, "png"))
     return [text, scaling, per_class, figure]
 
 
@@ -43,8 +44,14 @@ def write_leaderboard(rows: pd.DataFrame, results: Path) -> Path:
     """Write leaderboard.md; returns its path."""
     path = results / "leaderboard.md"
     with explained_writes(results):
-        path.write_text(leaderboard(rows))
+        write_text(path, leaderboard(rows))
     return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, on this machine or in an object store."""
+    with replaced(path) as file:
+        file.write(text)
 
 
 def result_stem(*parts: str | None, options: RunOptions) -> str:
@@ -76,8 +83,8 @@ def write_analysis(
     if not overwrite and numbers.exists():
         _refuse_larger(numbers, table)
     with explained_writes(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(numbers, index=False)
+        make_folder(folder)
+        write_text(numbers, table.to_csv(index=False))
         if draw is None:
             return [numbers]
         draw(figure)
@@ -86,7 +93,8 @@ def write_analysis(
 
 def _refuse_larger(path: Path, table: pd.DataFrame) -> None:
     try:
-        stored = pd.read_csv(path)
+        with path.open("rb") as file:
+            stored = pd.read_csv(file)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error})", "replace it with --overwrite") from error
     sizes = [(len(rows), int(rows["images"].to_numpy().max())) for rows in (stored, table)]

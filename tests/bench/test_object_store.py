@@ -10,11 +10,15 @@ from pathlib import Path
 from secrets import token_hex
 
 import boto3
+import numpy as np
+import pandas as pd
 import pytest
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from segscale.bench.commands.main import main
+from segscale.bench.generation.scaling_files import write_scaling
+from segscale.bench.report.files import write_analysis
 from segscale.bench.runs import leases
 from segscale.bench.runs.leases import HeldLease, read_leases
 from segscale.bench.runs.loop import run_methods
@@ -158,6 +162,26 @@ def test_commands_read_and_write_there(s3: str, capsys: pytest.CaptureFixture[st
     main(["report", "--results", url])
     main(["status", "--results", url])
     assert capsys.readouterr().out.endswith("1 runs: 1 done\n")
+
+
+def test_an_analysis_is_written_there_and_no_smaller_one_replaces_it(results: Path) -> None:
+    table = pd.DataFrame({"layer": [0, 1], "images": [2, 2]})
+    (path,) = write_analysis(table, results / "analysis", "layers", overwrite=False)
+    assert path.read_text() == "layer,images\n0,2\n1,2\n"
+    with pytest.raises(UserError, match=r"holds 2 rows of 2 images, more than these 1 of 2"):
+        write_analysis(table[:1], results / "analysis", "layers", overwrite=False)
+    write_analysis(table[:1], results / "analysis", "layers", overwrite=True)
+    assert path.read_text() == "layer,images\n0,2\n"
+
+
+def test_tables_and_figure_of_scaling_are_written_there(results: Path) -> None:
+    names = {"backbone": ["a"], "family": ["x"], "varied": [""], "steps": [np.nan]}
+    table = pd.DataFrame({**names, "parameters": [1e6], "vanilla": [50.0]})
+    *texts, figure = write_scaling(table, pd.DataFrame(), ["vanilla"], results)
+    assert [path.name for path in texts] == ["power.csv", "power-statistics.csv", "power-statistics.md"]
+    assert texts[0].read_text() == table.to_csv(index=False)
+    assert texts[2].read_text() == "no correlation: fewer than 4 configurations\n"
+    assert figure.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from segscale.bench.report.thresholds import Thresholds
 from segscale.bench.runs.identity import BackboneIdentity
 from segscale.bench.runs.store import RunStore
 from segscale.errors import StoreError, UserError
+from segscale.places import place
 
 from ..bench.stored_runs import PLAN, image_record, new_run
 
@@ -130,12 +132,12 @@ def test_the_first_replicate_is_the_sample_itself(folder: Path) -> None:
     subjects = subjects_of(folder)
     replicates = resample(subjects, replicates=50)
     by_name = {subject.name: subject for subject in subjects}
-    for place, name in enumerate(replicates.configurations):
+    for number, name in enumerate(replicates.configurations):
         seeds = [by_name[name]] + ([by_name[name.replace("seed0", "seed1")]] if "-250-" in name else [])
-        assert replicates.miou["goca"][0, place] == pytest.approx(
+        assert replicates.miou["goca"][0, number] == pytest.approx(
             np.mean([100 * subject.runs["goca"].miou.value for subject in seeds])
         )
-        assert replicates.power["f1"][0, place] == pytest.approx(
+        assert replicates.power["f1"][0, number] == pytest.approx(
             np.mean([100 * subject.power.record.measures["f1"].value for subject in seeds])  # type: ignore[union-attr]
         )
     assert len(replicates.configurations) == len(STEPS)
@@ -321,6 +323,14 @@ def test_backbones_of_one_name_are_told_apart_or_refused(folder: Path) -> None:
     powers = [*find_power(folder), power_of(half, 0.9)]
     with pytest.raises(UserError, match=r"runs of pocket-sd15-60-seed0 with other weights, precision or options; keep"):
         measured_subjects(QUESTION, evaluate_runs(folder), powers)
+
+
+def test_an_object_store_holds_measurements() -> None:
+    results, stored = place(f"memory://results/{token_hex(4)}"), power_of(backbone("b"), 0.5)
+    write_power(results, stored)
+    (again,) = find_power(results)
+    assert again.record == stored.record
+    pd.testing.assert_frame_equal(again.pictures, stored.pictures)
 
 
 def test_a_changed_measurement_is_refused(tmp_path: Path) -> None:
