@@ -8,12 +8,11 @@ from dataclasses import replace
 from ...methods.method import Method
 from ..evaluation.intervals import Sample
 from ..report.evaluated import EvaluatedRun, evaluate_run
+from ..report.files import ANALYSIS_FOLDER
 from ..report.thresholds import Thresholds
 from ..runs.loop import run_methods
 from ..runs.options import RunOptions
 from ..tasks.task import Task
-
-FOLDER = "analysis"
 
 
 def evaluate_variants(
@@ -24,7 +23,7 @@ def evaluate_variants(
     Runs are stored below ``options.results / "analysis"`` and resumed. A store may hold more images from an earlier
     run, or less in a shared one.
     """
-    stores = run_methods(backbone_name, methods, task, replace(options, results=options.results / FOLDER))
+    stores = run_methods(backbone_name, methods, task, replace(options, results=options.results / ANALYSIS_FOLDER))
     asked = frozenset(task.dataset.ids[: options.limit])
     images = asked.intersection(*(store.done() for store in stores))
     thresholds = Thresholds(options.results)

@@ -128,7 +128,6 @@ def lora_gain(
     """Tell what a LoRA buys: mIoU of every method with and without it, and generative power."""
     import pandas as pd
 
-    from ..analysis.variants import FOLDER
     from ..generation.lora_gain import gain_text, power_gain, segmentation_gain, without_lora
     from ..generation.strengths import PowerQuestion
     from ..report.files import result_stem, write_analysis
@@ -147,4 +146,4 @@ def lora_gain(
     lora = Path(run_options.load.lora or "").resolve().name
     names = (backbone_name, lora, task.dataset.name, task.protocol.name, "lora-gain")
     stem = result_stem(*names, options=without_lora(run_options))
-    print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite))
+    print_written(*write_analysis(table, run_options.results, stem, overwrite))

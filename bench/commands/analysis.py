@@ -56,19 +56,17 @@ def calibrate(
 def quirks(backbone_names: tuple[str, ...], dataset_name: str, overwrite: bool, run_options: RunOptions) -> None:
     """Tell what each quirk of the published code does to the number."""
     from ..analysis.quirks import effects, effects_table
-    from ..analysis.variants import FOLDER
-    from ..report.files import result_stem, write_analysis
+    from ..report.files import ANALYSIS_FOLDER, result_stem, write_analysis
     from ..report.tables import interval_notes
 
     refuse_ranks("quirks")
     quiet_libraries()
-    folder = run_options.results / FOLDER
-    rows = effects(backbone_names, dataset_name, replace(run_options, results=folder))
+    rows = effects(backbone_names, dataset_name, replace(run_options, results=run_options.results / ANALYSIS_FOLDER))
     print(effects_table(rows))
     for note in interval_notes(rows):
         print(f"\n{note}")
     stem = result_stem(dataset_name, run_options.split, "quirks", options=run_options)
-    print_written(*write_analysis(rows, folder, stem, overwrite))
+    print_written(*write_analysis(rows, run_options.results, stem, overwrite))
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,6 @@ def layers(subject: Subject, run_options: RunOptions, overwrite: bool, choice: L
     from ...backbones.build import build_shape_only
     from ...methods.build import method_defaults
     from ..analysis.layers import LayerAnalysis, best_text, evaluate_parts, parts_of, printable
-    from ..analysis.variants import FOLDER
     from ..report.figures.analyses import heads_figure, layers_figure
     from ..report.files import write_analysis
     from ..report.tables import notes
@@ -111,7 +108,7 @@ def layers(subject: Subject, run_options: RunOptions, overwrite: bool, choice: L
         print("\n\n".join([f"{printable(table)}\n{best_text(table)}", *notes(table)]))
         method = None if choice.method_name == SEG4DIFF[1] else choice.method_name
         stem = subject.stem(task, method, kind, run_options=run_options)
-        print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, partial(draw, table)))
+        print_written(*write_analysis(table, run_options.results, stem, overwrite, partial(draw, table)))
 
 
 def _averaging(name: str, summary: str) -> Command:
@@ -124,7 +121,6 @@ def _averaging(name: str, summary: str) -> Command:
         from ...backbones.build import build_shape_only
         from ...methods.build import method_defaults
         from ..analysis.modalities import ANALYSES, averages_on, printable
-        from ..analysis.variants import FOLDER
         from ..report.figures.analyses import analysis_figure
         from ..report.files import write_analysis
 
@@ -137,7 +133,7 @@ def _averaging(name: str, summary: str) -> Command:
         print(printable(table, analysis))
         draw = partial(analysis_figure, table, analysis)
         stem = subject.stem(task, name, run_options=run_options)
-        print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
+        print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))
 
     return average
 

@@ -32,7 +32,6 @@ def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: f
     """Blur one block's attention on text. Tells what that does to the denoiser, beside what the block segments."""
     from ..analysis.modalities import printable
     from ..analysis.perturbation import GENERATED_VIEW, VIEW, Perturbation, correlation_text, perturb
-    from ..analysis.variants import FOLDER
     from ..report.figures.analyses import analysis_figure
     from ..report.files import write_analysis
 
@@ -47,7 +46,7 @@ def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: f
     drawn = None if pictures is None else f"generate{pictures}"
     stem = subject.stem(task, f"width{width:g}", VIEW.name, drawn, run_options=run_options)
     draw = partial(analysis_figure, table, view)
-    print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
+    print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))
 
 
 def _lost_fidelity(backbone_name: str, width: float, pictures: int, run_options: RunOptions) -> pd.DataFrame:
@@ -75,7 +74,6 @@ def features(subject: Subject, run_options: RunOptions, overwrite: bool) -> None
     """Show principal components of image tokens per block. How much of them is position and how much class is told."""
     from ..analysis.features import VIEW, features_on
     from ..analysis.modalities import printable
-    from ..analysis.variants import FOLDER
     from ..report.feature_figure import features_figure
     from ..report.figures.analyses import analysis_figure
     from ..report.files import write_analysis
@@ -85,9 +83,9 @@ def features(subject: Subject, run_options: RunOptions, overwrite: bool) -> None
     task = subject.task(run_options)
     table, pictures = features_on(subject.backbone_name, task, run_options, subject.timestep)
     print(printable(table, VIEW))
-    folder = run_options.results / FOLDER
     stem = subject.stem(task, VIEW.name, run_options=run_options)
-    written = write_analysis(table, folder, stem, overwrite, partial(analysis_figure, table, VIEW))
-    shown = folder / f"{stem}-{pictures.image}.png"
+    draw = partial(analysis_figure, table, VIEW)
+    written = write_analysis(table, run_options.results, stem, overwrite, draw)
+    shown = written[0].with_name(f"{stem}-{pictures.image}.png")
     features_figure(pictures.pixels, pictures.maps, shown)
     print_written(*written, shown)

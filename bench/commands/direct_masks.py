@@ -39,7 +39,6 @@ def latents(vae_source: str, dataset_name: str, run_options: RunOptions, size: i
 
     from ...backbones.loading.autoencoder import load_autoencoder
     from ..analysis.latents import latent_table, latent_text
-    from ..analysis.variants import FOLDER
     from ..report.figures.analyses import latents_figure
     from ..report.files import result_stem, write_analysis
 
@@ -50,7 +49,7 @@ def latents(vae_source: str, dataset_name: str, run_options: RunOptions, size: i
     print(latent_text(table))
     stem = result_stem(Path(vae_source).name, dataset.name, dataset.split, "latents", options=run_options)
     draw = partial(latents_figure, table)
-    print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
+    print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))
 
 
 @click.group(cls=Group, resumes=True, no_args_is_help=False, examples=["segscale genmask ablate --steps 300 --seeds 1"])
@@ -113,7 +112,7 @@ def ablate(variants: tuple[str, ...] | None, size: AblationSize, results: Path, 
         others = table[table["variant"] != REFERENCE]
         print(_by_variant(others, ("difference", "difference_low", "difference_high"), "+.3f"))
     stem = f"ablations-steps{size.steps}-seeds{size.seeds}-first{size.limit}"
-    print_written(*write_analysis(table, results / FOLDER, stem, overwrite))
+    print_written(*write_analysis(table, results, stem, overwrite, folder_name=FOLDER))
 
 
 def _by_variant(table: pd.DataFrame, columns: tuple[str, str, str], spec: str) -> str:

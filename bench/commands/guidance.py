@@ -50,7 +50,6 @@ def guidance(
     strengths: Strengths, overwrite: bool, networks: Networks, choices: SamplingChoices, run_options: RunOptions
 ) -> None:
     """Measure generative power against the strength of guidance, by method. A figure shows it."""
-    from ..analysis.variants import FOLDER
     from ..generation.strength_tables import strengths_figure, strengths_text
     from ..generation.strengths import PowerQuestion, draw_strengths, measure_strengths
     from ..report.files import result_stem, write_analysis
@@ -65,5 +64,5 @@ def guidance(
     print(strengths_text(table))
     steps = None if choices.steps is None else f"steps{choices.steps}"
     stem = result_stem(*names, "guidance", choices.guidance_reading, steps, options=run_options)
-    folder = run_options.results / FOLDER
-    print_written(*write_analysis(table, folder, stem, overwrite, partial(strengths_figure, table)))
+    draw = partial(strengths_figure, table)
+    print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))

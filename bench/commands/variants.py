@@ -30,7 +30,6 @@ def timesteps(
 ) -> None:
     """Tell the mIoU against the timestep that is read. One pass gives all, and a figure shows them."""
     from ..analysis.timesteps import TIMESTEPS, best_text, evaluate_timesteps, printable
-    from ..analysis.variants import FOLDER
     from ..report.figures.analyses import timesteps_figure
     from ..report.files import write_analysis
     from ..report.tables import interval_notes
@@ -42,7 +41,7 @@ def timesteps(
         print("\n\n".join([f"{printable(table)}\n{best_text(table)}", *interval_notes(table)]))
         stem = subject.stem(task, "timesteps", run_options=run_options)
         draw = partial(timesteps_figure, table)
-        print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
+        print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))
 
 
 @command(resumes=True, examples=["segscale ablate pocket-sd15 --limit 20"])
@@ -51,7 +50,6 @@ def timesteps(
 def ablate(subject: Subject, run_options: RunOptions, overwrite: bool, method_name: str) -> None:
     """Tell what each choice of a method is worth. One is exchanged at a time, in one pass over the images."""
     from ..analysis.ablation import ablate, ablated_cells, printable
-    from ..analysis.variants import FOLDER
     from ..report.figures.analyses import ablation_figure
     from ..report.files import write_analysis
     from ..report.tables import interval_notes
@@ -64,4 +62,4 @@ def ablate(subject: Subject, run_options: RunOptions, overwrite: bool, method_na
         print("\n\n".join([printable(table), *interval_notes(table)]))
         stem = subject.stem(task, method_name, "ablation", run_options=run_options)
         draw = partial(ablation_figure, table)
-        print_written(*write_analysis(table, run_options.results / FOLDER, stem, overwrite, draw))
+        print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))

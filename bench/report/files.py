@@ -19,6 +19,8 @@ from .figures.style import drawn, styles
 from .markdown import leaderboard, scaling_table
 from .tables import notes
 
+ANALYSIS_FOLDER = "analysis"
+"""Below the results: analyses, and the runs that they are made of."""
 DRAWN_RUNS = 500
 """More runs than these make a figure that takes minutes and that nobody can read."""
 
@@ -69,16 +71,18 @@ def result_stem(*parts: str | None, options: RunOptions) -> str:
 
 def write_analysis(
     table: pd.DataFrame,
-    folder: Path,
+    results: Path,
     stem: str,
     overwrite: bool,
     draw: Callable[[Path], None] | None = None,
+    folder_name: str = ANALYSIS_FOLDER,
 ) -> list[Path]:
-    """CSV file and, where something draws it, figure; returns what was written.
+    """Write a CSV file and, where something draws it, a figure to a folder of ``results``; returns both paths.
 
     Raises:
         UserError: A larger result stands there and ``overwrite`` is not set.
     """
+    folder = results / folder_name
     numbers, figure = (folder / f"{stem}.{ending}" for ending in ("csv", "png"))
     if not overwrite and numbers.exists():
         _refuse_larger(numbers, table)

@@ -10,10 +10,10 @@ import torch
 
 from segscale.bench.analysis.ablation import VANILLA, ablate, ablated_cells
 from segscale.bench.analysis.timesteps import evaluate_timesteps
-from segscale.bench.analysis.variants import FOLDER
 from segscale.bench.commands.main import main
 from segscale.bench.evaluation.metrics import best_index, score_counts
 from segscale.bench.report.evaluated import evaluate_runs
+from segscale.bench.report.files import ANALYSIS_FOLDER
 from segscale.bench.runs.loop import run_methods
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
@@ -56,7 +56,7 @@ def test_ablation_is_one_forward_and_each_row_is_the_run_of_its_cell(task: Task,
     cells = [cell for cell in ablated_cells("goca-described", "pocket-sd15") if cell.axis in ("-", "words", "heads")]
     options = RunOptions(limit=4, results=tmp_path)
     table = ablate(cells, "pocket-sd15", task, options)
-    runs = {run.plan.method.variant: run for run in evaluate_runs(tmp_path / FOLDER)}
+    runs = {run.plan.method.variant: run for run in evaluate_runs(tmp_path / ANALYSIS_FOLDER)}
     assert len(table) == len(runs) == len(cells)
     for cell, row in zip(cells, table.to_dict("records"), strict=True):
         run = runs[cell.method.variant]
@@ -111,7 +111,7 @@ def test_the_commands_write_the_same_files_again(
     for folder in (tmp_path / "one", tmp_path / "two"):
         main([*arguments, "--limit", "2", "--results", str(folder)])
         name = f"pocket-sd15-pocket-val-standard-{stem}-first2"
-        written.append([(folder / FOLDER / f"{name}.{ending}").read_bytes() for ending in ("csv", "png")])
+        written.append([(folder / ANALYSIS_FOLDER / f"{name}.{ending}").read_bytes() for ending in ("csv", "png")])
     assert written[0] == written[1]
     assert written[0][1].startswith(b"\x89PNG")
     printed: Any = capsys.readouterr().out

@@ -166,11 +166,11 @@ def test_commands_read_and_write_there(s3: str, capsys: pytest.CaptureFixture[st
 
 def test_an_analysis_is_written_there_and_no_smaller_one_replaces_it(results: Path) -> None:
     table = pd.DataFrame({"layer": [0, 1], "images": [2, 2]})
-    (path,) = write_analysis(table, results / "analysis", "layers", overwrite=False)
+    (path,) = write_analysis(table, results, "layers", overwrite=False)
     assert path.read_text() == "layer,images\n0,2\n1,2\n"
     with pytest.raises(UserError, match=r"holds 2 rows of 2 images, more than these 1 of 2"):
-        write_analysis(table[:1], results / "analysis", "layers", overwrite=False)
-    write_analysis(table[:1], results / "analysis", "layers", overwrite=True)
+        write_analysis(table[:1], results, "layers", overwrite=False)
+    write_analysis(table[:1], results, "layers", overwrite=True)
     assert path.read_text() == "layer,images\n0,2\n"
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from segscale.bench.analysis.layers import LayerAnalysis, Part, evaluate_parts
 from segscale.bench.analysis.quirks import PROTOCOL_QUIRKS, method_cells, protocol_cells
-from segscale.bench.analysis.variants import FOLDER
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_runs
+from segscale.bench.report.files import ANALYSIS_FOLDER
 from segscale.bench.report.markdown import leaderboard, method_matrix, scaling_table
 from segscale.bench.report.published import COLUMNS, beside_published, comparable
 from segscale.bench.report.tables import class_table, long_table
@@ -167,8 +167,10 @@ def test_single_layers_are_tabled_by_the_number_of_their_analysis(tmp_path: Path
     parts = (Part(3, "vit-block3"), Part(4, "vit-block4", head=1))
     task = build_task("pocket", build("protocol", "standard"), options)
     analysis = evaluate_parts(LayerAnalysis("seg4diff-described", parts), "pocket-sd3", task, options)
-    run_named("pocket-sd3", ["seg4diff-described"], "pocket", "standard", replace(options, results=tmp_path / FOLDER))
-    rows = long_table(evaluate_runs(tmp_path / FOLDER)).set_index("method")
+    run_named(
+        "pocket-sd3", ["seg4diff-described"], "pocket", "standard", replace(options, results=tmp_path / ANALYSIS_FOLDER)
+    )
+    rows = long_table(evaluate_runs(tmp_path / ANALYSIS_FOLDER)).set_index("method")
     labels = ["seg4diff-described@vit-block3", "seg4diff-described@vit-block4-head1"]
     assert set(rows.index) == {"seg4diff-described", *labels}
     assert analysis["method"].tolist() == labels
