@@ -87,9 +87,7 @@ def ablate(cells: Sequence[AblatedCell], backbone_name: str, task: Task, options
     facts = {
         "backbone": first.backbone.label,
         "method": first.method.name,
-        "dataset": first.task.dataset.name,
-        "split": first.task.dataset.split,
-        "protocol": first.task.protocol.label,
+        **first.task.columns,
         "images": len(runs[0].counts),
         "seed": first.seed,
     }

@@ -50,9 +50,7 @@ def evaluate_timesteps(
             {
                 "backbone": run.plan.backbone.label,
                 "method": name,
-                "dataset": run.plan.task.dataset.name,
-                "split": run.plan.task.dataset.split,
-                "protocol": run.plan.task.protocol.label,
+                **run.plan.task.columns,
                 "images": len(run.counts),
                 "seed": run.plan.seed,
                 "timestep": timestep,

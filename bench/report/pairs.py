@@ -29,13 +29,10 @@ class Selection:
 
 def facts(run: EvaluatedRun) -> Mapping[str, str]:
     """What tells runs apart, as tables show it."""
-    task = run.plan.task
     return {
         "backbone": run.plan.backbone.label,
         "method": run.plan.method.label,
-        "dataset": task.dataset.name,
-        "split": task.dataset.split,
-        "protocol": task.protocol.label,
+        **run.plan.task.columns,
         "seed": str(run.plan.seed),
         "dtype": run.plan.backbone.dtype,
         "quantize": str(run.plan.backbone.quantize),

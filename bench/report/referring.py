@@ -10,9 +10,7 @@ from ..evaluation.intervals import Estimate
 from ..evaluation.referring import PRECISIONS, referring_score
 from .evaluated import EvaluatedRun
 from .markdown import format_share, markdown_table
-from .tables import grouped, was_taught
-
-TASK = ["dataset", "split", "protocol"]
+from .tables import TASK_COLUMNS, grouped, was_taught
 
 
 def referring_table(evaluated: Sequence[EvaluatedRun]) -> pd.DataFrame:
@@ -27,9 +25,7 @@ def _row(evaluated: EvaluatedRun) -> dict[str, str]:
     metrics: dict[str, Estimate] = {"cIoU": score.ciou, "gIoU": score.giou}
     metrics |= {f"P@{limit:g}": share for limit, share in zip(PRECISIONS, score.precision, strict=True)}
     names = {
-        "dataset": plan.task.dataset.name,
-        "split": plan.task.dataset.split,
-        "protocol": plan.task.protocol.label,
+        **plan.task.columns,
         "method": plan.method.label,
         "backbone": plan.backbone.label,
         "training": plan.backbone.training,
@@ -42,7 +38,7 @@ def referring_text(table: pd.DataFrame) -> str:
     """Markdown, a part per dataset, split and protocol; the column ``training`` is there where something was taught."""
     parts: list[str] = []
     kept = table if was_taught(table) else table.drop(columns="training")
-    for (dataset, split, protocol), group in grouped(kept, TASK):
+    for (dataset, split, protocol), group in grouped(kept, TASK_COLUMNS):
         parts.append(f"{dataset} {split}, protocol {protocol}, in percent:")
-        parts.append(markdown_table(group.drop(columns=TASK).sort_values(["method", "backbone"])))
+        parts.append(markdown_table(group.drop(columns=TASK_COLUMNS).sort_values(["method", "backbone"])))
     return "\n\n".join(parts)

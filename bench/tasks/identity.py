@@ -56,6 +56,11 @@ class TaskIdentity:
     dataset: DatasetIdentity
     protocol: ProtocolIdentity
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The names that tables show, by column."""
+        return {"dataset": self.dataset.name, "split": self.dataset.split, "protocol": self.protocol.label}
+
 
 @dataclass(frozen=True)
 class TableRules:
