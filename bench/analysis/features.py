@@ -32,7 +32,7 @@ from ..report.figures.analyses import AnalysisView
 from ..runs.options import RunOptions
 from ..runs.plan import plan_backbone
 from ..tasks.task import Task
-from .images import prompted_images
+from .images import prompted_images, with_facts
 from .modalities import averages
 
 KINDS: tuple[FeatureKind, ...] = get_args(FeatureKind)
@@ -92,14 +92,12 @@ def features_on(
     table = averages(pd.DataFrame(rows), [*VIEW.labels], VIEW.bounds)
     facts = {
         "backbone": planned.identity.label,
-        "dataset": task.dataset.name,
-        "split": task.dataset.split,
-        "protocol": task.protocol.name,
+        **task.identity.columns,
         "images": len({row["image"] for row in rows}),
         "timestep": settings.timestep.t,
         "seed": options.seed,
     }
-    return pd.concat([pd.DataFrame(facts, index=table.index), table], axis=1), pictures
+    return with_facts(table, facts), pictures
 
 
 def _observed(

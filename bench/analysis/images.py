@@ -1,9 +1,10 @@
-"""The images that an analysis of a backbone's blocks looks at."""
+"""The images that an analysis of a backbone's blocks looks at, and its table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import pandas as pd
 from tqdm import tqdm
 
 from segscale.errors import UserError
@@ -33,3 +34,8 @@ def prompted_images(
             yield sample, task.present_prompts(rule or PromptRule(), sample).groups[0]
     if not shown:
         raise UserError(f"none of {len(indices)} images of {task.dataset.name} shows a class", "take more with --limit")
+
+
+def with_facts(table: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
+    """The table after columns of what it was measured on, which are alike in all rows."""
+    return pd.concat([pd.DataFrame(dict(facts), index=table.index), table], axis=1)

@@ -20,7 +20,7 @@ from ..report.markdown import format_estimate
 from ..runs.options import RunOptions
 from ..runs.plan import plan_backbone
 from ..tasks.task import Task
-from .images import prompted_images
+from .images import prompted_images, with_facts
 
 SITE = ["layer", "site"]
 
@@ -66,21 +66,17 @@ def averages_on(
     t = defaults.timestep if timestep is None else timestep
     settings = CaptureSettings(defaults.image_size, Timestep(t=t))
     rows = measure(planned.load(), task, settings, options)
-    dataset = task.dataset
     facts = {
         "backbone": backbone_name,
         "weights": planned.identity.weights,
         "dtype": options.load.dtype,
-        "dataset": dataset.name,
-        "split": dataset.split,
-        "protocol": task.protocol.name,
+        **task.identity.columns,
         "images": rows["image"].nunique(),
         "image_size": settings.image_size,
         "timestep": t,
         "seed": options.seed,
     }
-    table = averages(rows, list(analysis.labels), analysis.bounds)
-    return pd.concat([pd.DataFrame(facts, index=table.index), table], axis=1)
+    return with_facts(averages(rows, list(analysis.labels), analysis.bounds), facts)
 
 
 def measure(backbone: Backbone, task: Task, settings: CaptureSettings, options: RunOptions) -> pd.DataFrame:

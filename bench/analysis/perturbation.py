@@ -31,7 +31,7 @@ from ..report.tables import table_rows
 from ..runs.options import RunOptions
 from ..runs.plan import plan_backbone
 from ..tasks.task import Task
-from .images import prompted_images
+from .images import prompted_images, with_facts
 from .layers import LayerAnalysis, evaluate_parts, part_method, parts_of
 from .modalities import averages
 
@@ -101,15 +101,13 @@ def perturb(
     )
     facts = {
         "backbone": planned.identity.label,
-        "dataset": task.dataset.name,
-        "split": task.dataset.split,
-        "protocol": task.protocol.name,
+        **task.identity.columns,
         "images": rows["image"].nunique(),
         "width": perturbation.width,
         "timestep": backbone.noise_level(method.settings).timestep,
         "seed": options.seed,
     }
-    return pd.concat([pd.DataFrame(facts, index=table.index), with_correlations(table)], axis=1)
+    return with_facts(with_correlations(table), facts)
 
 
 def measure(backbone: Backbone, task: Task, method: Method, width: float, options: RunOptions) -> pd.DataFrame:
