@@ -16,9 +16,9 @@ from ...methods.layer_weights import LayerMeasure
 from ...methods.method import Method
 from ...methods.rescaling import RESCALINGS, WordRule
 from ..evaluation.comparisons import holm
-from ..evaluation.intervals import Estimate, Sample, estimate_difference, estimate_miou
+from ..evaluation.intervals import Sample, estimate_difference, estimate_miou
 from ..report.markdown import format_estimate, markdown_table
-from ..report.tables import TableRow, interval_columns, table_rows
+from ..report.tables import TableRow, interval_columns, percent_columns, table_rows
 from ..runs.options import RunOptions
 from ..tasks.task import Task
 from .variants import at_best_threshold, evaluate_variants
@@ -99,22 +99,14 @@ def ablate(cells: Sequence[AblatedCell], backbone_name: str, task: Task, options
 
 def _row(cell: AblatedCell, sample: Sample, reference: Sample) -> dict[str, object]:
     miou, difference = estimate_miou(sample), estimate_difference(sample, reference)
-    low, high = _percent(difference)
     return {
         "axis": cell.axis,
         "value": cell.value,
         "miou": 100 * miou.value,
         **interval_columns(miou),
-        "difference": 100 * difference.value,
-        "difference_low": low,
-        "difference_high": high,
+        **percent_columns("difference", difference),
         "p_value": difference.p_value,
     }
-
-
-def _percent(estimate: Estimate) -> tuple[float, float]:
-    low, high = estimate.bounds
-    return 100 * low, 100 * high
 
 
 def printable(table: pd.DataFrame) -> str:

@@ -10,11 +10,10 @@ import pandas as pd
 
 from segscale.errors import UserError
 
-from ..evaluation.intervals import Estimate
 from ..report.comparison import compare
 from ..report.evaluated import EvaluatedRun, evaluate_run
 from ..report.markdown import format_estimate, markdown_table
-from ..report.tables import TableRow, table_rows
+from ..report.tables import TableRow, percent_columns, table_rows
 from ..report.thresholds import Thresholds
 from ..runs.loop import run_methods
 from ..runs.options import RunOptions
@@ -76,9 +75,13 @@ def _cell(row: TableRow, column: str) -> str:
 
 def _run_row(trained: EvaluatedRun, plain: EvaluatedRun) -> dict[str, object]:
     (comparison,) = compare([(trained, plain)])
-    numbers = _numbers("plain", plain.miou) | _numbers("lora", trained.miou)
-    difference = _numbers("difference", comparison.difference)
-    return {"measure": plain.plan.method.name, "items": comparison.images, **numbers, **difference}
+    return {
+        "measure": plain.plan.method.name,
+        "items": comparison.images,
+        **percent_columns("plain", plain.miou),
+        **percent_columns("lora", trained.miou),
+        **percent_columns("difference", comparison.difference),
+    }
 
 
 def _power_row(name: str, trained: StoredPower, plain: StoredPower) -> dict[str, object]:
@@ -87,10 +90,5 @@ def _power_row(name: str, trained: StoredPower, plain: StoredPower) -> dict[str,
         keys = (column, f"{column}_low", f"{column}_high")
         row |= dict(zip(keys, in_percent(name, stored.record.measures[name]), strict=True))
     if name == "f1":
-        row |= _numbers("difference", f1_difference(trained.pictures, plain.pictures))
+        row |= percent_columns("difference", f1_difference(trained.pictures, plain.pictures))
     return row
-
-
-def _numbers(column: str, estimate: Estimate) -> dict[str, float]:
-    low, high = estimate.bounds
-    return {column: 100 * estimate.value, f"{column}_low": 100 * low, f"{column}_high": 100 * high}

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..report.markdown import format_estimate, markdown_table
+from ..report.tables import percent_columns
 from .correlations import LEAST
 from .power_tables import SHARES
 from .scaling import Subject
@@ -45,8 +46,7 @@ def _row(subject: Subject) -> dict[str, object]:
             row |= {f"{name}_{end}": scale * value for end, value in ends.items() if value is not None}
     row["images"] = min(len(run.counts) for run in subject.runs.values())
     for method, run in subject.runs.items():
-        low, high = run.miou.bounds
-        row |= {method: 100 * run.miou.value, f"{method}_low": 100 * low, f"{method}_high": 100 * high}
+        row |= percent_columns(method, run.miou)
     return row
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from ...backbones.attention.sites import Site
 from ..evaluation.intervals import Estimate, estimate_jackknife
 from ..evaluation.metrics import Floats
+from ..report.tables import percent_columns
 from ..runs.options import RunOptions
 from .choices import GuidanceMethod, Networks, SamplingChoices
 from .power import DrawnCaptions, draw_to_measure
@@ -100,9 +101,7 @@ def _rows(stored: StoredPower, plain: StoredPower | None) -> list[dict[str, obje
         numbers = zip(("value", "low", "high"), in_percent(name, measure), strict=True)
         row: dict[str, object] = {**facts, "measure": name, **dict(numbers)}
         if name == "f1" and plain is not None and plain is not stored:
-            difference = f1_difference(stored.pictures, plain.pictures)
-            low, high = difference.bounds
-            row |= {"difference": 100 * difference.value, "difference_low": 100 * low, "difference_high": 100 * high}
+            row |= percent_columns("difference", f1_difference(stored.pictures, plain.pictures))
         rows.append(row)
     return rows
 

@@ -118,6 +118,12 @@ def interval_columns(estimate: Estimate, prefix: str = "") -> dict[str, object]:
     return {f"{prefix}low": 100 * low, f"{prefix}high": 100 * high, f"{prefix}no_interval": estimate.no_interval}
 
 
+def percent_columns(name: str, estimate: Estimate) -> dict[str, object]:
+    """An estimate in percent and the ends of its interval, NaN where there is none."""
+    low, high = estimate.bounds
+    return {name: 100 * estimate.value, f"{name}_low": 100 * low, f"{name}_high": 100 * high}
+
+
 def table_rows(table: pd.DataFrame) -> list[TableRow]:
     """The rows of a table, by column."""
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
