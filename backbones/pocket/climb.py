@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from ...datasets.pocket import Scene
 from ..build import build_backbone
 from .architectures import TWINS, sd3_denoiser, sd15_denoiser
 from .ladder import DEPTHS, RUNGS, Rung, config_text
-from .train import WEIGHTS, encode_scenes, forget_origin, train_denoiser
+from .train import WEIGHTS, encode_scenes, replaced_folder, train_denoiser
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +45,9 @@ def train_rung(rung: Rung, folder: Path, latents: Tensor, scenes: list[Scene]) -
     build = sd15_denoiser if rung.family == "sd15" else sd3_denoiser
     setattr(backbone.pipeline, PARTS[rung.family], build(rung.width, rung.depth or DEPTHS[rung.family]))
     average = train_denoiser(backbone, TWINS[twin_name], latents, scenes, rung.recipe)
-    target = weights_folder(folder, rung)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{rung.name}-") as unfinished:
-        backbone.denoiser.load_state_dict(average.state_dict())
-        getattr(backbone.pipeline, PARTS[rung.family]).half().save_pretrained(
-            Path(unfinished, rung.name, PARTS[rung.family])
-        )
-        forget_origin(Path(unfinished))
-        shutil.rmtree(target, ignore_errors=True)
-        Path(unfinished, rung.name).rename(target)
+    backbone.denoiser.load_state_dict(average.state_dict())
+    with replaced_folder(weights_folder(folder, rung)) as unfinished:
+        getattr(backbone.pipeline, PARTS[rung.family]).half().save_pretrained(unfinished / PARTS[rung.family])
     write_config(rung, folder)
 
 

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -128,30 +129,37 @@ def train_denoiser(backbone: Backbone, twin: Twin, latents: Tensor, scenes: list
 def make_twin(name: str, folder: Path, vae: AutoencoderKL, steps: int) -> None:
     """Build, train and save the twin ``name`` as a diffusers folder with half-precision weights."""
     twin = TWINS[name]
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as unfinished:
-        target = Path(unfinished) / name
+    with replaced_folder(folder / name) as unfinished:
         twin_vae = vae if twin.decodes_with_shift else fold_shift(vae)
-        twin.build(twin_vae).save_pretrained(target)
-        backbone = build_backbone(name, weights=str(target))
+        twin.build(twin_vae).save_pretrained(unfinished)
+        backbone = build_backbone(name, weights=str(unfinished))
         image_size = load_config("backbone", name)["method_defaults"]["image_size"]
         latents, scenes = encode_scenes(backbone.vae, TRAIN_SCENES, image_size)
         average = train_denoiser(backbone, twin, latents, scenes, Recipe(steps))
-        backbone.denoiser.load_state_dict(average.state_dict())
-        store_twin(backbone, twin_vae, target, folder / name)
+        store_twin(backbone, average, twin_vae, unfinished)
 
 
-def store_twin(backbone: Backbone, vae: AutoencoderKL, unfinished: Path, folder: Path) -> None:
-    """Save a trained twin in half precision over its ``unfinished`` folder, and put that in the place of ``folder``."""
+def store_twin(backbone: Backbone, average: nn.Module, vae: AutoencoderKL, folder: Path) -> None:
+    """Save a twin with averaged weights in half precision."""
+    backbone.denoiser.load_state_dict(average.state_dict())
     backbone.pipeline.to(torch.float16)
     backbone.pipeline.vae = halved(vae)
-    backbone.pipeline.save_pretrained(unfinished)
-    forget_origin(unfinished)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    backbone.pipeline.save_pretrained(folder)
 
 
-def forget_origin(folder: Path) -> None:
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """Give a diffusers folder to write, which takes the place of ``folder`` when the block ends without an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as above:
+        unfinished = Path(above) / folder.name
+        yield unfinished
+        _forget_origin(unfinished)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+
+
+def _forget_origin(folder: Path) -> None:
     """Drop the path that diffusers notes down, so that equal weights are equal files."""
     for path in folder.rglob("*.json"):
         config = json.loads(path.read_text())

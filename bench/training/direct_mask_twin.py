@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from diffusers import AutoencoderKL
 
 from ...backbones.build import build_backbone
 from ...backbones.pocket.direct_masks import NAME, build_direct_masks
-from ...backbones.pocket.train import store_twin
+from ...backbones.pocket.train import replaced_folder, store_twin
 from ...backbones.wan import WanMasks
 from .direct_mask_scenes import MaskScenes
 from .direct_masks import MaskRecipe, MaskTrainer
@@ -35,11 +34,9 @@ def make_direct_mask_twin(vae: AutoencoderKL, folder: Path, kept: Path | None, r
         kept: Where the state of an unfinished training is kept.
         recipe: How it is trained.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{NAME}-") as unfinished:
-        backbone = untrained_twin(vae, Path(unfinished) / NAME)
+    with replaced_folder(folder / NAME) as unfinished:
+        backbone = untrained_twin(vae, unfinished)
         scenes = MaskScenes(backbone.vae, "train", PLAIN_SCENES, PAIR_SCENES)
         average = MaskTrainer(backbone, scenes, recipe).train(kept)
-        backbone.denoiser.load_state_dict(average.state_dict())
-        store_twin(backbone, vae, Path(unfinished) / NAME, folder / NAME)
+        store_twin(backbone, average, vae, unfinished)
     return folder / NAME
