@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import JsonValue
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -29,6 +30,7 @@ from ...backbones.latents.pictures import latents_of, pictures_of, white_on_blac
 from ...backbones.pocket.steps import cosine_share, follow, new_optimiser, set_rate, warm_up_share
 from ...backbones.text.conditioning import Conditioning
 from ...backbones.wan import FLOW_STEPS, WanMasks
+from ...datasets.files import digest
 from .checkpoint import refuse_other
 from .direct_mask_scenes import MaskScenes, PromptedMasks
 from .timestep_laws import HeavyTail, LogitNormal, TimestepLaw
@@ -71,6 +73,10 @@ class MaskTrainer:
         self._scenes = scenes
         self._denoiser = backbone.denoiser.train().requires_grad_(True)
         self._average = copy.deepcopy(self._denoiser)
+        self._began_with: dict[str, JsonValue] = {
+            "initial_weights": _weights_digest(self._denoiser),
+            "autoencoder": _weights_digest(backbone.vae),
+        }
         self._optimiser = new_optimiser(self._denoiser, recipe.learning_rate)
         self._done = 0
 
@@ -138,7 +144,7 @@ class MaskTrainer:
     def _identity(self) -> dict[str, JsonValue]:
         """Everything that the weights follow from."""
         recipe = {name: repr(value) for name, value in vars(self.recipe).items()}
-        return {**recipe, **self._scenes.identity, "version": segscale.__version__}
+        return {**recipe, **self._scenes.identity, **self._began_with, "version": segscale.__version__}
 
     def _keep(self, path: Path) -> None:
         state = {
@@ -167,6 +173,10 @@ class MaskTrainer:
 
 def _anew(path: Path) -> str:
     return f"to begin anew: rm {shlex.quote(str(path))}"
+
+
+def _weights_digest(model: nn.Module) -> str:
+    return digest(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
 
 
 def grey_cross_entropy(backbone: WanMasks, clean: Tensor, masks: np.ndarray) -> Tensor:

@@ -115,6 +115,9 @@ def test_the_state_of_another_training_is_refused(
             trained(twin, scenes, other, kept)
     with pytest.raises(UserError, match=r"\(plain_scenes differ\)"):
         trained(twin, MaskScenes(twin.vae, "val", 2, 3), once, kept)
+    reinitialise(twin.denoiser, 1)
+    with pytest.raises(UserError, match=r"\(initial_weights differ\)"):
+        MaskTrainer(twin, scenes, once).train(kept)
     trained(twin, scenes, once, kept)
 
 
