@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from segscale.errors import UserError
 
 from .files import DIGEST, digest
 from .labels import IGNORE_LABEL, Colour
-from .prompts.caption_file import CaptionGaps
+from .prompts.caption_file import CaptionGaps, captions_of
 
 if TYPE_CHECKING:
     from .prepare import Derivation
@@ -79,6 +80,8 @@ class Dataset(ABC):
     """RGB colour of every class."""
     background: int | None
     """The label of pixels that belong to no other class; None where those pixels are ignored."""
+    _captions: Mapping[str, str] = MappingProxyType({})
+    _caption_gaps: CaptionGaps | None = None
 
     def __init__(self, *, name: str, split: str, benchmark: str | None = None) -> None:
         """Raises UserError for a split that ``splits`` does not name."""
@@ -105,14 +108,20 @@ class Dataset(ABC):
         """Plain values that change samples beside name, split and ids; they are part of a run's identity."""
         return {}
 
+    def _read_captions(self, path: str | None) -> None:
+        """Take the captions of all ``ids`` from a file, where one is named."""
+        if path is not None:
+            named = captions_of(self.ids, path)
+            self._captions, self._caption_gaps = named.by_id, named.gaps
+
     def caption_of(self, id: str) -> str | None:
         """The caption of an image, None where it has none."""
-        return None
+        return self._captions.get(id)
 
     @property
     def caption_gaps(self) -> CaptionGaps | None:
         """What the caption file that a user named leaves out; None where none was named."""
-        return None
+        return self._caption_gaps
 
     @classmethod
     def derivations(cls, root: Path) -> Iterator[Derivation]:

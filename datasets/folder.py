@@ -15,7 +15,6 @@ from .dataset import CALIBRATION, Dataset, Sample, captions_digest, repeated_pla
 from .files import FileError, file_digest, read_image, read_list, read_mask
 from .labels import Colour, LabelTable
 from .mmseg_import import import_mmseg
-from .prompts.caption_file import CaptionGaps, captions_of
 
 DOCUMENTATION = f"{documentation('datasets.md')} shows the expected folders"
 Counts = dict[str, tuple[int, ...]]
@@ -122,9 +121,7 @@ class FolderDataset(Dataset):
         if not self.entries:
             raise UserError(f"{name} {split} has no image", DOCUMENTATION)
         self._duplicates = repeated_places(self.ids)
-        named = None if captions is None else captions_of(self.ids, captions)
-        self._captions = {} if named is None else named.by_id
-        self._caption_gaps = None if named is None else named.gaps
+        self._read_captions(captions)
 
     @abstractmethod
     def layout(self, split: str) -> Layout:
@@ -141,13 +138,6 @@ class FolderDataset(Dataset):
     @property
     def identity_options(self) -> dict[str, object]:
         return {"background": self.background is not None, "captions": captions_digest(self._captions)}
-
-    def caption_of(self, id: str) -> str | None:
-        return self._captions.get(id)
-
-    @property
-    def caption_gaps(self) -> CaptionGaps | None:
-        return self._caption_gaps
 
     @property
     def masks_without_image(self) -> tuple[Entry, ...]:

@@ -21,7 +21,6 @@ from segscale.registry import DATASETS
 from .dataset import Sample, captions_digest
 from .generated import TRAIN_SCENES, GeneratedDataset, scene_index
 from .labels import Colour, LabelTable
-from .prompts.caption_file import CaptionGaps, captions_of
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -219,26 +218,20 @@ class PocketScenes(GeneratedDataset):
         self.classes = (BACKGROUND, *OBJECTS)[first:]
         self.palette = ((0, 0, 0), *COLOURS.values())[first:]
         self._table = table if background else table.without_background()
-        named = None if captions is None else captions_of(self.ids, captions)
-        self._captions = None if named is None else named.by_id
-        self._caption_gaps = None if named is None else named.gaps
+        self._read_captions(captions)
 
     @property
     def identity_options(self) -> dict[str, object]:
         options: dict[str, object] = {"background": self.background is not None}
-        return options if self._captions is None else options | {"captions": captions_digest(self._captions)}
+        return options | {"captions": captions_digest(self._captions)} if self._captions else options
 
     def __getitem__(self, index: int) -> Sample:
         scene, id = make_scene(self.seed, self.split, index), self.id_of(index)
-        caption = _listing(scene) if self._captions is None else self._captions.get(id)
+        caption = self._captions.get(id) if self._captions else _listing(scene)
         return Sample(id, Image.fromarray(scene.image), self._table.decode(scene.mask), caption)
 
-    @property
-    def caption_gaps(self) -> CaptionGaps | None:
-        return self._caption_gaps
-
     def caption_of(self, id: str) -> str | None:
-        if self._captions is not None:
+        if self._captions:
             return self._captions.get(id)
         return _listing(make_scene(self.seed, self.split, scene_index(id)))
 

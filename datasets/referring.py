@@ -35,7 +35,7 @@ class ReferringFolder(FolderDataset):
         """Find the samples of the split; arguments are those of FolderDataset."""
         self._expressions: dict[str, str] = {}
         super().__init__(**arguments)
-        self._captions = {id: self._expressions[id] for id in self.ids} | self._captions
+        self._captions = {**{id: self._expressions[id] for id in self.ids}, **self._captions}
 
     @abstractmethod
     def referred(self, split: str) -> Iterable[Referred]:
