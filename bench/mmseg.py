@@ -24,7 +24,7 @@ from segscale.registry import build
 
 from ..backbones.build import build_backbone
 from ..backbones.loading.options import LoadOptions
-from ..datasets.dataset import Dataset, Sample
+from ..datasets.dataset import DatasetWithoutSamples, Sample
 from ..datasets.files import read_image
 from ..datasets.folder import mmseg_metainfo
 from ..datasets.labels import IGNORE_LABEL
@@ -32,7 +32,6 @@ from ..datasets.mmseg_import import import_mmseg
 from ..datasets.prompts.caption_file import read_captions
 from .inference.score import image_noise, score
 from .runs.plan import build_methods
-from .tasks.protocol import BEST, Protocol
 from .tasks.task import Task
 
 MODELS = import_mmseg("registry").MODELS
@@ -41,10 +40,11 @@ DOCUMENTATION = f"see {documentation('mmsegmentation.md')}"
 
 @dataclass(frozen=True)
 class Counterpart:
-    """mmsegmentation's dataset class with a dataset's classes; reduce_zero_label: whether it must drop label 0."""
+    """mmsegmentation's dataset class with a dataset's classes."""
 
     dataset_class: str
     reduce_zero_label: bool
+    """Whether it must drop label 0."""
 
 
 COUNTERPARTS = {
@@ -56,8 +56,8 @@ COUNTERPARTS = {
 }
 
 
-class ForeignDataset(Dataset):
-    """Names and classes of a dataset whose files mmsegmentation reads; it holds no sample itself."""
+class ForeignDataset(DatasetWithoutSamples):
+    """Names and classes of a dataset whose files mmsegmentation reads."""
 
     split = "mmsegmentation"
     splits = ("mmsegmentation",)
@@ -71,13 +71,6 @@ class ForeignDataset(Dataset):
         self.counterpart = COUNTERPARTS[name]
         self.classes, self.palette = mmseg_metainfo(self.counterpart.dataset_class)
         self.background = 0 if self.classes[0] == BACKGROUND else None
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return ()
-
-    def __getitem__(self, index: int) -> Sample:
-        raise IndexError(index)
 
 
 @MODELS.register_module()
@@ -180,7 +173,7 @@ def task_for(protocol_name: str, dataset: ForeignDataset, threshold: float | Non
     has_background = dataset.background is not None
     expected = protocol.dataset_arguments(dataset.benchmark).get("background", has_background)
     task = Task.of(protocol, dataset)
-    task = replace(task, protocol=_at_threshold(task.protocol, threshold))
+    task = replace(task, protocol=task.protocol.at_threshold(threshold))
     refused = {
         "matches nameless clusters to classes": task.protocol.matching is not None,
         "counts ignored pixels as background": task.protocol.void == "background",
@@ -196,12 +189,3 @@ def task_for(protocol_name: str, dataset: ForeignDataset, threshold: float | Non
             )
             raise UserError(what, DOCUMENTATION)
     return task
-
-
-def _at_threshold(protocol: Protocol, threshold: float | None) -> Protocol:
-    if threshold is not None and protocol.background_rule in ("none", "exact"):
-        raise UserError(f"protocol {protocol.name} uses no threshold here", "leave it out")
-    chosen = protocol.threshold if threshold is None else threshold
-    if chosen == BEST:
-        raise UserError(f"protocol {protocol.name} chooses its threshold with the labels", "name standard instead")
-    return replace(protocol, thresholds=(float(chosen),), threshold=chosen)

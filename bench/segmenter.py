@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Unpack, overload
 
 import numpy as np
@@ -22,7 +21,7 @@ from ..methods.method import Method
 from .inference.score import image_noise, score
 from .pictures.inputs import PictureLike, picture_of
 from .pictures.segmentation import PALETTE_COLOURS, Segmentation
-from .tasks.pictures import check_needs_no_label, picture_sample, task_of_classes
+from .tasks.pictures import picture_sample, task_of_classes
 from .tasks.protocol import Protocol
 from .tasks.task import Task
 
@@ -35,10 +34,10 @@ class Segmenter:
 
     def __init__(self, backbone: Backbone, method: Method, protocol: Protocol) -> None:
         """Raise UserError for a method without named scores, or a protocol that needs labels."""
-        _check_choices(method, protocol)
+        _refuse_unnamed(method)
         self.backbone = backbone
         self.method = method
-        self.protocol = protocol
+        self.protocol = protocol.at_threshold()
 
     @overload
     def __call__(
@@ -108,10 +107,9 @@ class Segmenter:
                 )
 
 
-def _check_choices(method: Method, protocol: Protocol) -> None:
+def _refuse_unnamed(method: Method) -> None:
     if method.unnamed_masks:
         raise UserError(f"{method.name} gives masks without names", "name another method, see: segscale list")
-    check_needs_no_label(protocol)
 
 
 def _visible(maps: Tensor, normalised: bool) -> Tensor:
@@ -142,17 +140,11 @@ def load(
         UserError: For unknown names or missing weights, or a threshold for a method that uses none.
     """
     built, rules = build_method(method, backbone), build("protocol", protocol)
-    if threshold is not None:
-        _check_threshold(built, rules)
-        rules = replace(rules, thresholds=(threshold,), threshold=threshold)
-    _check_choices(built, rules)  # before weights are loaded, which takes long
-    return Segmenter(build_backbone(backbone, LoadOptions(**choices), weights), built, rules)
-
-
-def _check_threshold(method: Method, protocol: Protocol) -> None:
-    if not method.normalised:
+    # Before weights are loaded, which takes long.
+    _refuse_unnamed(built)
+    if threshold is not None and not built.normalised:
         raise UserError(
-            f"{method.name} gives raw attention, which has no threshold", "name another method, or leave it out"
+            f"{built.name} gives raw attention, which has no threshold", "name another method, or leave it out"
         )
-    if protocol.background_rule in ("exact", "none"):
-        raise UserError(f"protocol {protocol.name} uses no threshold", "name another protocol, or leave it out")
+    rules = rules.at_threshold(threshold)
+    return Segmenter(build_backbone(backbone, LoadOptions(**choices), weights), built, rules)

@@ -132,6 +132,17 @@ class Dataset(ABC):
         return len(self.ids)
 
 
+class DatasetWithoutSamples(Dataset):
+    """Names and classes for samples that come from elsewhere."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return ()
+
+    def __getitem__(self, index: int) -> Sample:
+        raise IndexError(index)
+
+
 def check_dataset(dataset: Dataset) -> None:
     """Raises UserError, in one line, for a dataset that contradicts itself or has no image."""
     check_split(dataset)

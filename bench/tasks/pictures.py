@@ -12,14 +12,14 @@ from segscale.errors import UserError
 from segscale.prompt import BACKGROUND
 
 from ...datasets.colours import class_colours
-from ...datasets.dataset import Dataset, Sample
+from ...datasets.dataset import DatasetWithoutSamples, Sample
 from ...datasets.labels import IGNORE_LABEL
-from .protocol import BEST, Protocol
+from .protocol import Protocol
 from .task import Task
 
 
-class Pictures(Dataset):
-    """The classes that a user names, after background; it holds no sample itself."""
+class Pictures(DatasetWithoutSamples):
+    """The classes that a user names, after background."""
 
     name = benchmark = "predict"
     split = "own"
@@ -37,21 +37,6 @@ class Pictures(Dataset):
         self.classes = (BACKGROUND, *class_names)
         self.palette = class_colours(len(self.classes))
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """No image is known beforehand."""
-        return ()
-
-    def __getitem__(self, index: int) -> Sample:
-        """There is no sample to give."""
-        raise IndexError(index)
-
-
-def check_needs_no_label(protocol: Protocol) -> None:
-    """Raise UserError for a protocol that chooses its threshold with labels."""
-    if protocol.threshold == BEST:
-        raise UserError(f"protocol {protocol.name} chooses its threshold with the labels", "name standard instead")
-
 
 def task_of_classes(class_names: Sequence[str], protocol: Protocol, normalised: bool = True) -> Task:
     """The task of finding named classes in a picture, by the rules of ``protocol``.
@@ -64,18 +49,16 @@ def task_of_classes(class_names: Sequence[str], protocol: Protocol, normalised: 
     Raises:
         UserError: For names that cannot be told apart, or a protocol that chooses its threshold with labels.
     """
-    check_needs_no_label(protocol)
-    threshold = float(protocol.threshold) if normalised else 0.0
     rules = replace(
-        protocol,
+        protocol.at_threshold(),
         present_from="annotations",
         name_list=None,
         prompted_edges=None,
         datasets={},
         only_listed_datasets=False,
-        thresholds=(threshold,),
-        threshold=threshold,
     )
+    if not normalised:
+        rules = replace(rules, thresholds=(0.0,), threshold=0.0)
     return Task.of(rules, Pictures(class_names))
 
 

@@ -109,6 +109,19 @@ class Protocol:
             return protocol
         return replace(protocol, background_rule="none", thresholds=(0.0,), threshold=0.0)
 
+    def at_threshold(self, threshold: float | None = None) -> Protocol:
+        """The rules at one threshold alone, by default at their own.
+
+        Raises:
+            UserError: Where they use none, or choose their own with the labels.
+        """
+        if threshold is not None and self.background_rule in ("exact", "none"):
+            raise UserError(f"protocol {self.name} uses no threshold here", "leave it out, or name another protocol")
+        chosen = self.threshold if threshold is None else threshold
+        if chosen == BEST:
+            raise UserError(f"protocol {self.name} chooses its threshold with the labels", "name standard instead")
+        return replace(self, thresholds=(float(chosen),), threshold=float(chosen))
+
     def dataset_arguments(self, benchmark: str) -> dict[str, object]:
         """What these rules want of a dataset's constructor: its split, its view of the background.
 
