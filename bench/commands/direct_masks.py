@@ -107,21 +107,24 @@ def ablate(variants: tuple[str, ...] | None, size: AblationSize, results: Path, 
     outcomes = ablated(names, range(size.seeds), size.steps, (size.scenes, size.limit), results / FOLDER)
     table = ablation_table(outcomes)
     print(_by_variant(table, ("mean", "low", "high"), ".3f"))
-    if table["variant"].nunique() > 1 and "difference" in table:
+    if "difference" in table:
         print(f"\nless {REFERENCE}, paired by seed and scene:\n")
-        others = table[table["variant"] != REFERENCE]
-        print(_by_variant(others, ("difference", "difference_low", "difference_high"), "+.3f"))
+        print(_by_variant(table, ("difference", "difference_low", "difference_high"), "+.3f"))
     stem = f"ablations-steps{size.steps}-seeds{size.seeds}-first{size.limit}"
     print_written(*write_analysis(table, results, stem, overwrite, folder_name=FOLDER))
 
 
 def _by_variant(table: pd.DataFrame, columns: tuple[str, str, str], spec: str) -> str:
+    import pandas as pd
+
     from ..report.markdown import format_estimate, markdown_table
     from ..report.tables import table_rows
 
-    cells = [format_estimate(*(row[column] for column in columns), spec) for row in table_rows(table)]
-    pivot = table.assign(cell=cells).pivot(index="variant", columns="measure", values="cell")
-    return markdown_table(pivot.reset_index())
+    value, low, high = columns
+    known = pd.DataFrame(table[table[value].notna()])
+    cells = [format_estimate(row[value], row[low], row[high], spec) for row in table_rows(known)]
+    pivot = known.assign(cell=cells).pivot(index="variant", columns="measure", values="cell")
+    return markdown_table(pd.DataFrame(pivot.reset_index()))
 
 
 @genmask.command(examples=["segscale genmask measure", "segscale genmask measure --weights twins/pocket-genmask"])
