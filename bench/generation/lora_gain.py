@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from segscale.errors import UserError
 
 from ..report.comparison import compare
 from ..report.evaluated import EvaluatedRun, evaluate_run
-from ..report.markdown import format_estimate, markdown_table
+from ..report.markdown import markdown_table
 from ..report.tables import TableRow, percent_columns, table_rows
 from ..report.thresholds import Thresholds
 from ..runs.loop import run_methods
@@ -20,7 +19,7 @@ from ..runs.options import RunOptions
 from ..runs.plan import build_methods
 from ..tasks.task import Task
 from .power_record import StoredPower
-from .power_tables import in_percent
+from .power_tables import format_columns, in_percent, spec_of
 from .strengths import PowerQuestion, f1_difference
 
 
@@ -66,11 +65,8 @@ def gain_text(table: pd.DataFrame) -> str:
 
 
 def _cell(row: TableRow, column: str) -> str:
-    value, low, high = (row.get(name) for name in (column, f"{column}_low", f"{column}_high"))
-    if value is None or math.isnan(value):
-        return ""
-    spec = ("+" if column == "difference" else "") + (".2f" if row["measure"] == "frechet" else ".1f")
-    return format_estimate(value, math.nan if low is None else low, math.nan if high is None else high, spec)
+    sign = "+" if column == "difference" else ""
+    return format_columns(row, (column, f"{column}_low", f"{column}_high"), sign + spec_of(row["measure"]))
 
 
 def _run_row(trained: EvaluatedRun, plain: EvaluatedRun) -> dict[str, object]:

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import pandas as pd
 from tabulate import tabulate
 
+from ..report.markdown import format_estimate
+from ..report.tables import TableRow
 from .power_record import Measure, PowerRecord
 
-SHARES = ("recall", "precision", "f1", "ground")
-"""Shown in percent; all other measures as they are."""
+NO_SHARES = ("frechet", "fid", "clip_score")
+"""Shown as they are; all other measures are shares, like mIoU, and are shown in percent."""
+
+
+def unit_of(measure_name: str) -> int:
+    """What a measure is multiplied by where it is shown."""
+    return 1 if measure_name in NO_SHARES else 100
+
+
+def spec_of(measure_name: str) -> str:
+    """The decimals with which a measure is shown."""
+    return ".2f" if measure_name in NO_SHARES else ".1f"
 
 
 def in_percent(name: str, measure: Measure) -> tuple[float, float | None, float | None]:
     """Value and ends of the interval, shares in percent and all others as they are."""
-    unit = 100 if name in SHARES else 1
+    unit = unit_of(name)
     low, high = (None if end is None else unit * end for end in (measure.low, measure.high))
     return unit * measure.value, low, high
+
+
+def format_columns(row: TableRow, columns: Sequence[str], spec: str) -> str:
+    """Value and interval that a row has in three columns; nothing where it has no value."""
+    value, low, high = (math.nan if pd.isna(row.get(column)) else float(row[column]) for column in columns)
+    return "" if math.isnan(value) else format_estimate(value, low, high, spec)
 
 
 def power_text(record: PowerRecord) -> str:
@@ -44,4 +66,4 @@ def _compared(name: str, measure: Measure) -> str:
 
 
 def _number(name: str, value: float) -> str:
-    return f"{100 * value:.1f}" if name in SHARES else f"{value:.2f}"
+    return f"{unit_of(name) * value:{spec_of(name)}}"

@@ -10,7 +10,7 @@ import pandas as pd
 from ..report.markdown import format_estimate, markdown_table
 from ..report.tables import percent_columns
 from .correlations import LEAST
-from .power_tables import SHARES
+from .power_tables import unit_of
 from .scaling import Subject
 
 EXPLANATIONS = {
@@ -40,7 +40,7 @@ def _row(subject: Subject) -> dict[str, object]:
     if subject.power is not None:
         row["pictures"] = subject.power.record.images
         for name, measure in subject.power.record.measures.items():
-            scale = 100 if name in SHARES else 1
+            scale = unit_of(name)
             ends = {"low": measure.low, "high": measure.high, "chance": measure.by_chance, "floor": measure.floor}
             row[name] = scale * measure.value
             row |= {f"{name}_{end}": scale * value for end, value in ends.items() if value is not None}

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..report.figures.style import curve, new_canvas, save_figure
-from ..report.markdown import format_estimate, markdown_table
+from ..report.markdown import markdown_table
 from ..report.tables import table_rows
+from .power_tables import format_columns, spec_of
 from .scaling_figure import LABELS
 
 SHOWN = ("f1", "recall", "precision", "frechet", "fid", "clip_score")
+DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
 def strengths_text(table: pd.DataFrame) -> str:
     """Markdown: a row per measure and method, a column per scale; F1 also less that of plain guidance."""
-    rows = table_rows(table)
-    header = "{backbone} on {images} captions of {prompts}, {steps} steps, seed {seed}".format(**rows[0])
+    header = "{backbone} on {images} captions of {prompts}, {steps} steps, seed {seed}".format(**table.iloc[0])
     cells: dict[tuple[str, str], dict[str, str]] = {}
-    for row in sorted(rows, key=lambda row: SHOWN.index(row["measure"]) if row["measure"] in SHOWN else len(SHOWN)):
-        if row["measure"] not in SHOWN:
-            continue
-        spec = ".2f" if row["measure"] == "frechet" else ".1f"
-        text = format_estimate(row["value"], *_ends(row, "low", "high"), spec)
+    rows = [row for row in table_rows(table) if row["measure"] in SHOWN]
+    for row in sorted(rows, key=lambda row: SHOWN.index(row["measure"])):
+        text = format_columns(row, ("value", "low", "high"), spec_of(row["measure"]))
         cells.setdefault((row["measure"], row["method"]), {})[f"{row['scale']:g}"] = text
-        if not _missing(row.get("difference")):
-            added = format_estimate(row["difference"], *_ends(row, "difference_low", "difference_high"), "+.1f")
+        if added := format_columns(row, DIFFERENCE, "+.1f"):
             cells.setdefault(("f1 less cfg", row["method"]), {})[f"{row['scale']:g}"] = added
     scales = [f"{scale:g}" for scale in sorted(table["scale"].unique())]
     shown = [[*names, *(row.get(scale, "-") for scale in scales)] for names, row in cells.items()]
@@ -49,12 +46,3 @@ def strengths_figure(table: pd.DataFrame, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     save_figure(figure, path)
-
-
-def _ends(row: Any, low: str, high: str) -> tuple[float, float]:
-    ends = (row.get(low), row.get(high))
-    return (math.nan, math.nan) if any(map(_missing, ends)) else (float(ends[0]), float(ends[1]))
-
-
-def _missing(number: object) -> bool:
-    return number is None or (isinstance(number, float) and math.isnan(number))
