@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Literal
 
@@ -15,7 +15,7 @@ from ..evaluation.intervals import LeaveOneOut, SampledCounts
 from ..evaluation.metrics import Averaging, Floats, best_index
 from ..evaluation.pixel_counts import PixelCounts
 from ..evaluation.score_histograms import ScoreHistograms, average_precision, mean_average_precision, summed
-from .parts import PartRules, column, counts_of, histograms_of
+from .parts import COUNTS, NUMBERS, PartRules, column, counts_of, histograms_of
 from .record import StoredRun
 
 
@@ -54,17 +54,9 @@ class StoredCounts:
         return cls(
             images=tuple(column(table, "image").to_pylist()),
             thresholds=run.plan.task.protocol.thresholds,
-            intersection=counts_of(table, "intersection", rules),
-            predicted_area=counts_of(table, "predicted_area", rules),
-            label_area=counts_of(table, "label_area", rules),
-            seconds=column(table, "seconds").to_numpy(),
-            peak_bytes=column(table, "peak_bytes").to_numpy(),
-            not_finite=column(table, "not_finite").to_numpy(),
-            cut_classes=column(table, "cut_classes").to_numpy(),
-            forwards=column(table, "forwards").to_numpy(),
-            forwards_together=column(table, "forwards_together").to_numpy(),
-            captioned=column(table, "captioned").to_numpy(),
             histograms=tuple(histograms_of(table)),
+            **{name: counts_of(table, name, rules) for name in COUNTS},
+            **{name: column(table, name).to_numpy() for name in NUMBERS},
         )
 
     def __len__(self) -> int:
@@ -105,18 +97,9 @@ class StoredCounts:
         """The part on ``images``."""
         chosen = frozenset(images)
         kept = np.array([image in chosen for image in self.images], np.bool_)
-        return StoredCounts(
-            tuple(image for image in self.images if image in chosen),
-            self.thresholds,
-            self.intersection[kept],
-            self.predicted_area[kept],
-            self.label_area[kept],
-            self.seconds[kept],
-            self.peak_bytes[kept],
-            self.not_finite[kept],
-            self.cut_classes[kept],
-            self.forwards[kept],
-            self.forwards_together[kept],
-            self.captioned[kept],
-            tuple(compress(self.histograms, kept)),
+        return replace(
+            self,
+            images=tuple(compress(self.images, kept)),
+            histograms=tuple(compress(self.histograms, kept)),
+            **{name: getattr(self, name)[kept] for name in (*COUNTS, *NUMBERS)},
         )

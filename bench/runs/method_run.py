@@ -33,10 +33,20 @@ class MethodRun:
         normalised = self.method.normalised
         histograms = task.score_histograms(answer.scores, answer.prompts.class_ids, sample, normalised)
         seconds = answer.seconds + time.perf_counter() - start
-        measured = (seconds, peak_bytes, task.evaluated_pixels(sample))
-        undefined = (answer.not_finite, answer.cut_classes)
-        asked = (len(answer.prompts.texts), image.forwards, answer.prompts.captioned)
-        return ImageRecord(sample.id, *measured, counts, sample.digests, *undefined, *asked, histograms=histograms)
+        return ImageRecord(
+            image=sample.id,
+            seconds=seconds,
+            peak_bytes=peak_bytes,
+            pixels=task.evaluated_pixels(sample),
+            counts=counts,
+            digests=sample.digests,
+            not_finite=answer.not_finite,
+            cut_classes=answer.cut_classes,
+            forwards=len(answer.prompts.texts),
+            forwards_together=image.forwards,
+            captioned=int(answer.prompts.captioned),
+            histograms=histograms,
+        )
 
     def keep(self, record: ImageRecord) -> None:
         """Have a record written with the next part; the same one again changes nothing."""

@@ -40,7 +40,8 @@ SCHEMA = pa.schema(
         *((name, pa.list_(pa.int64())) for name in LISTS),
     ]
 )
-NOT_NEGATIVE = ("seconds", "peak_bytes", "not_finite", "cut_classes", "forwards", "forwards_together", "captioned")
+NUMBERS = ("seconds", "peak_bytes", "not_finite", "cut_classes", "forwards", "forwards_together", "captioned")
+"""One of each image, none negative."""
 RUN_KEY, FORMAT_KEY, VALUES_KEY = b"segscale.run", b"segscale.format", b"segscale.values"
 
 
@@ -66,8 +67,8 @@ class ImageRecord:
     """Of the denoiser, if the method were alone."""
     forwards_together: int = 1
     """Of all methods that read the image together."""
-    captioned: bool = False
-    """Whether a caption made the prompt."""
+    captioned: int = 0
+    """1 where a caption made the prompt, else 0."""
     histograms: ScoreHistograms = field(default_factory=ScoreHistograms.none)
     """Pixels by class and score."""
 
@@ -101,14 +102,7 @@ def as_table(records: Sequence[ImageRecord]) -> pa.Table:
     """One row per record."""
     columns = {
         "image": [record.image for record in records],
-        "seconds": [record.seconds for record in records],
-        "peak_bytes": [record.peak_bytes for record in records],
-        "pixels": [record.pixels for record in records],
-        "not_finite": [record.not_finite for record in records],
-        "cut_classes": [record.cut_classes for record in records],
-        "forwards": [record.forwards for record in records],
-        "forwards_together": [record.forwards_together for record in records],
-        "captioned": [int(record.captioned) for record in records],
+        **{name: [getattr(record, name) for record in records] for name in ("pixels", *NUMBERS)},
         "image_digest": [record.digests.image for record in records],
         "label_digest": [record.digests.label for record in records],
         **{name: _lists([getattr(record.counts, name).ravel() for record in records]) for name in COUNTS},
@@ -187,7 +181,7 @@ def counts_of(table: pa.Table, name: str, rules: PartRules) -> NDArray[np.int64]
 
 
 def histograms_of(table: pa.Table) -> list[ScoreHistograms]:
-    """Of every image."""
+    """The histograms of every image, in the order of the rows."""
     classes, pixels = (column(table, name) for name in SCORES)
     numbers = [np.asarray(each, np.int64) for each in pixels.to_numpy(zero_copy_only=False)]
     ids = [np.asarray(each, np.int64) for each in classes.to_numpy(zero_copy_only=False)]
@@ -236,7 +230,7 @@ def _problems(table: pa.Table, rules: PartRules) -> Iterator[str]:
         if lists.flatten().null_count or (lists.value_lengths().to_numpy() != np.prod(rules.shape(name))).any():
             yield f"{name} has another length"
     yield from _image_problems(column(table, "image").to_pylist(), rules)
-    if not all((column(table, name).to_numpy() >= 0).all() for name in NOT_NEGATIVE):
+    if not all((column(table, name).to_numpy() >= 0).all() for name in NUMBERS):
         yield "time, memory or a number of scores is negative"
     yield from _score_problems(table, rules)
     intersection, predicted, labelled = (counts_of(table, name, rules) for name in COUNTS)
