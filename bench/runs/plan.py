@@ -12,7 +12,7 @@ from pathlib import Path
 import segscale
 from segscale.catalogue import PACKAGED, config_files
 from segscale.errors import UserError
-from segscale.registry import backbone_class, build, load_config
+from segscale.registry import FOR_METHODS, FOR_SAMPLING, backbone_class, build, load_config
 
 from ...backbones.backbone import Backbone
 from ...backbones.build import build_backbone, draws_masks
@@ -32,7 +32,7 @@ from .record import Sources, StoredRun
 
 log = logging.getLogger(__name__)
 
-NOT_IN_IDENTITY = ("weights", "architecture", "method_defaults", "presets", "sampling")
+NOT_IN_IDENTITY = ("weights", "architecture", *FOR_METHODS, FOR_SAMPLING)
 """Parts of a backbone's config that are in a run's identity by what follows from them, if at all."""
 
 
