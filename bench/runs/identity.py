@@ -42,8 +42,7 @@ class BackboneIdentity:
     @property
     def label(self) -> str:
         """The name, as tables show it."""
-        name = self.name if self.lora is None else f"{self.name} + LoRA {self.lora[:LABEL_DIGITS]}"
-        return f"{name} (untrained)" if self.untrained else name
+        return backbone_label(self.name, self.lora, self.untrained)
 
     @property
     def training(self) -> str:
@@ -93,3 +92,9 @@ def plan_digest(plan: DataclassInstance) -> str:
     """Hash of all fields, 12 hexadecimal digits."""
     canonical = json.dumps(asdict(plan), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:IDENTITY_LENGTH]
+
+
+def backbone_label(name: str, lora: str | None, untrained: bool) -> str:
+    """A backbone as tables and lists show it."""
+    taught = "" if lora is None else f" + LoRA {lora[:LABEL_DIGITS]}"
+    return f"{name}{taught}{' (untrained)' if untrained else ''}"

@@ -13,11 +13,13 @@ from segscale.files import json_checksum
 
 from ...datasets.prompts.caption_file import CaptionGaps
 from ..tasks.identity import TableRules
-from .identity import LABEL_DIGITS, RunPlan
+from .identity import RunPlan, backbone_label
 from .options import RunOptions
 
 FORMAT = 4
 """Of run.json and parts. Runs of another format are named and passed over."""
+REMEDY = "give the command that made it again: its images are kept"
+"""For a run.json that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,10 @@ class RunBrief:
     def label(self) -> str:
         """The run in a sentence."""
         plan, dataset, protocol = self.plan, self.plan.task.dataset, self.plan.task.protocol
-        lora = "" if plan.backbone.lora is None else f" + LoRA {plan.backbone.lora[:LABEL_DIGITS]}"
-        untrained = " (untrained)" if plan.backbone.untrained else ""
+        backbone = backbone_label(plan.backbone.name, plan.backbone.lora, plan.backbone.untrained)
         seed = f", seed {plan.seed}" if plan.seed else ""
         task = f"{dataset.name} {dataset.split} ({protocol.name}{protocol.variant or ''}{seed})"
-        return f"{plan.backbone.name}{lora}{untrained} x {plan.method.name}{plan.method.variant or ''} on {task}"
+        return f"{backbone} x {plan.method.name}{plan.method.variant or ''} on {task}"
 
 
 _BRIEF = TypeAdapter(RunBrief)
@@ -150,13 +151,13 @@ def parse_run(text: bytes, path: str) -> StoredRun:
         _refuse_other_format(_format_of(text), path)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "contents"
-        raise StoreError(f"{path} is not of format {FORMAT} ({place}: {first['msg']})", _REMEDY) from error
+        raise StoreError(f"{path} is not of format {FORMAT} ({place}: {first['msg']})", REMEDY) from error
     _refuse_other_format(run.format, path)
     if run.run_id != run.plan.run_id:
-        raise StoreError(f"{path} does not match its run id {run.run_id}", _REMEDY)
+        raise StoreError(f"{path} does not match its run id {run.run_id}", REMEDY)
     content = json.loads(text)
     if content.pop(CHECKSUM, None) != json_checksum(content):
-        raise StoreError(f"{path} is not as it was written", _REMEDY)
+        raise StoreError(f"{path} is not as it was written", REMEDY)
     return run
 
 
@@ -180,6 +181,3 @@ def run_text(run: StoredRun) -> str:
     """The JSON of ``run``."""
     content = _ADAPTER.dump_python(run, mode="json")
     return json.dumps(content | {CHECKSUM: json_checksum(content)}, indent=2) + "\n"
-
-
-_REMEDY = "give the command that made it again: its images are kept"

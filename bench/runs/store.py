@@ -36,10 +36,11 @@ from .parts import (
     rows_of,
     write_part,
 )
-from .record import StoredRun, parse_run, run_text
+from .record import REMEDY, StoredRun, parse_run, run_text
 
 log = logging.getLogger(__name__)
 
+RUN_FILE = "run.json"
 PART_IMAGES = 500
 """In a part of a finished run: few parts, and damage to one costs no more."""
 T = TypeVar("T")
@@ -57,6 +58,10 @@ class RunStore:
         self.files = part_files(self.parts, rank)
         self._digests: dict[tuple[str, int], dict[str, Digests]] = {}
         """Of every part that was read or written, by its name and time."""
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / RUN_FILE
 
     @cached_property
     def rules(self) -> PartRules:
@@ -88,32 +93,29 @@ class RunStore:
 
     def _stored(self, run: StoredRun) -> StoredRun:
         """The stored run, or ``run`` where there is none that can be read."""
-        path = self.folder / "run.json"
-        if path.exists():
+        if self._path.exists():
             try:
                 return self.read()
             except OtherFormatError:
                 raise
             except StoreError as error:
-                aside = path.with_name("run.json.damaged")
-                aside.write_bytes(path.read_bytes())
+                aside = self._path.with_name(f"{RUN_FILE}.damaged")
+                aside.write_bytes(self._path.read_bytes())
                 log.warning("%s; it is written anew, the old one is %s", error.problem, aside.name)
         self.write(run)
         return run
 
     def read(self) -> StoredRun:
         """Contents of ``run.json``. Raises StoreError where it cannot be read."""
-        path = self.folder / "run.json"
         try:
-            text = path.read_bytes()
+            text = self._path.read_bytes()
         except OSError as error:
-            hint = "give the command that made it again: its images are kept"
-            raise StoreError(f"{path} cannot be read ({error.strerror})", hint) from error
-        return parse_run(text, str(path))
+            raise StoreError(f"{self._path} cannot be read ({error.strerror})", REMEDY) from error
+        return parse_run(text, str(self._path))
 
     def write(self, run: StoredRun) -> None:
         """Replace ``run.json``."""
-        with explained_writes(self.folder), replaced(self.folder / "run.json") as file:
+        with explained_writes(self.folder), replaced(self._path) as file:
             file.write(run_text(run))
 
     def append(self, records: Sequence[ImageRecord]) -> None:
@@ -159,7 +161,7 @@ class RunStore:
     def content(self) -> bytes | None:
         """The bytes of ``run.json``, None where it cannot be read."""
         with suppress(OSError):
-            return (self.folder / "run.json").read_bytes()
+            return self._path.read_bytes()
         return None
 
     def count(self, since: float = 0.0) -> int:
@@ -262,7 +264,7 @@ class RunStore:
 
 def run_folders(results: Path) -> list[Path]:
     """Folders of all stored runs below ``results``, in a stable order, also without ``run.json``."""
-    names = ("run.json", "parts")
+    names = (RUN_FILE, "parts")
     return sorted({path.parent for name in names for path in (results / "runs").glob(f"*/*/*/*/{name}")})
 
 
