@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -14,6 +16,9 @@ from PIL import Image
 
 import segscale
 from segscale.bench.commands.main import program
+from segscale.bench.generation.power_record import Measure, PowerRecord
+from segscale.bench.generation.power_tables import SHARES
+from segscale.bench.generation.record import StoredPictures
 from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.report.tables import class_table, long_table
 from segscale.bench.runs.loop import run_methods
@@ -22,6 +27,7 @@ from segscale.bench.runs.parts import SCHEMA
 from segscale.bench.runs.plan import build_task
 from segscale.bench.runs.record import StoredRun
 from segscale.bench.tasks.protocol import Protocol
+from segscale.catalogue import config_files
 from segscale.methods.build import build_method
 from segscale.registry import build
 
@@ -32,6 +38,8 @@ SOURCES = ("segscale/", "bench/", "backbones/", "methods/", "datasets/", "config
 # Pages whose Python blocks are run: here, by tests/test_newcomer.py and by tests/bench/test_mmseg.py.
 RUN = {"README.md", "results.md", "extending.md", "mmsegmentation.md"}
 README_LINES = 140
+FILE_ROW = re.compile(r"^\| (`[^|]*\.csv`[^|]*) \|(.*)$", re.MULTILINE)
+STANDS_FOR = {"<measure>": (*SHARES, "frechet"), "<method>": tuple(config_files("method"))}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -168,6 +176,40 @@ def test_the_columns_of_tables_are_documented(results: Path) -> None:
     assert rows(section("results.md", "`scaling.csv`")) == set(long_table(evaluated).columns)
     described = section("results.md", "`classes.csv`")
     assert [name for name in class_table(evaluated).columns if f"`{name}`" not in described] == []
+
+
+def described_columns(file: str) -> Iterator[set[str]]:
+    """What docs/results.md names in the rows of files that are called like this one, or in a section of its own."""
+    yield {*re.findall(r"`([^`]+)`", section("results.md", f"`{file}`"))}
+    for cell, rest in FILE_ROW.findall((ROOT / "docs/results.md").read_text()):
+        patterns = [re.sub("<[^>]*>", "*", name) for name in re.findall(r"`(?:genmask/)?([^`/]+)\.csv`", cell)]
+        if any(fnmatch(file, f"{pattern}*.csv") for pattern in patterns):
+            names = re.findall(r"`([^`]+)`", rest)
+            yield {*chain.from_iterable(map(stood_for, names))}
+
+
+def stood_for(name: str) -> set[str]:
+    """The names that one with a placeholder stands for; of a file, its columns."""
+    if name == "scaling.csv":
+        return rows(section("results.md", "`scaling.csv`"))
+    placeholder = next((each for each in STANDS_FOR if each in name), "")
+    return {name.replace(placeholder, each) for each in STANDS_FOR[placeholder]} if placeholder else {name}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results/pocket").rglob("*.csv")), ids=lambda path: path.name)
+def test_the_columns_of_shipped_tables_are_documented(path: Path) -> None:
+    columns = set(path.read_text().partition("\n")[0].split(","))
+    described = [*described_columns(path.name)]
+    missing = min((sorted(columns - names) for names in described), key=len)
+    assert missing == [], "name them in docs/results.md"
+
+
+def test_the_fields_of_pictures_and_power_are_documented() -> None:
+    described = section("results.md", "Pictures and power")
+    as_of_runs = ("plan.backbone", "machine", "sources")
+    pictures = {name for name in leaves(StoredPictures) if not name.startswith(as_of_runs)} | {*as_of_runs}
+    power = {name for name in leaves(PowerRecord) if "." not in name and name != "measures"} | {*leaves(Measure)}
+    assert [name for name in sorted(pictures | power) if f"`{name}`" not in described] == []
 
 
 def test_the_columns_of_parts_are_documented() -> None:

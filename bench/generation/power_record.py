@@ -64,7 +64,7 @@ class PowerRecord:
 
 @dataclass(frozen=True)
 class StoredPower:
-    """A record with its rows, one per picture; docs/generation.md names the columns."""
+    """A record with its rows, one per picture; docs/results.md names the columns."""
 
     record: PowerRecord
     pictures: pd.DataFrame
