@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .boundary_counts import BoundaryCounts
 from .intervals import Estimate, LeaveOneOut, NoInterval, estimate_class_mean, estimate_ratio, rare_classes
-from .metrics import Averaging, Floats
+from .metrics import Averaging, Floats, class_mean, entering_classes
 
 CLASS_IMAGES = 10
 """A class labelled in fewer images has no interval of its own: it would cover too seldom."""
@@ -79,20 +79,13 @@ def _class_boundary(counts: BoundaryCounts) -> ClassBoundary:
 def _leave_one_out(counts: BoundaryCounts, averaging: Averaging) -> LeaveOneOut:
     totals, rest = counts.total(), counts.without_each()
     value, without = f_scores(totals), f_scores(rest)
-    enters, left = _enters(totals, averaging), _enters(rest, averaging)
+    enters, left = (entering_classes(each.predicted, each.label, averaging) for each in (totals, rest))
     same_classes = np.where(left, without, value)
     return LeaveOneOut(
         float(_mean(value, enters)), _mean(without, left), _mean(same_classes, np.broadcast_to(enters, left.shape))
     )
 
 
-def _enters(counts: BoundaryCounts, averaging: Averaging) -> NDArray[np.bool_]:
-    if averaging == "every-class":
-        return np.ones(counts.label.shape, np.bool_)
-    labelled = counts.label > 0
-    return labelled if averaging == "in-ground-truth" else labelled | (counts.predicted > 0)
-
-
 def _mean(scores: Floats, enters: NDArray[np.bool_]) -> Floats:
-    with np.errstate(invalid="ignore"):
-        return np.where(enters, np.nan_to_num(scores), 0).sum(-1) / enters.sum(-1)
+    """Over the classes that enter it; one that is nowhere counts as 0."""
+    return class_mean(np.nan_to_num(scores), enters)

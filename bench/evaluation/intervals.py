@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from .metrics import Averaging, Floats, class_iou, mean_iou
+from .metrics import Averaging, Floats, class_iou, entering_classes, mean_iou
 from .pixel_counts import Counts, PixelCounts
 
 LEVEL = 0.95
@@ -239,10 +239,7 @@ class _Counts(NamedTuple):
 
     def enters(self, averaging: Averaging) -> NDArray[np.bool_]:
         """Whether a class enters the mean."""
-        if averaging == "every-class":
-            return np.ones(self.predicted.shape, np.bool_)
-        labelled = np.broadcast_to(self.label > 0, self.predicted.shape)
-        return labelled if averaging == "in-ground-truth" else labelled | (self.predicted > 0)
+        return entering_classes(self.predicted, self.label, averaging)
 
     def chunks(self) -> Iterator[_Counts]:
         """A few images at a time."""

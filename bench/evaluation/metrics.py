@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .pixel_counts import PixelCounts
+from .pixel_counts import Counts, PixelCounts
 
 Averaging = Literal["all", "in-ground-truth", "every-class"]
 Floats = NDArray[np.float64]
@@ -47,9 +47,22 @@ def mean_iou(intersection: Floats, predicted: Floats, label: Floats, averaging: 
     iou = class_iou(intersection, predicted, label)
     if averaging == "in-ground-truth":
         iou = np.where(label > 0, iou, np.nan)
-    counted = ~np.isnan(iou)
+    return class_mean(iou)
+
+
+def class_mean(values: Floats, counted: NDArray[np.bool_] | None = None) -> Floats:
+    """Mean over the classes (last axis) that are counted, by default all that are not NaN; NaN where none is."""
+    counted = ~np.isnan(values) if counted is None else counted
     with np.errstate(invalid="ignore"):
-        return np.where(counted, iou, 0).sum(-1) / counted.sum(-1)
+        return np.where(counted, values, 0).sum(-1) / counted.sum(-1)
+
+
+def entering_classes(predicted: Counts, label: Counts, averaging: Averaging) -> NDArray[np.bool_]:
+    """Whether each class enters the mean, in the shape of ``predicted``, to which ``label`` is broadcast."""
+    if averaging == "every-class":
+        return np.ones(predicted.shape, np.bool_)
+    labelled = np.broadcast_to(label > 0, predicted.shape)
+    return labelled if averaging == "in-ground-truth" else labelled | (predicted > 0)
 
 
 def total_miou(counts: PixelCounts, averaging: Averaging) -> float:

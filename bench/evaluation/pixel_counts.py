@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,13 +28,21 @@ class PixelCounts:
 
     def floats(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Intersection, predicted and label area, as metrics take them."""
-        parts = (self.intersection, self.predicted_area, self.label_area)
-        intersection, predicted, label = (part.astype(np.float64) for part in parts)
+        intersection, predicted, label = (part.astype(np.float64) for part in self.parts)
         return intersection, predicted, label
 
     def total(self) -> PixelCounts:
         """All images together, ``(classes,)`` each."""
-        return PixelCounts(self.intersection.sum(0), self.predicted_area.sum(0), self.label_area.sum(0))
+        return self.map(lambda part: part.sum(0))
+
+    def map(self, change: Callable[[Counts], Counts]) -> PixelCounts:
+        """The counts with each of the three parts changed."""
+        return PixelCounts(*(change(part) for part in self.parts))
+
+    @property
+    def parts(self) -> tuple[Counts, Counts, Counts]:
+        """Intersection, predicted and label area."""
+        return self.intersection, self.predicted_area, self.label_area
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def referring_score(counts: PixelCounts, target: int) -> ReferringScore:
         target: Place of the class that expressions mean.
     """
     column = slice(target, target + 1)
-    own = PixelCounts(*(part[:, column] for part in (counts.intersection, counts.predicted_area, counts.label_area)))
+    own = counts.map(lambda part: part[:, column])
     ious = sample_ious(own)
     return ReferringScore(
         ciou=estimate_miou(SampledCounts(own, "all")),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .intervals import LeaveOneOut
-from .metrics import Floats
+from .metrics import Floats, class_mean
 
 BINS = 128
 MOST_SCORES = 32
@@ -69,14 +69,7 @@ def mean_average_precision(images: Sequence[ScoreHistograms], label_area: NDArra
         rest[changed.cumsum().reshape(changed.shape)[rows, ids] - 1] -= np.concatenate([image.pixels for image in part])
         without[first : first + TOGETHER][changed] = average_precision(rest, area[classes] - label[changed])
     gone = np.where(np.isnan(without), precision, without)
-    return LeaveOneOut(float(_mean(precision)), _mean(without), _mean(gone))
-
-
-def _mean(precision: Floats) -> Floats:
-    """Over classes (last axis) that have a number."""
-    known = ~np.isnan(precision)
-    with np.errstate(invalid="ignore"):
-        return np.where(known, precision, 0).sum(-1) / known.sum(-1)
+    return LeaveOneOut(float(class_mean(precision)), class_mean(without), class_mean(gone))
 
 
 def average_precision(histogram: Histogram, label_area: NDArray[np.int64]) -> Floats:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,8 +122,8 @@ def size_differences(comparison: Comparison) -> list[PartDifference]:
     parts: list[PartDifference] = []
     for name, (least, most) in SIZES.items():
         chosen = objects & (shares > least if least == 0 else shares >= least) & (shares < most if most < 1 else True)
-        samples = [SampledCounts(_masked(counts, chosen), "in-ground-truth") for counts in (run, reference)]
-        parts += _part(name, int(chosen.sum()), samples, np.any(chosen, axis=0))
+        chosen_counts = (counts.map(partial(np.multiply, chosen)) for counts in (run, reference))
+        parts += _part(name, int(chosen.sum()), chosen_counts, np.any(chosen, axis=0))
     return parts
 
 
@@ -132,8 +134,8 @@ def class_number_differences(comparison: Comparison) -> list[PartDifference]:
     parts: list[PartDifference] = []
     for name, (least, most) in CLASS_NUMBERS.items():
         rows = (shown >= least) & (shown <= most)
-        samples = [SampledCounts(_rows(counts, rows), "in-ground-truth") for counts in (run, reference)]
-        parts += _part(name, int(rows.sum()), samples, np.any(run.label_area[rows] > 0, axis=0))
+        chosen_counts = (counts.map(itemgetter(rows)) for counts in (run, reference))
+        parts += _part(name, int(rows.sum()), chosen_counts, np.any(run.label_area[rows] > 0, axis=0))
     return parts
 
 
@@ -200,16 +202,9 @@ def _objects(comparison: Comparison, counts: PixelCounts) -> Mask:
     return shown
 
 
-def _masked(counts: PixelCounts, chosen: Mask) -> PixelCounts:
-    return PixelCounts(counts.intersection * chosen, counts.predicted_area * chosen, counts.label_area * chosen)
-
-
-def _rows(counts: PixelCounts, rows: Mask) -> PixelCounts:
-    return PixelCounts(counts.intersection[rows], counts.predicted_area[rows], counts.label_area[rows])
-
-
-def _part(name: str, amount: int, samples: Sequence[SampledCounts], occurs: Mask) -> list[PartDifference]:
+def _part(name: str, amount: int, counts: Iterable[PixelCounts], occurs: Mask) -> list[PartDifference]:
+    """What differs on the chosen counts of the run and of the reference; nothing where none are chosen."""
     if not amount:
         return []
-    run, reference = (replace(sample, occurs=occurs) for sample in samples)
+    run, reference = (SampledCounts(chosen, "in-ground-truth", occurs) for chosen in counts)
     return [PartDifference(name, amount, estimate_difference(run, reference))]
