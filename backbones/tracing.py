@@ -21,7 +21,7 @@ from segscale.prompt import Prompt, Word
 from .attention.gather import module_targets
 from .attention.recorder import Observation, map_probe
 from .attention.requests import MapRequest
-from .attention.sites import Grid, Site
+from .attention.sites import Grid, Site, text_sites
 from .attention.ways import ways_on
 from .backbone import Backbone
 from .flux import Flux
@@ -154,7 +154,7 @@ class Tracer:
         return output
 
     def _sites(self, grid: Grid) -> dict[str, Site]:
-        found = {site.name: site for site in self._backbone.sites_on(grid) if site.text_module is not None}
+        found = text_sites(self._backbone.sites_on(grid))
         if self._site_names is None:
             return found
         if unknown := sorted(set(self._site_names) - found.keys()):

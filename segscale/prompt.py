@@ -37,3 +37,8 @@ class Prompt:
     which is Seg4Diff's published rule. ``token-id`` takes every token that the word has, wherever it stands, which is
     the rule of Seg4Diff's published training.
     """
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """Those of classes, then those of other things."""
+        return self.classes + self.background

@@ -104,12 +104,7 @@ def observe_modalities(
     """
     require_joint(backbone, image_size)
     conditioning = backbone.conditioning([prompt.text])
-    words = tuple(
-        column
-        for stream in backbone.tokenize(prompt)
-        for column in range(stream.offset, stream.offset + stream.length)
-        if column not in stream.special
-    )
+    words = tuple(column for stream in backbone.tokenize(prompt) for column in stream.words)
     meters: dict[str, ModalityMeter] = {}
     names: dict[str, str] = {}
     for site in backbone.sites(image_size):

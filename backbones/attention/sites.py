@@ -63,6 +63,20 @@ def selected_sites(sites: Iterable[Site], names: Set[str], backbone_name: str) -
     return {name: site for name, site in by_name.items() if name in names}
 
 
+def text_sites(sites: Iterable[Site]) -> dict[str, Site]:
+    """The sites that attend to text, by name, in order."""
+    return {site.name: site for site in sites if site.text_module is not None}
+
+
+def text_site(sites: Iterable[Site], name: str | None, backbone_name: str) -> Site:
+    """Return the site of this name that attends to text. Raises UserError where there is none."""
+    found = text_sites(sites).get(name or "")
+    if found is None:
+        hint = f"see: segscale sites {backbone_name}"
+        raise UserError(f"{backbone_name} has no site {name!r} that reads text", hint)
+    return found
+
+
 def cross_attention_sites(blocks: str, heads: Iterable[int], grid: Grid) -> tuple[Site, ...]:
     """Return a site for every transformer block that attends to pixels (``attn1``), then to text (``attn2``).
 

@@ -33,6 +33,11 @@ class StreamTokens:
     cut: tuple[str, ...]
     """Names of words that lost tokens to truncation."""
 
+    @property
+    def words(self) -> Columns:
+        """Columns of all tokens but start, end and padding."""
+        return tuple(column for column in range(self.offset, self.offset + self.length) if column not in self.special)
+
 
 def stream_tokens(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, name: str, length: int, offset: int = 0
@@ -43,7 +48,6 @@ def stream_tokens(
     # Counted words keep the end token of a truncated prompt, as published.
     taken = () if prompt.location == "counted" else [i for i, flag in enumerate(special) if flag]
     kept = [tuple(column for column in columns if column < length and column not in taken) for columns in whole]
-    words = prompt.classes + prompt.background
     shifted = [tuple(offset + column for column in columns) for columns in kept]
     return StreamTokens(
         name=name,
@@ -52,7 +56,9 @@ def stream_tokens(
         classes=tuple(shifted[: len(prompt.classes)]),
         background=tuple(shifted[len(prompt.classes) :]),
         special=tuple(offset + i for i, flag in enumerate(special) if flag),
-        cut=tuple(word.name for word, all_, left in zip(words, whole, kept, strict=True) if len(left) < len(all_)),
+        cut=tuple(
+            word.name for word, all_, left in zip(prompt.words, whole, kept, strict=True) if len(left) < len(all_)
+        ),
     )
 
 

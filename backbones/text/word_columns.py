@@ -43,10 +43,6 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, length: int | None = N
     )
 
 
-def _words(prompt: Prompt) -> tuple[Word, ...]:
-    return prompt.classes + prompt.background
-
-
 def _by_span(_tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Encoding) -> list[Columns]:
     """Tokens whose characters overlap the word's."""
     return [
@@ -55,13 +51,13 @@ def _by_span(_tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Enco
             for i, (start, end) in enumerate(encoding.offsets)
             if not encoding.special[i] and any(start < last and first < end for first, last in word.spans)
         )
-        for word in _words(prompt)
+        for word in prompt.words
     ]
 
 
 def first_occurrences(prompt: Prompt) -> list[tuple[Word, Span]]:
     """Return every place of every word in the prompt's order, moved to where the prompt first has the same text."""
-    places = sorted(((span, word) for word in _words(prompt) for span in word.spans), key=lambda place: place[0])
+    places = sorted(((span, word) for word in prompt.words for span in word.spans), key=lambda place: place[0])
     firsts = ((word, prompt.text.find(prompt.text[start:end]), end - start) for (start, end), word in places)
     return [(word, (first, first + length)) for word, first, length in firsts]
 
@@ -92,7 +88,7 @@ def _plain(token: str) -> str:
 def _by_first_substring(_tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Encoding) -> list[Columns]:
     """Tokens that lie within a word's first occurrence and within that of no earlier word."""
     places = first_occurrences(prompt)
-    columns: dict[Word, list[int]] = {word: [] for word in _words(prompt)}
+    columns: dict[Word, list[int]] = {word: [] for word in prompt.words}
     for i, characters in enumerate(token_ranges(prompt.text, encoding)):
         if characters is None or _plain(encoding.tokens[i]) in STOP_TOKENS:
             continue
@@ -100,14 +96,14 @@ def _by_first_substring(_tokenizer: PreTrainedTokenizerBase, prompt: Prompt, enc
         owner = next((word for word, (first, last) in places if first <= start and end <= last), None)
         if owner is not None:
             columns[owner].append(i)
-    return [tuple(columns[word]) for word in _words(prompt)]
+    return [tuple(columns[word]) for word in prompt.words]
 
 
 def _by_count(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Encoding) -> list[Columns]:
     """As many tokens as each word has alone, without gap from the first that is no start token."""
     column = next((i for i, special in enumerate(encoding.special) if not special), 0)
     columns: list[Columns] = []
-    for word in _words(prompt):
+    for word in prompt.words:
         alone = [encode(tokenizer, prompt.text[start:end]) for start, end in word.spans]
         count = sum(encoded.special.count(False) for encoded in alone)
         columns.append(tuple(range(column, column + count)))
@@ -118,7 +114,7 @@ def _by_count(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Enco
 def _by_token_id(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, encoding: Encoding) -> list[Columns]:
     """Every token of the prompt that the word has, too, also within another word."""
     columns: list[Columns] = []
-    for word in _words(prompt):
+    for word in prompt.words:
         alone = [encode(tokenizer, prompt.text[start:end]) for start, end in word.spans]
         own = {
             token

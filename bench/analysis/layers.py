@@ -9,9 +9,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from segscale.errors import UserError
-
-from ...backbones.attention.sites import Site
+from ...backbones.attention.sites import Site, text_site, text_sites
 from ...backbones.latents.settings import Timestep
 from ...methods.build import build_method
 from ...methods.method import Method
@@ -59,13 +57,8 @@ def parts_of(backbone_name: str, sites: Sequence[Site], names: Sequence[str] | N
 
     Raises UserError for a name that is none of them.
     """
-    reading = {site.name: site for site in sites if site.text_module is not None}
-    for name in names or ():
-        if name not in reading:
-            raise UserError(
-                f"{backbone_name} has no site '{name}' that reads text", f"see: segscale sites {backbone_name}"
-            )
-    chosen = [site for site in reading.values() if names is None or site.name in names]
+    wanted = None if names is None else {text_site(sites, name, backbone_name).name for name in names}
+    chosen = [site for name, site in text_sites(sites).items() if wanted is None or name in wanted]
     if heads:
         return tuple(Part(site.layer, site.name, head) for site in chosen for head in range(site.heads))
     return tuple(Part(site.layer, site.name) for site in chosen)

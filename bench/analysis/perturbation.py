@@ -18,6 +18,7 @@ from torch import Tensor
 from segscale.prompt import Prompt
 
 from ...backbones.attention.perturbation import denoise_perturbed
+from ...backbones.attention.sites import text_sites
 from ...backbones.backbone import Backbone
 from ...backbones.inputs import PromptedImage
 from ...backbones.latents.noise import image_generator, normal_draws
@@ -125,7 +126,7 @@ def measure(backbone: Backbone, task: Task, method: Method, width: float, option
     Raises:
         UserError: Where no image shows a class.
     """
-    sites = [site for site in backbone.sites(method.settings.image_size) if site.text_module is not None]
+    sites = [*text_sites(backbone.sites(method.settings.image_size)).values()]
     rows: list[dict[str, str | int | float]] = []
     together = options.batch or BLOCKS
     for sample, group in prompted_images(backbone, task, options, method.prompt_rule):

@@ -53,6 +53,7 @@ def _lost_fidelity(backbone_name: str, width: float, pictures: int, run_options:
     """What the F1 of captions and pictures loses when a block is blurred, one row per block, in points."""
     import pandas as pd
 
+    from ...backbones.attention.sites import text_sites
     from ...backbones.build import build_shape_only
     from ...methods.build import method_defaults
     from ..analysis.perturbation import LOST
@@ -62,7 +63,7 @@ def _lost_fidelity(backbone_name: str, width: float, pictures: int, run_options:
     drawn = replace(run_options, limit=pictures, split=None, data_root=None, captions=None)
     sites = build_shape_only(backbone_name).sites(method_defaults(backbone_name).image_size)
     question = PowerQuestion(backbone_name, CAPTIONS, choices, Networks(), drawn)
-    table = measure_blurred_blocks(question, [site for site in sites if site.text_module is not None])
+    table = measure_blurred_blocks(question, [*text_sites(sites).values()])
     f1 = pd.DataFrame(table[table["measure"] == "f1"])
     ends = {"mean": 0 - f1["difference"], "low": 0 - f1["difference_high"], "high": 0 - f1["difference_low"]}
     return pd.DataFrame({"layer": f1["layer"], "site": f1["site"], "measure": LOST, **ends})

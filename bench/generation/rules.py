@@ -7,11 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from segscale.errors import UserError
-
 from ...backbones.attention.perturbation import blur_probe
 from ...backbones.attention.requests import MapRequest
-from ...backbones.attention.sites import Grid, Site
+from ...backbones.attention.sites import Grid, Site, text_site
 from ...backbones.backbone import Backbone
 from .guidance import ClassifierFree, Guidance, GuidedStep
 from .rates import guidance_rates
@@ -101,9 +99,6 @@ def guidance_rule(settings: SamplingSettings, backbone: Backbone) -> Guidance:
         return ClassifierFree(scale)
     if method in ("s-cfg", "goca-s-cfg"):
         return SegmentGuidance(scale, segmenter(method, backbone, settings.reading))
-    sites = {site.name: site for site in backbone.sites(settings.image_size) if site.text_module is not None}
-    if settings.site not in sites:
-        hint = f"see: segscale sites {backbone.name}"
-        raise UserError(f"{backbone.name} has no site {settings.site!r} that reads text", hint)
+    site = text_site(backbone.sites(settings.image_size), settings.site, backbone.name)
     rule = PerturbedGuidance if method == "perturbed" else BlurredBlock
-    return rule(scale, backbone, sites[settings.site], math.inf if settings.width is None else settings.width)
+    return rule(scale, backbone, site, math.inf if settings.width is None else settings.width)

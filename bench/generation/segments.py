@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...backbones.attention.maps import AttentionMaps
 from ...backbones.attention.requests import MapRequest
-from ...backbones.attention.sites import Grid, Site
+from ...backbones.attention.sites import Grid, Site, text_sites
 from ...backbones.backbone import Backbone
 from ...backbones.text.tokens import StreamTokens
 from ...methods.affinity import propagate, spatial_affinity
@@ -93,7 +93,7 @@ class ScfgSegmenter(Segmenter):
 
     def request(self, sites: Sequence[Site]) -> MapRequest:
         return MapRequest(
-            text=frozenset(site.name for site in sites if site.text_module is not None),
+            text=frozenset(text_sites(sites)),
             pixels=frozenset(site.name for site in sites if site.pixel_module is not None),
         )
 
@@ -127,10 +127,7 @@ class ScfgSegmenter(Segmenter):
 
 def content_words(streams: Sequence[StreamTokens]) -> tuple[StreamTokens, ...]:
     """The streams as if every token but start, end and padding were a class of its own, and there were no other."""
-    columns = [
-        [column for column in range(stream.offset, stream.offset + stream.length) if column not in stream.special]
-        for stream in streams
-    ]
+    columns = [stream.words for stream in streams]
     before = 0
     words: list[StreamTokens] = []
     total = sum(len(own) for own in columns)

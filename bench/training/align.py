@@ -11,9 +11,8 @@ import pandas as pd
 from tqdm import tqdm
 
 import segscale
-from segscale.errors import UserError
 
-from ...backbones.attention.sites import Site
+from ...backbones.attention.sites import Site, text_site
 from ...methods.build import method_defaults
 from ..runs.options import RunOptions
 from ..runs.plan import plan_backbone
@@ -34,10 +33,7 @@ def expert_site(backbone_name: str, sites: Sequence[Site], name: str | None) -> 
         UserError: For a block that does not read text.
     """
     name = name or method_defaults(backbone_name).grounding_sites[0]
-    reading = {site.name: site for site in sites if site.text_module is not None}
-    if name not in reading:
-        raise UserError(f"{backbone_name} has no site '{name}' that reads text", f"see: segscale sites {backbone_name}")
-    return reading[name]
+    return text_site(sites, name, backbone_name)
 
 
 def align(

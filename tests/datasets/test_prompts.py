@@ -33,7 +33,7 @@ def caption_prompt(caption: str, names: list[str]) -> Prompt:
 
 
 def said(prompt: Prompt) -> dict[str, list[str]]:
-    words = prompt.classes + prompt.background
+    words = prompt.words
     return {word.name: [prompt.text[start:end] for start, end in word.spans] for word in words}
 
 
@@ -49,7 +49,7 @@ def test_spans_of_a_class_prompt_say_the_names(names: list[str]) -> None:
 def test_every_class_is_said_and_nothing_is_said_twice(names: list[str]) -> None:
     prompt = caption_prompt(", ".join(["sky", *names[::2]]), names)
     assert [word.name for word in prompt.classes] == names
-    spans = sorted(span for word in prompt.classes + prompt.background for span in word.spans)
+    spans = sorted(span for word in prompt.words for span in word.spans)
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
     assert all(prompt.text[start:end] == word.name for word in prompt.classes for start, end in word.spans)
 
@@ -87,14 +87,14 @@ def described(caption: str, *present: str, background: bool = False, missing: bo
 
 
 def overlapping(prompt: Prompt) -> bool:
-    spans = sorted(span for word in prompt.classes + prompt.background for span in word.spans)
+    spans = sorted(span for word in prompt.words for span in word.spans)
     return any(end > start for (_, end), (start, _) in pairwise(spans))
 
 
 def unsaid(prompt: Prompt) -> set[str]:
     """What the prompt says outside of every word, in lower case."""
     letters = list(prompt.text.lower())
-    for word in prompt.classes + prompt.background:
+    for word in prompt.words:
         for start, end in word.spans:
             letters[start:end] = ["|"] * (end - start)
     return set(re.findall(r"\w+", "".join(letters)))
@@ -113,11 +113,11 @@ def test_described_words_say_their_spans_apart_and_lose_no_phrase(
     caption: str, present: list[int], background: bool, missing: bool
 ) -> None:
     prompt, ids = described_prompt(caption, VOC, present, background, missing)
-    spans = [span for word in prompt.classes + prompt.background for span in word.spans]
+    spans = [span for word in prompt.words for span in word.spans]
     assert all(0 <= start < end <= len(prompt.text) for start, end in spans)
     assert not overlapping(prompt)
     assert [word.name for word in prompt.classes] == [VOC[index][0] for index in ids]
-    assert all(word.spans for word in prompt.classes + prompt.background)
+    assert all(word.spans for word in prompt.words)
     assert list(ids) == [index for index in present if index in ids]
     assert list(ids) == present or not missing
     said_text = prompt.text.lower()
