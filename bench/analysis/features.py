@@ -114,12 +114,13 @@ def explained(tokens: TokenFeatures, grid: Grid, labels: NDArray[np.uint8]) -> d
     """Adjusted R^2 of every kind, factor and number of components; ``labels`` are of the grid's pixels, flat."""
     measures: dict[str, float] = {}
     known = torch.from_numpy(labels != IGNORE_LABEL)
+    position = design_basis(position_design(grid))
+    classes = design_basis(one_hot(torch.from_numpy(labels.astype(np.int64))[known]))
     for kind in KINDS:
         components = principal_components(getattr(tokens, kind).cpu(), max(COMPONENTS))
-        classes = one_hot(torch.from_numpy(labels.astype(np.int64))[known])
         for count in COMPONENTS:
             first = components[:, :count]
-            measures[f"{kind}_position_{count}"] = adjusted_r2(first, position_design(grid))
+            measures[f"{kind}_position_{count}"] = adjusted_r2(first, position)
             measures[f"{kind}_class_{count}"] = adjusted_r2(first[known], classes)
     return measures
 
@@ -136,14 +137,18 @@ def principal_components(tokens: Tensor, count: int) -> Tensor:
     return centred @ (leading * largest.sign())
 
 
-def adjusted_r2(values: Tensor, design: Tensor) -> float:
+def design_basis(design: Tensor) -> Tensor:
+    """An orthonormal basis of what a linear model of this design can say beside a constant, ``(tokens, rank)``."""
+    basis, scales, _ = torch.linalg.svd(design.double() - design.double().mean(0), full_matrices=False)
+    return basis[:, scales > 1e-9 * scales.max().clamp(min=1e-30)]
+
+
+def adjusted_r2(values: Tensor, basis: Tensor) -> float:
     """The share of the variance of all columns of ``values`` that a linear model explains, less what chance would.
 
-    1 - (1 - R^2) (n - 1) / (n - p - 1), with n tokens and p the rank of the design beside its constant.
+    1 - (1 - R^2) (n - 1) / (n - p - 1), with n tokens and p the rank of the model's design, whose basis this is.
     """
-    centred, factors = values - values.mean(0), design.double() - design.double().mean(0)
-    basis, scales, _ = torch.linalg.svd(factors, full_matrices=False)
-    basis = basis[:, scales > 1e-9 * scales.max().clamp(min=1e-30)]
+    centred = values - values.mean(0)
     tokens, rank = len(values), basis.shape[1]
     if tokens - rank - 1 <= 0 or not bool(centred.any()):
         return float("nan")
@@ -166,10 +171,9 @@ def grid_labels(sample: Sample, grid: Grid) -> NDArray[np.uint8]:
     """The label that covers most of every pixel of the grid, flat; the lower one of equals."""
     label = torch.from_numpy(sample.label.astype(np.int64))
     present = label.unique()
-    areas = F.interpolate((label == present[:, None, None]).float()[None], size=(grid.height, grid.width), mode="area")[
-        0
-    ]
-    return present[areas.argmax(0)].flatten().numpy().astype(np.uint8)
+    shown = (label == present[:, None, None]).float()
+    areas = F.interpolate(shown[None], size=(grid.height, grid.width), mode="area")
+    return present[areas[0].argmax(0)].flatten().numpy().astype(np.uint8)
 
 
 def _pictures(sample: Sample, features: dict[str, TokenFeatures], grids: dict[str, Grid], size: int) -> FeaturePictures:

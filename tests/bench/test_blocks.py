@@ -14,6 +14,7 @@ from segscale.bench.analysis import features as features_module
 from segscale.bench.analysis.features import (
     VIEW,
     adjusted_r2,
+    design_basis,
     explained,
     grid_labels,
     one_hot,
@@ -43,15 +44,16 @@ def test_r2_is_one_of_what_decides_and_nothing_of_what_does_not() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.arange(6).repeat_interleave(5)
     decided = torch.stack([(rows**2).double(), 3 * torch.arange(5).repeat(6).double()], dim=1)
-    assert adjusted_r2(decided, position_design(GRID)) == pytest.approx(1)
+    position = design_basis(position_design(GRID))
+    assert adjusted_r2(decided, position) == pytest.approx(1)
     noise = [torch.randn(30, 2, generator=generator).double() for _ in range(300)]
-    by_chance = [adjusted_r2(each, position_design(GRID)) for each in noise]
+    by_chance = [adjusted_r2(each, position) for each in noise]
     assert np.mean(by_chance) == pytest.approx(0, abs=0.03)
     # Sums of squares by hand: groups {1, 3} and {5, 9} around 2, 7 and 4.5.
     values = torch.tensor([[1.0], [3], [5], [9]]).double()
-    design = one_hot(torch.tensor([0, 0, 1, 1]))
+    groups = design_basis(one_hot(torch.tensor([0, 0, 1, 1])))
     share = 1 - (1 + 1 + 4 + 4) / (3.5**2 + 1.5**2 + 0.5**2 + 4.5**2)
-    assert adjusted_r2(values, design) == pytest.approx(1 - (1 - share) * 3 / 2)
+    assert adjusted_r2(values, groups) == pytest.approx(1 - (1 - share) * 3 / 2)
 
 
 def test_components_are_those_of_a_singular_value_decomposition() -> None:
