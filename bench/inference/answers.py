@@ -182,3 +182,12 @@ def merge_groups(groups: Sequence[ClassScores]) -> ClassScores:
     scale: Tensor = evidence / largest if largest > 0 else torch.ones_like(evidence)
     background = torch.stack([group.background for group in groups]).mean(0)
     return ClassScores(classes * scale[:, None, None], background, evidence)
+
+
+def refuse_not_finite(methods: Sequence[Method], dataset_name: str, image: ScoredImage) -> None:
+    """Raise UserError for a score that is NaN or infinite."""
+    for method, answer in zip(methods, image.by_method, strict=True):
+        if answer.not_finite:
+            place = f"{method.name} on {dataset_name} image {image.sample.id}"
+            hint = "check the weights and --dtype, or leave --strict out to count such scores"
+            raise UserError(f"{place}: {answer.not_finite} scores are not finite", hint)

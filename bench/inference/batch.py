@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -49,6 +49,20 @@ class BatchLimit:
             batch = rows[done : done + self.rows]
             if self._fits(batch, work, in_chunks):
                 done += len(batch)
+
+    def batches(self, rows: Iterable[Row], key: Callable[[Row], object]) -> Iterator[list[Row]]:
+        """Group neighbours with an equal key, at most as many as share a forward when the last of them comes."""
+        batch: list[Row] = []
+        for row in rows:
+            if batch and key(row) != key(batch[0]):
+                yield batch
+                batch = []
+            batch.append(row)
+            if len(batch) >= self.rows:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
     def _fits(self, batch: Sequence[Row], work: Callable[[Sequence[Row]], None], in_chunks: bool) -> bool:
         try:

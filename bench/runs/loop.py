@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from segscale.errors import UserError
 from ...backbones.backbone import Backbone
 from ...datasets.dataset import Sample
 from ...methods.method import Method
-from ..inference.answers import ScoredImage
+from ..inference.answers import ScoredImage, refuse_not_finite
 from ..inference.batch import BatchLimit, rows_that_fit
 from ..inference.memory import PeakMemory
 from ..inference.score import AskedImage, Scoring, image_noise
@@ -30,7 +30,7 @@ from .method_run import MethodRun
 from .options import RunOptions
 from .parts import ImageRecord
 from .plan import BackbonePlan, make_plan, new_run, plan_backbone, run_folder
-from .reader import ImageReader, workers_beside
+from .reader import ImageReader, ReadImage, workers_beside
 from .share import ImageShare, own_first
 from .stage import Stage
 from .store import RunStore
@@ -90,8 +90,9 @@ def run_planned(planned: BackbonePlan, methods: Sequence[Method], task: Task) ->
         with held as lease:
             if asks_backbone:
                 backbone = planned.load()
+                parameters = sum(parameter.numel() for parameter in backbone.denoiser.parameters())
                 for run in runs:
-                    _note_parameters(run.store, backbone)
+                    run.note_parameters(parameters)
                 _Loop(backbone, task, runs, options, lease, masks).over(pending_indices)
             if lease.claim([COMPACTION], most=1):
                 _compact_finished(runs, len(indices))
@@ -152,6 +153,8 @@ class _Loop:
         self.counts = LoopCounts()
         self.in_hand: set[int] = set()
         """Places of images that need nothing but to be written."""
+        self.unusable: UserError | None = None
+        """What is wrong with the image that ends the loop."""
         self.together: list[MethodRun] = []
         """Of the batch that was given last."""
         self.machine = machine()
@@ -183,28 +186,27 @@ class _Loop:
     def _batches(self, indices: Sequence[int], progress: tqdm[Any]) -> Generator[list[tuple[int, Sample]]]:
         """Usable images with their places; of one batch, the same methods are due for all."""
         for images in self.share.passes(indices, progress, partial(self._store_all, progress)):
-            batch: list[tuple[int, Sample]] = []
-            for place, read in images:
-                if isinstance(read, UserError):
-                    if not self.options.skip_bad:
-                        if batch:
-                            yield batch
-                        self._store_all(progress)
-                        raise read
-                    self._leave_out(place, read)
-                elif due := self._due(read):
-                    if batch and due != self._due(batch[0][1]):
-                        yield batch
-                        batch = []
-                    batch.append((place, read))
-                    if len(batch) >= self.limit.rows:
-                        yield batch
-                        batch = []
-                    continue
-                self.in_hand.add(place)
+            yield from self.limit.batches(self._usable(images, progress), lambda image: self._due(image[1]))
+            if self.unusable is not None:
+                self._store_all(progress)
+                raise self.unusable
+
+    def _usable(self, images: Iterable[ReadImage], progress: tqdm[Any]) -> Iterator[tuple[int, Sample]]:
+        """Images that methods are due for, up to the first one that cannot be used, unless such are left out."""
+        for place, read in images:
+            if isinstance(read, UserError) and not self.options.skip_bad:
+                self.unusable = read
+                return
+            if isinstance(read, Sample) and self._due(read):
+                yield place, read
+            else:
+                self._pass_over(place, read)
                 progress.update()
-            if batch:
-                yield batch
+
+    def _pass_over(self, place: int, read: Sample | UserError) -> None:
+        if isinstance(read, UserError):
+            self.counts.skipped[self.share.name(place)] = read.problem
+        self.in_hand.add(place)
 
     def _due(self, sample: Sample) -> list[MethodRun]:
         return [run for run in self.runs if sample.id in run.due]
@@ -239,9 +241,6 @@ class _Loop:
         self.share.release(self.in_hand)
         self.in_hand.clear()
 
-    def _leave_out(self, index: int, error: UserError) -> None:
-        self.counts.skipped[self.share.name(index)] = error.problem
-
     def _give(self, batch: Sequence[tuple[int, Sample]], progress: tqdm[Any]) -> None:
         due = self._due(batch[0][1])
         if due != self.together:
@@ -262,7 +261,7 @@ class _Loop:
             self.counts.images += 1
             self.counts.forwards += image.forwards
             if self.options.strict:
-                _refuse_not_finite([run.method for run in due], self.task, image)
+                refuse_not_finite([run.method for run in due], self.task.dataset.name, image)
         if self.grows:
             self.limit.rows, self.grows = rows_that_fit(self.memory.free(), self.memory.growth()), False
         self._note_conditions(due)  # memory may have run out for as many rows
@@ -293,18 +292,3 @@ class _Loop:
         if len(self.runs) <= NAMED_METHODS:
             methods = ", ".join(run.method.name + run.method.variant for run in self.runs)
         return f"{self.backbone.name} x {methods} on {self.task.dataset.name}{share}"
-
-
-def _refuse_not_finite(methods: Sequence[Method], task: Task, image: ScoredImage) -> None:
-    for method, answer in zip(methods, image.by_method, strict=True):
-        if answer.not_finite:
-            place = f"{method.name} on {task.dataset.name} image {image.sample.id}"
-            hint = "check the weights and --dtype, or leave --strict out to count such scores"
-            raise UserError(f"{place}: {answer.not_finite} scores are not finite", hint)
-
-
-def _note_parameters(store: RunStore, backbone: Backbone) -> None:
-    stored = store.read()
-    parameters = sum(parameter.numel() for parameter in backbone.denoiser.parameters())
-    if stored.parameters != parameters:
-        store.write(replace(stored, parameters=parameters))

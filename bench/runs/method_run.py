@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...methods.method import Method
 from ..inference.answers import MethodScores, ScoredImage
@@ -63,6 +63,12 @@ class MethodRun:
             self.due -= self.pending.keys()
             self.pending.clear()
         self.writing = False
+
+    def note_parameters(self, parameters: int) -> None:
+        """Store the size of the denoiser, which only a loaded backbone tells."""
+        stored = self.store.read()
+        if stored.parameters != parameters:
+            self.store.write(replace(stored, parameters=parameters))
 
     def look_for_stored(self) -> None:
         """Images that are stored by now, whoever did it, are not due."""
