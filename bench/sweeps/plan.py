@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from segscale.catalogue import config_files
 from segscale.errors import UserError
@@ -13,13 +12,13 @@ from segscale.registry import build
 from ...datasets.dataset import Sample
 from ...methods.method import Method
 from ..runs.plan import BackbonePlan, build_methods, build_task, make_plan, plan_backbone, run_folder
-from ..runs.store import RunStore
 from ..tasks.task import Task
 from .capacity import check_memory
 from .command_line import SweepOptions, run_command
 from .forwards import Forwards, count_forwards
 from .pace import Paces
-from .record import CellRecord, JobRecord
+from .progress import stored_images
+from .record import CellRecord, JobRecord, run_name
 from .sweep import Job
 
 SAMPLED_IMAGES = 8
@@ -99,17 +98,17 @@ class Planner:
         plans = {name: make_plan(backbone.identity, method, task, job.seed) for name, method in methods.items()}
         folders = {name: run_folder(options.results, plan) for name, plan in plans.items()}
         cells = [
-            *(CellRecord(name, _below(folder, options.results)) for name, folder in folders.items()),
+            *(CellRecord(name, run_name(folder, options.results)) for name, folder in folders.items()),
             *(CellRecord(name, problem=problem) for name, problem in problems.items()),
         ]
         command = run_command(replace(job, method_names=tuple(methods)), options) if methods else ()
         forwards = count_forwards(task, [*methods.values()], samples)
-        stored = sum(min(RunStore(folder).count(), images) for folder in folders.values())
+        record = _record(job, command, cells, images)
+        planned = PlannedJob(
+            self._asked(job), record, forwards, stored_images(options.results, record), None, tuple(_notes(task))
+        )
         pace = self._paces.seconds_per_forward(backbone.identity)
-        record, notes = _record(job, command, cells, images), tuple(_notes(task))
-        planned = PlannedJob(self._asked(job), record, forwards, stored, None, notes)
-        seconds = None if pace is None else pace * forwards.shared * images * planned.left
-        return replace(planned, seconds=seconds)
+        return planned if pace is None else replace(planned, seconds=pace * forwards.shared * images * planned.left)
 
     def _asked(self, job: Job) -> tuple[str, ...]:
         return run_command(job, self.options.of(job))
@@ -154,28 +153,33 @@ class Planner:
 
     def _methods(self, job: Job, task: object) -> Iterator[tuple[str, Method | UserError]]:
         """Every method that is asked for, or all that suit the protocol."""
-        if isinstance(task, UserError) and job.method_names is None:
-            yield "all methods", task
+        if job.method_names is None:
+            yield from _fitting_methods(job, task)
             return
         protocol = build("protocol", job.protocol_name)
-        for name in job.method_names or config_files("method"):
+        for name in job.method_names:
             try:
-                if job.method_names is None:
-                    fitting = build_methods(None, job.backbone_name, protocol)
-                    yield from ((method.name, method) for method in fitting)
-                    return
                 (method,) = build_methods([name], job.backbone_name, protocol)
                 yield name, method
             except UserError as error:
                 yield name, error
 
 
+def _fitting_methods(job: Job, task: object) -> Iterator[tuple[str, Method | UserError]]:
+    """All methods that suit the protocol."""
+    if isinstance(task, UserError):
+        yield "all methods", task
+        return
+    try:
+        fitting = build_methods(None, job.backbone_name, build("protocol", job.protocol_name))
+    except UserError as error:
+        yield from ((name, error) for name in config_files("method"))
+    else:
+        yield from ((method.name, method) for method in fitting)
+
+
 def _record(job: Job, command: tuple[str, ...], cells: Sequence[CellRecord], images: int) -> JobRecord:
     return JobRecord(job.key, job.label, command, tuple(cells), images)
-
-
-def _below(folder: Path, results: Path) -> str:
-    return "/".join(folder.parts[len(results.parts) :])
 
 
 def _notes(task: Task) -> Iterator[str]:

@@ -9,6 +9,6 @@ from .record import JobRecord
 
 
 def stored_images(results: Path, job: JobRecord) -> int:
-    """Of all cells together, each at most as many as it wants."""
+    """How many images of all cells are stored; of each cell at most as many count as it wants."""
     stores = [RunStore(results / cell.run) for cell in job.cells if cell.run]
     return sum(min(store.count(), job.images) for store in stores)

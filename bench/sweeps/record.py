@@ -146,6 +146,11 @@ class SweepFolder:
         return self.folder / "jobs" / f"{job.key}.json"
 
 
+def run_name(folder: Path, results: Path) -> str:
+    """What records call a run: its folder below ``results``."""
+    return "/".join(folder.parts[len(results.parts) :])
+
+
 def find_sweeps(results: Path) -> list[SweepFolder]:
     """All sweeps below ``results``, by name."""
     return [SweepFolder(path.parent) for path in sorted((results / FOLDER).glob("*/sweep.json"))]

@@ -14,7 +14,7 @@ from ..runs.leases import STALE_SECONDS, Lease, read_leases
 from ..runs.record import parse_brief
 from ..runs.store import RunStore, run_folders
 from .durations import duration_text
-from .record import CellRecord, JobRecord, JobState, Outcome, SweepFolder, find_sweeps
+from .record import CellRecord, JobRecord, JobState, Outcome, SweepFolder, find_sweeps, run_name
 
 START_SECONDS = 2 * STALE_SECONDS
 """A job that began so long ago and holds no lease is dead."""
@@ -62,7 +62,7 @@ def statuses(results: Path, sweeps: Sequence[SweepFolder] | None = None) -> list
     for each in planned:
         by_run.setdefault(each.cell.run, []).append(each)
     leases = _leases_by_run(read_leases(results))
-    folders = by_run if sweeps is not None else [_below(folder, results) for folder in run_folders(results)]
+    folders = by_run if sweeps is not None else [run_name(folder, results) for folder in run_folders(results)]
     runs = {folder: _run_statuses(results, folder, by_run.get(folder, ()), leases) for folder in folders if folder}
     rest = [each for each in planned if not runs.get(each.cell.run)]
     return [*(line for lines in runs.values() for line in lines), *map(_cell_status, rest)]
@@ -84,10 +84,6 @@ def status_text(runs: Sequence[RunStatus], sweeps: Sequence[SweepFolder]) -> str
         titles = ("state", "run", "images", "rate", "")
         lines += ["", tabulate(rows, titles, tablefmt="simple", disable_numparse=True)]
     return "\n".join(lines)
-
-
-def _below(folder: Path, results: Path) -> str:
-    return "/".join(folder.parts[len(results.parts) :])
 
 
 def _title(sweep: SweepFolder) -> str:
@@ -142,13 +138,11 @@ def _run_statuses(
     lacking = {images: each for images, each in wanted.items() if stored + skipped < images}
     if not lacking:
         return [RunStatus(brief.label, "done", stored, max(wanted))]
-    rate, who = _work(store, at_work) if at_work else (None, "")
-    lines: list[RunStatus] = []
-    for images, each in lacking.items():
-        outcome = "running" if at_work else "stopped" if each is None else _outcome(each)
-        line = who if at_work or each is None else _line(each)
-        lines.append(RunStatus(brief.label, outcome, stored, images, rate, line, each.state.log if each else ""))
-    return lines
+    if not at_work:
+        return [_idle_status(brief.label, stored, images, each) for images, each in lacking.items()]
+    rate, who = _work(store, at_work)
+    logs = {images: each.state.log if each else "" for images, each in lacking.items()}
+    return [RunStatus(brief.label, "running", stored, images, rate, who, log) for images, log in logs.items()]
 
 
 def _work(store: RunStore, leases: Sequence[Lease]) -> tuple[float, str]:
@@ -160,8 +154,14 @@ def _work(store: RunStore, leases: Sequence[Lease]) -> tuple[float, str]:
 
 def _cell_status(planned: _Planned) -> RunStatus:
     """Of a cell without run."""
-    label = f"{planned.job.label} x {planned.cell.method}"
-    return RunStatus(label, _outcome(planned), 0, planned.job.images, None, _line(planned), planned.state.log)
+    return _idle_status(f"{planned.job.label} x {planned.cell.method}", 0, planned.job.images, planned)
+
+
+def _idle_status(label: str, stored: int, wanted: int, planned: _Planned | None) -> RunStatus:
+    """Of a run at which no process is known to work, as a sweep planned it, if one did."""
+    if planned is None:
+        return RunStatus(label, "stopped", stored, wanted)
+    return RunStatus(label, _outcome(planned), stored, wanted, None, _line(planned), planned.state.log)
 
 
 def _outcome(planned: _Planned) -> Outcome:
