@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .boundary_counts import BoundaryCounts
-from .intervals import Estimate, LeaveOneOut, NoInterval, estimate_class_mean, estimate_ratio, rare_classes
+from .intervals import Estimate, LeaveOneOut, NoInterval, estimate_class_mean, rare_classes
 from .metrics import Averaging, Floats, class_mean, entering_classes
+from .shares import estimate_ratio
 
 CLASS_IMAGES = 10
 """A class labelled in fewer images has no interval of its own: it would cover too seldom."""

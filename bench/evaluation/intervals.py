@@ -24,6 +24,7 @@ RARE_BELOW = 5
 RARE_SHARE = 0.3
 # Where a class's areas differ widely, bias falls slower with the number of images than the jackknife assumes.
 BIAS_FACTOR = 2
+AT_BOUND = "as low or as high as can be, whichever image is left out"
 # Numbers held at once while images are left out one by one.
 CHUNK = 1 << 16
 
@@ -178,20 +179,6 @@ def estimate_mean(values: Floats, bounds: tuple[float, float] = (-np.inf, np.inf
     return _student(value, error, (0.0, 0.0), len(values), bounds)
 
 
-def estimate_ratio(numerator: Floats, denominator: Floats) -> Estimate:
-    """Share of two sums over images, with the jackknife's interval; NaN where there is nothing to divide by.
-
-    Args:
-        numerator: ``(images,)``, never more than ``denominator``.
-        denominator: ``(images,)``.
-    """
-    above, below = float(numerator.sum()), float(denominator.sum())
-    with np.errstate(invalid="ignore", divide="ignore"):
-        without = (above - numerator) / (below - denominator)
-        value = float(np.float64(above) / below)
-    return estimate_jackknife(value, without, bounds=(0.0, 1.0))
-
-
 def estimate_jackknife(value: float, without: Floats, bounds: tuple[float, float]) -> Estimate:
     """Any number of images, with the jackknife's interval, not widened by its estimates of bias.
 
@@ -280,6 +267,8 @@ def _student(
     value: float, error: float, margins: tuple[float, float], images: int, bounds: tuple[float, float]
 ) -> Estimate:
     """Interval and p-value from Student's t; ``margins`` are added below and above."""
+    if error == 0 and value in bounds:
+        return Estimate(value, NoInterval(AT_BOUND))
     half = float(stdtrit(images - 1, (1 + LEVEL) / 2)) * error
     low, high = value - half - margins[0], value + half + margins[1]
     interval = Interval(min(value, max(low, bounds[0])), max(value, min(high, bounds[1])))

@@ -9,6 +9,7 @@ import numpy as np
 from .intervals import Estimate, SampledCounts, estimate_mean, estimate_miou
 from .metrics import Floats
 from .pixel_counts import PixelCounts
+from .shares import estimate_share
 
 PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
 SHARES = (0.0, 1.0)
@@ -39,7 +40,7 @@ def referring_score(counts: PixelCounts, target: int) -> ReferringScore:
     return ReferringScore(
         ciou=estimate_miou(SampledCounts(own, "all")),
         giou=estimate_mean(ious, SHARES),
-        precision=tuple(estimate_mean((ious > limit).astype(np.float64), SHARES) for limit in PRECISIONS),
+        precision=tuple(estimate_share(ious > limit) for limit in PRECISIONS),
     )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...datasets.pocket import GROUNDS, OBJECTS
-from ..evaluation.intervals import Estimate, estimate_ratio
+from ..evaluation.intervals import Estimate
+from ..evaluation.shares import estimate_ratio
 
 Flags = NDArray[np.bool_]
 

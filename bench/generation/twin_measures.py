@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL.Image import Image
 
-from ..evaluation.intervals import estimate_ratio
+from ..evaluation.shares import estimate_share
 from .fidelity import chance, fidelity, named_ground, named_objects
 from .frechet import estimate_frechet, fit_gaussian, frechet_distance
 from .judge import Judge, Seen
@@ -34,8 +34,8 @@ def twin_measures(
     captions = [prompt.text for prompt in prompts]
     named, ground = named_objects(captions), named_ground(captions)
     measures = _fidelity_measures(named, seen)
-    right = (seen.ground == ground).astype(float)
-    measures["ground"] = Measure.of(estimate_ratio(right, np.ones(len(right))), by_chance=_ground_chance(ground, seen))
+    right = seen.ground == ground
+    measures["ground"] = Measure.of(estimate_share(right), by_chance=_ground_chance(ground, seen))
     floor = frechet_distance(fit_gaussian(judge.see(real).features), judge.reference)
     measures["frechet"] = Measure.of(estimate_frechet(seen.features, judge.reference), floor=floor)
     hits = named & seen.objects

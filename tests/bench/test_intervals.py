@@ -24,6 +24,7 @@ from segscale.bench.evaluation.intervals import (
 )
 from segscale.bench.evaluation.metrics import Averaging, mean_iou
 from segscale.bench.evaluation.pixel_counts import PixelCounts
+from segscale.bench.evaluation.shares import estimate_ratio, estimate_share
 
 AVERAGINGS: tuple[Averaging, ...] = ("all", "in-ground-truth", "every-class")
 T_OF_TEN_IMAGES = 2.262157
@@ -118,6 +119,16 @@ def test_holm() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.7]) == pytest.approx([1, 1])
     assert len(holm([])) == 0
+
+
+@pytest.mark.parametrize(
+    ("hits", "low", "high"), [(0, 0, 0.161125), (1, 0.008881, 0.236131), (10, 0.299298, 0.700702), (20, 0.838875, 1)]
+)
+def test_a_share_of_images_has_wilsons_interval(hits: int, low: float, high: float) -> None:
+    estimate = estimate_share(np.arange(20) < hits)
+    assert estimate.value == hits / 20
+    assert bounds(estimate) == pytest.approx((low, high), abs=1e-6)
+    assert estimate.p_value == (hits == 0)
 
 
 def slow_miou(
@@ -297,6 +308,21 @@ def test_too_few_images(averaging: Averaging) -> None:
             assert estimate_miou(areas).interval == refused
             assert estimate_difference(areas, areas).interval == refused
             assert estimate_mean(np.ones(images)).interval == refused
+            assert estimate_share(np.ones(images, np.bool_)).interval == refused
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_number_that_stays_at_an_end_of_its_range(value: int) -> None:
+    label = np.full((20, 1), 10)
+    right = value * label
+    whole, of_images = SampledCounts(PixelCounts(right, right, label), "all"), np.full(20, float(value))
+    for estimate in (
+        estimate_miou(whole),
+        estimate_mean(of_images, (0.0, 1.0)),
+        estimate_ratio(of_images, np.ones(20)),
+    ):
+        assert estimate == Estimate(value, NoInterval("as low or as high as can be, whichever image is left out"))
+    assert estimate_mean(of_images) == Estimate(value, Interval(value, value), float(value == 0))
 
 
 def test_a_value_that_is_not_finite_and_images_that_do_not_pair() -> None:

@@ -104,6 +104,15 @@ def test_metrics_have_their_known_values() -> None:
         assert 0 <= low <= estimate.value <= high <= 1
 
 
+def test_what_is_never_found_has_the_interval_of_a_share_or_none() -> None:
+    nothing, label = np.zeros((20, 2), np.int64), np.full((20, 2), 100)
+    score = referring_score(PixelCounts(nothing, label, label), target=1)
+    for share in score.precision:
+        assert (share.value, *share.bounds) == pytest.approx((0, 0, 0.161125), abs=1e-6)
+    for estimate in (score.ciou, score.giou):
+        assert (estimate.value, estimate.no_interval) == (0, "as low or as high as can be, whichever image is left out")
+
+
 def test_methods_run_and_the_table_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = RunOptions(limit=3, results=tmp_path)
     methods = ["vanilla", "goca", "seg4diff-described"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
-from segscale.bench.evaluation.intervals import estimate_ratio
+from segscale.bench.evaluation.shares import estimate_ratio
 from segscale.bench.generation.frechet import Gaussian, estimate_frechet, fit_gaussian, frechet_distance
 
 
