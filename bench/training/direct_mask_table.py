@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...backbones.wan import WanMasks
-from ..evaluation.intervals import Estimate, Interval, estimate_jackknife
+from ..evaluation.intervals import AT_BOUND, Estimate, Interval, NoInterval, estimate_jackknife
 from ..evaluation.metrics import Floats
 from .direct_mask_ablations import VARIANTS, Outcome, mask_areas
 from .direct_mask_scenes import MaskScenes
@@ -115,4 +115,6 @@ def _over_seeds_and_scenes(counts: Floats, number: Callable[[Floats], float], bo
         seeds = np.array([number(np.delete(counts, place, 0).mean(0)) for place in range(len(counts))])
         estimates.append(estimate_jackknife(value, seeds, everywhere))
     below, above = (np.hypot.reduce([value - each.bounds[end] for each in estimates]) for end in (0, 1))
+    if below == above == 0 and value in bounds:
+        return Estimate(value, NoInterval(AT_BOUND))
     return Estimate(value, Interval(max(value - below, bounds[0]), min(value + above, bounds[1])))
