@@ -20,14 +20,8 @@ from ...backbones.backbone import Backbone
 class GuidedStep:
     """One step of the sampling of a batch, as a rule sees it. Tensors are float32."""
 
-    index: int
-    """Of the step, from 0."""
-    timestep: float
-    """As the scheduler counts."""
-    latents: Tensor
-    """``(n, channels, height, width)``, as the denoiser got them."""
     unconditional: Tensor
-    """Prediction without prompt, as ``latents``; what it predicts (noise, velocity) is the scheduler's matter."""
+    """Prediction without prompt, ``(n, channels, height, width)``; the scheduler knows what it is: noise, velocity."""
     conditional: Tensor
     """Prediction with the prompt."""
     unconditional_maps: tuple[AttentionMaps, ...]

@@ -69,8 +69,8 @@ class _Batch:
         """Scaled latents without noise, float32."""
         latents = self._initial()
         extra = self._step_arguments()
-        for index, timestep in enumerate(self.scheduler.timesteps):
-            prediction = self.guidance(self._step(index, timestep, latents))
+        for timestep in self.scheduler.timesteps:
+            prediction = self.guidance(self._step(timestep, latents))
             latents = self.scheduler.step(prediction, timestep, latents, return_dict=False, **extra)[0]
         return latents
 
@@ -86,7 +86,7 @@ class _Batch:
         takes = inspect.signature(self.scheduler.step).parameters
         return {"generator": self.generators} if "generator" in takes else {}
 
-    def _step(self, index: int, timestep: Tensor, latents: Tensor) -> GuidedStep:
+    def _step(self, timestep: Tensor, latents: Tensor) -> GuidedStep:
         scaled = latents
         if hasattr(self.scheduler, "scale_model_input"):
             scaled = self.scheduler.scale_model_input(latents, timestep)
@@ -95,9 +95,6 @@ class _Batch:
         rows = alone.with_unconditional(self.backbone) if self.guidance.needs_unconditional else alone
         prediction, maps = self._predict(rows)
         return GuidedStep(
-            index=index,
-            timestep=float(timestep),
-            latents=scaled,
             unconditional=prediction[:count],
             conditional=prediction[-count:],
             unconditional_maps=tuple(maps[:count]),
