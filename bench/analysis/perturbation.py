@@ -6,7 +6,7 @@ After Seg4Diff (arXiv 2509.18096), which shows pictures; the blur and the measur
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -61,23 +61,16 @@ BLOCKS = 8
 NO_CORRELATION = (float("nan"), float("nan"))
 
 
-@dataclass(frozen=True)
-class Perturbation:
-    """What is perturbed, and how."""
-
-    method_name: str = "seg4diff-described"
-    """Whose image, noise level and prompt are used, and what reads blocks alone."""
-    width: float = 0.1
-    """Of the blur, as a share of the image's side."""
-    timestep: float | None = None
-    """``t`` in 0..1000 instead of the method's own."""
+METHOD_NAME = "seg4diff-described"
+"""Whose image, noise level and prompt are used, and what reads blocks alone."""
 
 
 def perturb(
-    perturbation: Perturbation,
     backbone_name: str,
     task: Task,
     options: RunOptions,
+    width: float,
+    timestep: float | None = None,
     fidelity: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Averages over images of every block, one row per block and measure, in percent.
@@ -85,15 +78,22 @@ def perturb(
     ``change_objects`` and ``change_rest`` are the norm of the denoiser's change over the norm of its answer, on pixels
     of prompted classes and on all others; ``loss`` is what the denoising loss grows by. ``miou`` is the block alone, as
     of ``segscale layers``; ``rho`` is its rank correlation over blocks with a measure, ``rho_p`` the p-value.
-    ``fidelity`` are more such rows, of pictures: layer, site, measure (``lost_f1``), mean, low, high.
+
+    Args:
+        backbone_name: What denoises.
+        task: Says what is prompted.
+        options: Of runs and measurements.
+        width: Of the blur, as a share of the image's side.
+        timestep: ``t`` in 0..1000 instead of the method's own.
+        fidelity: More such rows, of pictures: layer, site, measure (``lost_f1``), mean, low, high.
     """
     planned = plan_backbone(backbone_name, options)
     backbone = planned.load()
     image_size = method_defaults(backbone_name).image_size
     parts = parts_of(backbone_name, backbone.sites(image_size), None, heads=False)
-    analysis = LayerAnalysis(perturbation.method_name, parts, timestep=perturbation.timestep)
+    analysis = LayerAnalysis(METHOD_NAME, parts, timestep=timestep)
     method = part_method(analysis, parts[0], backbone_name)
-    rows = measure(backbone, task, method, perturbation.width, options)
+    rows = measure(backbone, task, method, width, options)
     table = averages(rows, MEASURES, VIEW.bounds)
     alone = evaluate_parts(analysis, backbone_name, task, options)
     curve = alone[["layer", "site"]].assign(measure="miou", mean=alone["miou"], low=alone["low"], high=alone["high"])
@@ -104,7 +104,7 @@ def perturb(
         "backbone": planned.identity.label,
         **task.identity.columns,
         "images": rows["image"].nunique(),
-        "width": perturbation.width,
+        "width": width,
         "timestep": backbone.noise_level(method.settings).timestep,
         "seed": options.seed,
     }

@@ -31,16 +31,15 @@ CAPTIONS = "pocket-captions"
 def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: float, pictures: int | None) -> None:
     """Blur one block's attention on text. Tells what that does to the denoiser, beside what the block segments."""
     from ..analysis.modalities import printable
-    from ..analysis.perturbation import GENERATED_VIEW, VIEW, Perturbation, correlation_text, perturb
+    from ..analysis.perturbation import GENERATED_VIEW, VIEW, correlation_text, perturb
     from ..report.figures.analyses import analysis_figure
     from ..report.files import write_analysis
 
     refuse_ranks("perturb")
     quiet_libraries()
     task = subject.task(run_options)
-    perturbation = Perturbation(width=width, timestep=subject.timestep)
     lost = None if pictures is None else _lost_fidelity(subject.backbone_name, width, pictures, run_options)
-    table = perturb(perturbation, subject.backbone_name, task, run_options, lost)
+    table = perturb(subject.backbone_name, task, run_options, width, subject.timestep, lost)
     view = VIEW if lost is None else GENERATED_VIEW
     print(f"{printable(table, view)}\n{correlation_text(table)}")
     drawn = None if pictures is None else f"generate{pictures}"
