@@ -15,7 +15,7 @@ from ..report.figures.style import new_canvas, save_figure
 from ..runs.options import RunOptions
 from .choices import SamplingChoices
 from .pictures import draw_pictures
-from .prompts import captions_of_dataset, first
+from .prompts import captions_of_dataset
 from .settings import sampling_settings
 
 SIDE = 1.1
@@ -48,7 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
     options = RunOptions(results=arguments.results, limit=arguments.limit, batch=arguments.limit)
     prompts = captions_of_dataset(arguments.dataset, options)
-    wanted = first(prompts, arguments.limit)
+    wanted = prompts.first(arguments.limit)
     pictures: dict[str, list[Image]] = {}
     for name in arguments.backbone.split(","):
         folder = draw_pictures(name, prompts, sampling_settings(name, SamplingChoices()), options)

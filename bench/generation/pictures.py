@@ -24,7 +24,7 @@ from ..runs.options import RunOptions
 from ..runs.plan import BackbonePlan, plan_backbone
 from ..runs.record import Sources
 from ..runs.share import WAIT_SECONDS, own_first
-from .prompts import PicturePrompt, PromptList, first
+from .prompts import PicturePrompt, PromptList
 from .record import RECORD, PicturePlan, SamplingSettings, StoredPictures, read_record, write_record
 from .rules import guidance_rule
 from .sampling import draw
@@ -69,7 +69,7 @@ def draw_pictures(
     planned = plan_backbone(backbone_name, options)
     plan = PicturePlan(planned.identity, settings, prompts.source, prompts.digest, segscale.__version__)
     pictures = PictureFolder(options.results / FOLDER / backbone_name / prompts.source / plan.plan_id)
-    wanted = first(prompts, options.limit)
+    wanted = prompts.first(options.limit)
     _refuse_strange_ids(wanted)
     with explained_writes(pictures.folder):
         pictures.folder.mkdir(parents=True, exist_ok=True)

@@ -21,23 +21,12 @@ from .judge import Judge
 from .network_measures import ClipScorer, clip_measure, fid_measure, load_inception
 from .pictures import PictureFolder, draw_pictures
 from .power_record import Measure, PowerRecord, StoredPower, pictures_digest
-from .prompts import PicturePrompt, captions_of_dataset, first
+from .prompts import PicturePrompt, captions_of_dataset
 from .record import SamplingSettings, read_record
 from .twin_measures import twin_measures
 
 POCKET = "pocket"
 """The benchmark whose pictures the shipped judge understands."""
-
-
-def measure_power(
-    backbone_name: str, dataset_name: str, settings: SamplingSettings, networks: Networks, options: RunOptions
-) -> StoredPower:
-    """Draw what is missing of the pictures for the captions of a dataset, and measure them.
-
-    Raises:
-        UserError: As of ``draw_to_measure``.
-    """
-    return draw_to_measure(backbone_name, dataset_name, settings, networks, options).measured(networks)
 
 
 def draw_to_measure(
@@ -53,7 +42,7 @@ def draw_to_measure(
         hint = "name local weights: --inception FILE for the FID, --clip FOLDER for the CLIP score"
         raise UserError(f"nothing measures pictures of {dataset_name} without a network", hint)
     prompts = captions_of_dataset(dataset_name, options)
-    wanted = first(prompts, options.limit)
+    wanted = prompts.first(options.limit)
     if len(wanted) < LEAST:
         raise UserError(f"pictures of {len(wanted)} captions do not suffice, {LEAST} are needed", "raise --limit")
     folder = draw_pictures(backbone_name, prompts, settings, options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +37,10 @@ class PromptList:
         content = json.dumps([(prompt.id, prompt.text) for prompt in self.prompts])
         return hashlib.sha256(content.encode()).hexdigest()
 
+    def first(self, limit: int | None) -> tuple[PicturePrompt, ...]:
+        """The first prompts, or all."""
+        return self.prompts[:limit]
+
 
 def captions_of_dataset(dataset_name: str, options: RunOptions) -> PromptList:
     """The captions of a dataset's split, or of a caption file for its images; images without one are left out.
@@ -70,8 +73,3 @@ def prompts_of_file(path: Path) -> PromptList:
     if not prompts:
         raise UserError(f"{path} holds no prompt", "write one per line")
     return PromptList(path.stem, prompts)
-
-
-def first(prompts: PromptList, limit: int | None) -> Sequence[PicturePrompt]:
-    """The first prompts, or all."""
-    return prompts.prompts[:limit]

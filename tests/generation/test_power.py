@@ -17,7 +17,7 @@ from segscale.bench.generation.fidelity import named_objects
 from segscale.bench.generation.judge import Judge, areas_seen
 from segscale.bench.generation.judge_files import WEIGHTS
 from segscale.bench.generation.judge_network import CLASSES, JudgeNetwork
-from segscale.bench.generation.power import DrawnCaptions, measure_power
+from segscale.bench.generation.power import DrawnCaptions, draw_to_measure
 from segscale.bench.generation.power_record import find_power
 from segscale.bench.generation.prompts import PicturePrompt
 from segscale.bench.generation.settings import sampling_settings
@@ -135,10 +135,10 @@ def test_one_rank_measures_what_all_drew(
 def test_real_images_need_a_network_and_numbers_need_pictures(tmp_path: Path) -> None:
     settings = sampling_settings("pocket-sd15", SamplingChoices(steps=1))
     with pytest.raises(UserError, match="without a network"):
-        measure_power("pocket-sd15", "voc", settings, Networks(), RunOptions(results=tmp_path))
+        draw_to_measure("pocket-sd15", "voc", settings, Networks(), RunOptions(results=tmp_path))
     # Without one of two pictures there is no covariance.
     with pytest.raises(UserError, match="2 captions do not suffice, 3 are needed"):
-        measure_power("pocket-sd15", "pocket", settings, Networks(), RunOptions(results=tmp_path, limit=2))
+        draw_to_measure("pocket-sd15", "pocket", settings, Networks(), RunOptions(results=tmp_path, limit=2))
 
 
 def test_rungs_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_rungs_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     main(["power", "pocket-sd15", "--steps", "1", "--limit", "4", "--batch", "4", "--results", str(tmp_path)])
     monkeypatch.setattr(sys, "argv", ["measure_ladder", *arguments])
     measure_ladder.main()
-    monkeypatch.setattr(measure_ladder, "measure_power", None)
+    monkeypatch.setattr(measure_ladder, "PowerQuestion", None)
     measure_ladder.main()
     (run,), powers = evaluate_runs(tmp_path), find_power(tmp_path)
     # What was measured at other settings does not stand for the rung.
