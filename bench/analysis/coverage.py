@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tabulate import tabulate
 from tqdm import tqdm
 
 from segscale.files import explained_writes, replaced
@@ -26,6 +25,7 @@ from segscale.files import explained_writes, replaced
 from ..evaluation.intervals import Estimate, Interval, SampledCounts, estimate_difference, estimate_miou
 from ..evaluation.metrics import Averaging, mean_iou
 from ..evaluation.pixel_counts import PixelCounts
+from ..report.markdown import markdown_table
 from .populations import FIXED, POOL, POPULATIONS, Pool, draw_pool
 
 IMAGES = (20, 50, 100, 200, 500, 1000)
@@ -164,7 +164,7 @@ def summary(cells: pd.DataFrame) -> str:
     table = cells.dropna(subset="coverage")
     lines = [_summary_line("all", table)]
     lines += [_summary_line(str(number), rows) for number, rows in table.groupby("number", sort=False)]
-    return _markdown(pd.DataFrame(lines))
+    return markdown_table(pd.DataFrame(lines))
 
 
 def _summary_line(number: str, cells: pd.DataFrame) -> dict[str, str]:
@@ -188,7 +188,7 @@ def full_table(cells: pd.DataFrame) -> str:
     numbers, populations = list(cells["number"].unique()), list(cells["population"].unique())
     rows = cells[CELL].drop_duplicates().itertuples(index=False, name=None)
     order = sorted(rows, key=lambda row: (numbers.index(row[0]), populations.index(row[1])))
-    return _markdown(wide.reindex(pd.MultiIndex.from_tuples(order, names=CELL)).reset_index())
+    return markdown_table(wide.reindex(pd.MultiIndex.from_tuples(order, names=CELL)).reset_index())
 
 
 def _cell_text(samples: int, printed: int, coverage: float, width: float) -> str:
@@ -196,10 +196,6 @@ def _cell_text(samples: int, printed: int, coverage: float, width: float) -> str
     if math.isnan(coverage):
         return share if printed else "-"
     return f"{100 * coverage:.0f} / {width:.1f} {share}".rstrip()
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    return tabulate(table, headers="keys", tablefmt="github", showindex=False, disable_numparse=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
