@@ -15,6 +15,8 @@ from .resampling import Replicates
 LEAST = 4
 """Fewer configurations than these get no correlation; a partial one needs one more."""
 ALL = "all"
+LED = "f1"
+"""The measure of power that mIoU is ahead of, or behind, along training."""
 COLUMNS = ("statistic", "group", "method", "against", "configurations", "value", "low", "high")
 
 
@@ -49,12 +51,9 @@ def statistics(replicates: Replicates) -> pd.DataFrame:
 
 def _groups(replicates: Replicates) -> Iterator[tuple[str, Replicates]]:
     """All, each family, and of each family the rungs of equal training steps, which steps cannot explain."""
-    families = sorted(set(replicates.families))
-    named = [(ALL, replicates)]
-    if len(families) > 1:
-        named += [(family, _of_family(replicates, family)) for family in families]
-    for family in families:
-        part = _of_family(replicates, family)
+    families = {family: _of_family(replicates, family) for family in sorted(set(replicates.families))}
+    named = [(ALL, replicates), *(families.items() if len(families) > 1 else ())]
+    for family, part in families.items():
         for steps in np.unique(part.steps[~np.isnan(part.steps)]):
             named.append((f"{family} at {steps:.0f} steps", part.only(part.steps == steps)))
     yield from ((name, part) for name, part in named if len(part.configurations) >= LEAST)
@@ -116,12 +115,12 @@ def slope(values: Floats, against: Floats) -> Floats:
 def _leads(replicates: Replicates) -> Iterator[Statistic]:
     for family in sorted(set(replicates.families)):
         for method in replicates.miou:
-            if "f1" in replicates.power and (found := lead(replicates, family, method)) is not None:
+            if LED in replicates.power and (found := lead(replicates, family, method)) is not None:
                 yield found
 
 
-def lead(replicates: Replicates, family: str, method: str, measure: str = "f1") -> Statistic | None:
-    """How far segmentation is ahead of power along training, where a family has at least three numbers of steps.
+def lead(replicates: Replicates, family: str, method: str) -> Statistic | None:
+    """How far segmentation is ahead of the F1 along training, where a family has at least three numbers of steps.
 
     Both are brought to 0 at the fewest steps and 1 at the most; the lead is the mean difference in between. Positive:
     grounding comes before generation.
@@ -132,7 +131,7 @@ def lead(replicates: Replicates, family: str, method: str, measure: str = "f1") 
     if len(order) < 3:
         return None
     progress = []
-    for values in (part.miou[method][:, order], part.power[measure][:, order]):
+    for values in (part.miou[method][:, order], part.power[LED][:, order]):
         progress.append((values - values[:, :1]) / (values[:, -1:] - values[:, :1]))
     ahead = (progress[0] - progress[1])[:, 1:-1].mean(1)
-    return Statistic("lead", family, method, measure, ahead, len(order))
+    return Statistic("lead", family, method, LED, ahead, len(order))

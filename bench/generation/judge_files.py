@@ -12,7 +12,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "judge.safetensors"
 MEAN, COVARIANCE = "reference.mean", "reference.covariance"
 
 
-def load_reference(path: Path = WEIGHTS) -> Gaussian:
+def load_reference() -> Gaussian:
     """Load the fit of the pooled latents of 5,000 real scenes."""
-    with safe_open(path, framework="numpy") as file:
+    with safe_open(WEIGHTS, framework="numpy") as file:
         return Gaussian(file.get_tensor(MEAN), file.get_tensor(COVARIANCE))

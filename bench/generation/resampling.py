@@ -55,15 +55,14 @@ class Replicates:
         )
 
 
-def resample(subjects: Sequence[Subject], replicates: int = REPLICATES, seed: int = 0) -> Replicates:
+def resample(subjects: Sequence[Subject], replicates: int = REPLICATES) -> Replicates:
     """Bootstrap over seeds, prompts and images.
 
     Args:
         subjects: With runs on the same images and, where power was measured, pictures of the same prompts.
         replicates: How many.
-        seed: Of the draws.
     """
-    images, prompts, seeds = np.random.SeedSequence(seed).spawn(3)
+    images, prompts, seeds = np.random.SeedSequence(0).spawn(3)
     miou = {
         name: _each_miou([subject.runs[name] for subject in subjects], replicates, images) for name in subjects[0].runs
     }

@@ -56,9 +56,9 @@ def reconstructed(vae: AutoencoderKL, images: Tensor) -> Tensor:
     return vae.decode(vae.encode(images).latent_dist.mean).sample.clamp(-1, 1)
 
 
-def train_network(vae: AutoencoderKL, steps: int, seed: int = 0) -> JudgeNetwork:
+def train_network(vae: AutoencoderKL, steps: int) -> JudgeNetwork:
     """Train from nothing, with a cosine step size."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     network = JudgeNetwork().train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -116,13 +116,13 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [low, math.sqrt(low * high), high]
 
 
-def logarithmic_x(axes: Axes, low: float, high: float, spec: str = "{x:g}") -> None:
+def logarithmic_x(axes: Axes, low: float, high: float) -> None:
     """A logarithmic axis from ``low`` to ``high`` with at least three ticks."""
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(FixedLocator(log_ticks(low, high)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(StrMethodFormatter(spec))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def labels_on_top(axes: Axes, labels: Sequence[tuple[str, float]], highest: float) -> None:
