@@ -47,6 +47,12 @@ class AttentionCall:
         """What the products of queries and keys are multiplied by."""
         return self.query.shape[-1] ** -0.5 if self.scale is None else self.scale
 
+    def attend(self) -> Tensor:
+        """Return the output of torch's own kernel, ``(batch, heads, queries, width)``."""
+        return F.scaled_dot_product_attention(
+            self.query, self.key, self.value, attn_mask=self.attn_mask, scale=self.factor
+        )
+
 
 def attend_in_chunks(
     call: AttentionCall, queries: slice, callback: ChunkCallback, chunk_bytes: int | None = None

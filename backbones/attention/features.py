@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbone import Backbone
@@ -35,9 +34,7 @@ class FeatureMeter:
 
     def __call__(self, call: AttentionCall) -> tuple[Tensor, TokenFeatures]:
         """Return the attention's output and the features of its first batch row."""
-        output = F.scaled_dot_product_attention(
-            call.query, call.key, call.value, attn_mask=call.attn_mask, scale=call.factor
-        )
+        output = call.attend()
         parts = (
             part[0, :, self.image].float().transpose(0, 1).flatten(1) for part in (call.query, call.key, call.value)
         )

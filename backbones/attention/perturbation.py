@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbone import Backbone
@@ -41,9 +40,7 @@ class TextBlur:
 
     def __call__(self, call: AttentionCall) -> tuple[Tensor, None]:
         """Return the attention's output; rows that are not perturbed are torch's own."""
-        output = F.scaled_dot_product_attention(
-            call.query, call.key, call.value, attn_mask=call.attn_mask, scale=call.factor
-        )
+        output = call.attend()
         if self.width == 0 or not self.rows:
             return output, None
         chosen = _rows(call, list(self.rows))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbone import Backbone
@@ -32,9 +31,7 @@ class ScoreMeter:
 
         Heads are one where they are averaged.
         """
-        output = F.scaled_dot_product_attention(
-            call.query, call.key, call.value, attn_mask=call.attn_mask, scale=call.factor
-        )
+        output = call.attend()
         queries, keys = call.query[:, :, self.image].float(), call.key[:, :, self.text].float()
         if not self.mean:
             return output, queries @ keys.transpose(2, 3) * call.factor
