@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from ..evaluation.metrics import Floats
 from .resampling import Replicates
 
-LEAST = 4
+LEAST_CONFIGURATIONS = 4
 """Fewer configurations than these get no correlation; a partial one needs one more."""
 ALL = "all"
 LED = "f1"
@@ -56,7 +56,7 @@ def _groups(replicates: Replicates) -> Iterator[tuple[str, Replicates]]:
     for family, part in families.items():
         for steps in np.unique(part.steps[~np.isnan(part.steps)]):
             named.append((f"{family} at {steps:.0f} steps", part.only(part.steps == steps)))
-    yield from ((name, part) for name, part in named if len(part.configurations) >= LEAST)
+    yield from ((name, part) for name, part in named if len(part.configurations) >= LEAST_CONFIGURATIONS)
 
 
 def _of_family(replicates: Replicates, family: str) -> Replicates:
@@ -71,7 +71,7 @@ def _of_group(name: str, group: Replicates) -> Iterator[Statistic]:
             if np.ptp(power[0]) > 0:
                 yield Statistic("rho", name, method, measure, spearman(miou, power), count)
     known = group.only(~np.isnan(group.steps))
-    if len(known.configurations) > LEAST and np.ptp(known.steps) > 0:
+    if len(known.configurations) > LEAST_CONFIGURATIONS and np.ptp(known.steps) > 0:
         yield from _given_steps(name, known)
     base, *others = group.miou
     for measure, power in group.power.items():

@@ -11,7 +11,7 @@ from ..evaluation.metrics import Floats
 
 GROUPS = 50
 """Groups of pictures that the jackknife leaves out."""
-LEAST = 3
+LEAST_PICTURES = 3
 """Pictures of which a covariance is left without one."""
 
 
@@ -44,7 +44,7 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
 
 
 def estimate_frechet(features: Floats, reference: Gaussian, groups: int = GROUPS) -> Estimate:
-    """Estimate the distance of ``LEAST`` pictures or more from a fixed reference; delete-a-group jackknife.
+    """Estimate the distance of ``LEAST_PICTURES`` pictures or more from a fixed reference; delete-a-group jackknife.
 
     The distance grows as pictures get fewer, so only equal numbers of pictures compare; the interval is of the distance
     at this very number.

@@ -16,7 +16,7 @@ from ...datasets.dataset import Dataset
 from ...datasets.files import read_image
 from ..runs.options import RunOptions
 from .choices import Networks
-from .frechet import LEAST
+from .frechet import LEAST_PICTURES
 from .judge import Judge
 from .network_measures import ClipScorer, clip_measure, fid_measure, load_inception
 from .pictures import PictureFolder, draw_pictures
@@ -43,8 +43,9 @@ def draw_to_measure(
         raise UserError(f"nothing measures pictures of {dataset_name} without a network", hint)
     prompts = captions_of_dataset(dataset_name, options)
     wanted = prompts.first(options.limit)
-    if len(wanted) < LEAST:
-        raise UserError(f"pictures of {len(wanted)} captions do not suffice, {LEAST} are needed", "raise --limit")
+    if len(wanted) < LEAST_PICTURES:
+        problem = f"pictures of {len(wanted)} captions do not suffice, {LEAST_PICTURES} are needed"
+        raise UserError(problem, "raise --limit")
     folder = draw_pictures(backbone_name, prompts, settings, options)
     dataset = build("dataset", dataset_name, **options.dataset_arguments)
     return DrawnCaptions(folder, dataset, wanted, is_pocket, options.load.device)

@@ -18,7 +18,7 @@ from .power_record import StoredPower
 
 log = logging.getLogger(__name__)
 
-LEAST = 3
+LEAST_BACKBONES = 3
 """Fewer backbones than these have no rank correlation worth the name."""
 
 
@@ -108,7 +108,7 @@ def measured_subjects(
         pictures: [Subject(name, runs_of, powers[key]) for key, (name, runs_of) in runs.items() if key in powers]
         for pictures, powers in by_pictures.items()
     }
-    enough = [pictures for pictures, subjects in joined.items() if len(subjects) >= LEAST]
+    enough = [pictures for pictures, subjects in joined.items() if len(subjects) >= LEAST_BACKBONES]
     if len(enough) > 1:
         hint = "choose one with --seed, or keep other captions in another --results"
         raise UserError(f"power was measured on several sets of pictures ({'; '.join(enough)})", hint)
@@ -169,8 +169,8 @@ def _key(identity: BackboneIdentity) -> str:
 
 
 def _enough(subjects: list[Subject], hint: str) -> list[Subject]:
-    if len(subjects) < LEAST:
-        problem = f"{len(subjects)} backbones have both power and runs of every method, {LEAST} are needed"
+    if len(subjects) < LEAST_BACKBONES:
+        problem = f"{len(subjects)} backbones have both power and runs of every method, {LEAST_BACKBONES} are needed"
         raise UserError(problem, f"make more with: {hint}")
     names = [subject.name for subject in subjects]
     if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -26,7 +26,7 @@ MARKERS = "osD^vPX*"
 LOGARITHMIC = ("frechet", "parameters")
 
 
-def scaling_figure(table: pd.DataFrame, method_names: Sequence[str], path: Path) -> None:
+def power_figure(table: pd.DataFrame, method_names: Sequence[str], path: Path) -> None:
     """Draw a panel per measure that ``table`` (of ``subject_table``) holds; methods by colour, families by marker.
 
     A line joins the rungs of a family that differ in training steps.

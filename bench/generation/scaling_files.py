@@ -10,7 +10,7 @@ import pandas as pd
 from segscale.files import explained_writes
 
 from ..report.files import write_text
-from .scaling_figure import scaling_figure
+from .scaling_figure import power_figure
 from .scaling_tables import statistics_text
 
 NAMES = ("power.csv", "power-statistics.csv", "power-statistics.md", "figures/power.png")
@@ -25,5 +25,5 @@ def write_scaling(
         write_text(power, table.to_csv(index=False))
         write_text(numbers, statistics.to_csv(index=False))
         write_text(text, statistics_text(statistics) + "\n")
-        scaling_figure(table, method_names, figure)
+        power_figure(table, method_names, figure)
     return written

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..report.markdown import format_estimate, markdown_table
 from ..report.tables import percent_columns
-from .correlations import LEAST
+from .correlations import LEAST_CONFIGURATIONS
 from .power_tables import unit_of
 from .scaling import Subject
 
@@ -53,7 +53,7 @@ def _row(subject: Subject) -> dict[str, object]:
 def statistics_text(statistics: pd.DataFrame) -> str:
     """All statistics as Markdown, with what each means."""
     if statistics.empty:
-        return f"no correlation: fewer than {LEAST} configurations"
+        return f"no correlation: fewer than {LEAST_CONFIGURATIONS} configurations"
     shown = pd.DataFrame(
         {
             "statistic": statistics["statistic"],

@@ -47,25 +47,25 @@ def layouts(table: pd.DataFrame, embolden: Callable[[str], str]) -> dict[str, pd
 
 def _layout(table: pd.DataFrame, embolden: Callable[[str], str]) -> pd.DataFrame:
     rows = table_rows(table)
+    compared = ("published", "difference") if _has_published(table) else ()
     shown = table.assign(
         row=table["method"] + "\n" + table["label"],
         task=table["dataset"] + " " + table["split"],
         measured=[embolden(format_cell(row)) if row["best_of_task"] else format_cell(row) for row in rows],
-        **({name: [_number(row, name) for row in rows] for name in ("published", "difference")} if _set(table) else {}),
+        **{name: [_number(row, name) for row in rows] for name in compared},
     )
     order = shown.sort_values(["parameters", "label", "method"], kind="stable").drop_duplicates("row").set_index("row")
     sizes = order["parameters"].map(format_parameters)
     columns = {("", name): values for name, values in zip(ROW, (order["method"], order["label"], sizes), strict=True)}
-    kinds = ["measured", "published", "difference"] if _set(table) else ["measured"]
     for (task,), group in grouped(shown, ["task"]):
-        for kind in kinds:
+        for kind in ("measured", *compared):
             # Runs that differ in nothing that a table shows stand in one cell.
             texts = group.groupby("row")[kind].agg(lambda values: "; ".join(dict.fromkeys(values)))
             columns[str(task), kind] = texts.reindex(order.index).fillna("-")
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
-def _set(table: pd.DataFrame) -> bool:
+def _has_published(table: pd.DataFrame) -> bool:
     return "published" in table
 
 
@@ -77,7 +77,7 @@ def _number(row: TableRow, name: str) -> str:
 
 def layout_notes(table: pd.DataFrame) -> list[str]:
     """What a reader of these layouts must know."""
-    if not _set(table):
+    if not _has_published(table):
         return notes(table)
     if not table["published"].notna().to_numpy().any():
         return [*notes(table), NOTHING_NOTE]
@@ -88,7 +88,7 @@ def layout_notes(table: pd.DataFrame) -> list[str]:
 def _github(table: pd.DataFrame) -> str:
     parts: list[str] = []
     for protocol, wide in layouts(table, bold).items():
-        one_kind = not _set(table)
+        one_kind = not _has_published(table)
         titles = [kind if not task else task if one_kind else f"{task} {kind}" for task, kind in wide.columns]
         parts += [f"Protocol {protocol}, mIoU in percent:", markdown_table(wide, titles)]
     return "\n\n".join([*parts, *layout_notes(table)]) + "\n"
@@ -104,6 +104,6 @@ def _latex(table: pd.DataFrame) -> str:
 
 
 def _records(table: pd.DataFrame) -> pd.DataFrame:
-    columns = [*RECORD_COLUMNS, *(PUBLISHED_COLUMNS if _set(table) else ())]
+    columns = [*RECORD_COLUMNS, *(PUBLISHED_COLUMNS if _has_published(table) else ())]
     order = ["protocol", "dataset", "split", "parameters", "label", "method"]
     return table.sort_values(order).reindex(columns=columns)

@@ -15,8 +15,8 @@ from .tables import (
     DEFAULT_MARK,
     NO_INTERVAL_MARK,
     NOT_FINITE_MARK,
+    NOT_TAUGHT,
     TASK_COLUMNS,
-    UNTRAINED,
     TableRow,
     grouped,
     notes,
@@ -83,7 +83,7 @@ def method_matrix(table: pd.DataFrame) -> str:
         labels = by_size["label"].tolist()
         wide = _joined_cells(group, "label").sort_index().reindex(columns=labels).fillna("-").reset_index()
         sizes = map(format_parameters, by_size["parameters"])
-        taught = ["" if taught == UNTRAINED else f", taught with {taught}" for taught in by_size["training"]]
+        taught = ["" if taught == NOT_TAUGHT else f", taught with {taught}" for taught in by_size["training"]]
         columns = zip(labels, sizes, taught, strict=True)
         titles = ["method", *(f"{label}, {size}{training}" for label, size, training in columns)]
         parts.append(f"{dataset} {split}, protocol {protocol}, mIoU in percent:\n")

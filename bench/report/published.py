@@ -8,7 +8,7 @@ import pandas as pd
 
 from segscale.errors import UserError
 
-from .tables import UNTRAINED
+from .tables import NOT_TAUGHT
 
 COLUMNS = ("paper", "arxiv", "method", "backbone", "training", "dataset", "protocol", "miou")
 NOTE = "Published numbers are copied from the papers and were not measured here."
@@ -83,7 +83,7 @@ def comparable(published: pd.DataFrame) -> pd.DataFrame:
             "dataset": DATASET_OF_PAPER_NAME.get(protocol, {}).get(row["dataset"]),
             "protocol": protocol,
         }
-        if row["training"] == UNTRAINED and all(names.values()):
+        if row["training"] == NOT_TAUGHT and all(names.values()):
             rows.append({"arxiv": row["arxiv"], "published": row["miou"], **names})
     return pd.DataFrame(rows, columns=["arxiv", "published", "backbone", "method", "dataset", "protocol"])
 

@@ -24,7 +24,7 @@ BEST_OF = {"best_of_backbone": [*TASK_COLUMNS, "label"], "best_of_task": TASK_CO
 
 A backbone that was taught with masks or labels is a reference: it is never the best, and no run is measured against it.
 """
-UNTRAINED = "none"
+NOT_TAUGHT = "none"
 """In the column ``training``: neither masks nor labels."""
 
 BEST_MARK = "*"
@@ -103,7 +103,7 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
 
 def _best_of(runs: Sequence[EvaluatedRun], table: pd.DataFrame, columns: list[str]) -> list[bool]:
     best = [False] * len(runs)
-    for _, group in grouped(table.loc[table["training"] == UNTRAINED], columns):
+    for _, group in grouped(table.loc[table["training"] == NOT_TAUGHT], columns):
         rows = [int(index) for index in group.index.to_numpy()]
         if len(rows) == 1:
             continue
@@ -131,7 +131,7 @@ def table_rows(table: pd.DataFrame) -> list[TableRow]:
 
 def was_taught(table: pd.DataFrame) -> bool:
     """Whether a backbone of the table was taught with masks or labels, so that the column ``training`` tells."""
-    return bool((table["training"] != UNTRAINED).any())
+    return bool((table["training"] != NOT_TAUGHT).any())
 
 
 def grouped(table: pd.DataFrame, columns: list[str]) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
@@ -174,7 +174,7 @@ def notes(table: pd.DataFrame) -> list[str]:
     """What a reader of tables with these rows must know."""
     applies = {
         POCKET_NOTE: table["packaged"],
-        TRAINED_NOTE: table["training"] != UNTRAINED if "training" in table else [],
+        TRAINED_NOTE: table["training"] != NOT_TAUGHT if "training" in table else [],
         BEST_NOTE: table["threshold_from"] == "best",
         DEFAULT_NOTE: table["threshold_from"] == "default",
     }
