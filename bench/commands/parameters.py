@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -98,22 +98,17 @@ class Names(click.ParamType):
             self.fail(f"the {self.noun} list is empty", param, ctx)
         return tuple(self.each.convert(name, param, ctx) for name in names)
 
-    @classmethod
-    def of(cls, noun: str, choices: Sequence[str]) -> Names:
-        """Some of a few known names."""
-        return cls(noun, click.Choice(choices))
-
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, last = incomplete.rpartition(",")
         return [CompletionItem(f"{before}{comma}{item.value}") for item in self.each.shell_complete(ctx, param, last)]
 
 
 class Pairs(click.ParamType):
-    """``NAME=VALUE`` separated by commas, as a dictionary; names are of configs of a kind."""
+    """``DATASET=VALUE`` separated by commas, as a dictionary."""
 
-    def __init__(self, kind: Kind, metavar: str) -> None:
+    def __init__(self, metavar: str) -> None:
         self.name = metavar
-        self.each = Name(kind)
+        self.each = Name("dataset")
 
     def convert(
         self, value: str | dict[str, str], param: click.Parameter | None, ctx: click.Context | None

@@ -70,7 +70,9 @@ class Output:
 )
 @click.option("--seed", type=NATURAL, default=0, help="of the noise")
 @click.option("-o", "--output", "folder", type=options.FILE, metavar="FOLDER", default="out")
-@click.option("--write", "kinds", type=Names.of("file", get_args(Kind)), default="overlay,labels,heat", help=_write)
+@click.option(
+    "--write", "kinds", type=Names("file", click.Choice(get_args(Kind))), default="overlay,labels,heat", help=_write
+)
 @click.option("--overwrite", is_flag=True, help="replace the masks of another picture with the same name")
 @options.packed("question", Question)
 @options.packed("output", Output)

@@ -129,7 +129,9 @@ def agree(selection: RunSelection, expected: Path, tolerance: float, results: Pa
 
 
 @command(examples=["segscale figures", "segscale figures --format svg --method vanilla,goca --output paper"])
-@click.option("--format", "formats", type=Names.of("format", get_args(ImageFormat)), default="png,svg", help=_formats)
+@click.option(
+    "--format", "formats", type=Names("format", click.Choice(get_args(ImageFormat))), default="png,svg", help=_formats
+)
 @click.option("--output", type=options.FILE, metavar="FOLDER", help="instead of figures in the results folder")
 @options.selection
 @options.results

@@ -58,24 +58,16 @@ class Execution:
     cancel: str | None
 
 
-class _Number(click.ParamType):
-    """A number from 0, as one of several."""
-
-    name = "number"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        return NATURAL(value)
-
-
+_seeds = Names("seed", click.types.convert_type(NATURAL))
 _data = partial(click.option, cls=Option, heading="Images")
 _cells = options.chained(
     options.names("backbone", None, "all that are carried by the package, or the sweep's"),
     options.names("method", None, "all that suit the protocol, or the sweep's"),
     options.names("dataset", None, "pocket, or the sweep's"),
     options.names("protocol", None, "standard, or the sweep's"),
-    click.option("--seeds", type=Names("seed", _Number()), show_default="0, or the sweep's", help="of the noise"),
-    _data("--data-roots", type=Pairs("dataset", "DATASET=FOLDER,..."), default={}, show_default=False),
-    _data("--captions", "caption_files", type=Pairs("dataset", "DATASET=FILE,..."), default={}, show_default=False),
+    click.option("--seeds", type=_seeds, show_default="0, or the sweep's", help="of the noise"),
+    _data("--data-roots", type=Pairs("DATASET=FOLDER,..."), default={}, show_default=False),
+    _data("--captions", "caption_files", type=Pairs("DATASET=FILE,..."), default={}, show_default=False),
     options.packed("cells", Cells),
 )
 _execution = partial(click.option, cls=Option, heading="Execution")
@@ -143,7 +135,7 @@ def sweep(
 
 
 def _products(sweep_name: str | None, cells: Cells) -> list[Product]:
-    """Of the sweep, as far as the names that were chosen go. Raises UserError where no cell has them."""
+    """The products of the sweep, cut down to the names that were chosen. Raises UserError where no cell has them."""
     from segscale.registry import build
 
     from ..sweeps.sweep import Product, jobs_of
@@ -185,7 +177,7 @@ def _plan(products: Sequence[Product], cells: Cells, execution: Execution, run_o
 
 
 def _devices(execution: Execution, run_options: RunOptions) -> tuple[str, ...]:
-    """Those that jobs are shared out to."""
+    """The devices that jobs are shared out to."""
     if execution.gpus is None:
         return (run_options.load.device,)
     if execution.gpus != ("all",):
