@@ -39,27 +39,32 @@ CAPTION = "star, ring, grass"
 
 @dataclass(frozen=True)
 class Cost:
-    """seconds: wall time. peak_bytes: largest memory of the process, or of the GPU, while it ran."""
+    """What a piece of work took."""
 
     seconds: float
+    """Wall time."""
     peak_bytes: int
+    """Largest memory of the process, or of the GPU, while it ran."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """plain and observed: denoiser forward alone, without and with observation and methods.
-
-    text, image: encoding of the prompt and of the image, the same for both. ways: attention modules by how they were
-    observed. text_maps, pixel_maps: sites observed.
-    """
+    """What observation costs beside the plain forward."""
 
     text: Cost
+    """Of encoding the prompt, the same for both."""
     image: Cost
+    """Of encoding the image, the same for both."""
     plain: Cost
+    """Of the denoiser forward alone."""
     observed: Cost
+    """Of the denoiser forward with observation and methods."""
     ways: Mapping[Way, int]
+    """How many attention modules were observed in each way."""
     text_maps: int
+    """Number of sites whose text maps were observed."""
     pixel_maps: int
+    """Number of sites whose pixel-to-pixel maps were observed."""
 
     @property
     def denoiser_ratio(self) -> float:

@@ -33,13 +33,16 @@ THRESHOLDS = (-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4)
 
 @dataclass(frozen=True)
 class Load:
-    """width, height: of images, in pixels. classes: of the dataset; present: in an image, with a score map each."""
+    """The size of a dataset's images and vocabulary."""
 
     name: str
     width: int
+    """Of images, in pixels."""
     height: int
     classes: int
+    """Of the dataset."""
     present: int
+    """Classes in an image, with a score map each."""
 
 
 LOADS = (Load("VOC", 500, 375, 21, 3), Load("ADE20K", 683, 512, 150, 9))

@@ -123,7 +123,7 @@ class PartObjects(PartFiles):
 
 
 def part_files(folder: Path, rank: int) -> PartFiles:
-    """Those of the place where ``folder`` is."""
+    """The parts of ``folder``: files on a file system, objects in an object store."""
     return (PartObjects if is_remote(folder) else PartFiles)(folder, rank)
 
 

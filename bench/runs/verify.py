@@ -66,7 +66,7 @@ class DataOnDisk:
         return f"{' and '.join(changed)} changed" if changed else None
 
     def _digests(self, image: str) -> Digests | str:
-        """Of a sample, or why there is none."""
+        """What an image and its label are now, or why they cannot be told."""
         if image not in self._indices:
             return "the dataset has no such image"
         try:
