@@ -15,12 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chunks import AttentionCall
+from .chunks import SMALLEST_MASS, AttentionCall
 from .kernels import ALIGNED, attend_with_log_sums
 
 # Queries whose logits are held at a time where no kernel gives their log-sum-exp.
 ROWS = 512
-SMALLEST_MASS = 1e-12
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from torch import Tensor
 
 # The probabilities of a chunk should stay in a processor's cache, and keep a GPU busy.
 CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
+SMALLEST_MASS = 1e-12
+"""Sums of probabilities are taken for no less where something is divided by them."""
 
 ChunkCallback = Callable[[Tensor, Tensor, int], None]
 

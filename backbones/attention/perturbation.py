@@ -16,12 +16,10 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..inputs import PromptedImage
-from .chunks import AttentionCall, attend_in_chunks
+from .chunks import SMALLEST_MASS, AttentionCall, attend_in_chunks
 from .probe import AttentionProbe
 from .scores import text_columns
 from .sites import Grid, Site
-
-SMALLEST_MASS = 1e-12
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from torch import Tensor
 from ..backbone import Backbone
 from ..inputs import DenoiserInput
 from .chunks import AttentionCall
+from .gather import EVERYTHING
 from .probe import AttentionProbe
 from .sites import Site
-
-EVERYTHING = slice(None)
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,12 @@ from ...backbones.inputs import PromptedImage
 from ...backbones.latents.noise import NoiseLevel
 from ...backbones.loading.options import LoadOptions
 from ...methods.build import build_method
+from ..inference.memory import GIB
 
 BACKBONES = ("sd15", "sdxl", "pixart-sigma", "sd3", "sd35-large", "flux")
 """One of every family, and the largest."""
 METHODS = ("goca-heads", "goca")
 """Heads are weighed, or heads and layers; both refine scores by the pixel-to-pixel maps of a few sites."""
-GIB = 2**30
 ALLOCATING = frozenset({"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty"})
 """Operations that write nothing."""
 OVERWRITING = frozenset({"aten::copy_", "aten::fill_", "aten::zero_"})

@@ -12,6 +12,7 @@ import torch
 STATUS = Path("/proc/self/status")
 CLEAR_REFERENCES = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
+GIB = 2**30
 
 
 class PeakMemory:

@@ -14,9 +14,8 @@ from segscale.registry import load_config
 from ...backbones.build import build_backbone
 from ...backbones.loading.options import LoadOptions
 from ...backbones.loading.pretrained import check_device, resolve_weights
+from ..inference.memory import GIB
 from ..runs.options import RunOptions
-
-GIB = 2**30
 
 
 def check_memory(backbone_name: str, options: RunOptions) -> None:

@@ -49,10 +49,10 @@ class Alignment:
             settings: How.
         """
         self.backbone, self.site, self.settings = backbone, site, settings
-        self.names = adapted_layers(backbone.denoiser, sites if settings.rules.every_block else [site])
+        names = adapted_layers(backbone.denoiser, sites if settings.rules.every_block else [site])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.parameters = add_lora(backbone.denoiser, self.names, settings.rank, settings.rank)
+            self.parameters = add_lora(backbone.denoiser, names, settings.rank, settings.rank)
             self.head = _convolution().to(backbone.device) if settings.rules.convolution else nn.Identity()
         groups: list[dict[str, Any]] = [{"params": self.parameters, "lr": settings.learning_rate}]
         if head := [*self.head.parameters()]:

@@ -98,7 +98,7 @@ class BatchSource:
     def _sample(self, rng: np.random.Generator) -> tuple[Sample, Prompt, tuple[int, ...]]:
         """An image that shows a class, its prompt and the classes that it names."""
         settings = self.settings
-        rule = PromptRule("names" if settings.names_alone else "described", settings.rules.location)
+        rule = PromptRule("names" if settings.asks_names_alone else "described", settings.rules.location)
         for _ in range(TRIES):
             sample = self.task.dataset[int(rng.integers(self.images))]
             groups = self.task.present_prompts(rule, sample).groups if self.task.present_classes(sample) else ()

@@ -68,7 +68,7 @@ class AlignmentSettings:
     """Of images, noise, timesteps and the LoRA's first weights."""
 
     @property
-    def names_alone(self) -> bool:
+    def asks_names_alone(self) -> bool:
         """Whether the prompt is the names of the classes."""
         return self.rules.names_alone and self.targets == "named"
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 from segscale.prompt import Prompt, Span, Word
 
-from .described import BEFORE, BETWEEN
+from .described import BETWEEN, LEADING
 
 # What follows the first noun phrase says which one is meant.
 AFTER = rf"{BETWEEN}|to|that|which|who|whose|is|are|has|wearing|holding|facing|looking|standing|sitting|closest|nearest"
 PHRASE_END = re.compile(rf"[,;.:!?()]|(?<![\w-])(?:{AFTER})(?![\w-])", re.IGNORECASE)
-LEAD = re.compile(rf"\s*(?:(?:{BEFORE})\s+)*", re.IGNORECASE)
 WORD = re.compile(r"[\w'-]+")
 
 
@@ -21,7 +20,7 @@ def head_noun(expression: str) -> Span:
 
     An expression that names no thing before a relation ("on the left") gives its last word.
     """
-    lead = LEAD.match(expression)
+    lead = LEADING.match(expression)
     start = lead.end() if lead else 0
     end = PHRASE_END.search(expression, start)
     words = [*WORD.finditer(expression, start, end.start() if end else len(expression))]

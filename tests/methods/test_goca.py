@@ -75,7 +75,6 @@ def stacked(scores: ClassScores) -> Tensor:
 
 
 seeds, orders = st.integers(0, 2**31), st.integers(0, 2)
-SCALED = [rule for rule in RESCALINGS if not rule.endswith(("raw", "share"))]
 heads, rules = st.sampled_from([name for name in HEAD_WEIGHTINGS if name != "average"]), st.sampled_from(RESCALINGS)
 
 
