@@ -83,7 +83,11 @@ class _Labels:
             raise UserError(problem, f"see: segscale verify {shlex.quote(str(store.folder))}")
 
     def count(self, image: str) -> tuple[BoundaryCounts, float]:
-        """Count an image's boundaries, and give the tolerance in pixels. Raises UserError where mask and label cannot be compared."""
+        """Count the boundaries of an image, and give the tolerance in pixels.
+
+        Raises:
+            UserError: Where mask and label cannot be compared.
+        """
         task, label = self._task, self._label(image)
         height, width = label.shape
         classes = len(task.class_names)
