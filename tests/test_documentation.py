@@ -38,7 +38,10 @@ SOURCES = ("segscale/", "bench/", "backbones/", "methods/", "datasets/", "config
 RUN = {"README.md", "results.md", "extending.md", "mmsegmentation.md"}
 README_LINES = 120
 FILE_ROW = re.compile(r"^\| (`[^|]*\.csv`[^|]*) \|(.*)$", re.MULTILINE)
-STANDS_FOR = {"<measure>": ("recall", "precision", "f1", "ground", "frechet"), "<method>": tuple(config_files("method"))}
+STANDS_FOR = {
+    "<measure>": ("recall", "precision", "f1", "ground", "frechet"),
+    "<method>": tuple(config_files("method")),
+}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

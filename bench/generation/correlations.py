@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -64,28 +64,37 @@ def _of_family(replicates: Replicates, family: str) -> Replicates:
 
 
 def _of_group(name: str, group: Replicates) -> Iterator[Statistic]:
-    count = len(group.configurations)
-    powers = {**group.power, "parameters": np.tile(group.parameters, (len(next(iter(group.miou.values()))), 1))}
-    for measure, power in powers.items():
-        for method, miou in group.miou.items():
+    parameters = np.tile(group.parameters, (len(next(iter(group.miou.values()))), 1))
+    for measure, part, count in _by_measure(replace(group, power={**group.power, "parameters": parameters})):
+        power = part.power[measure]
+        for method, miou in part.miou.items():
             if np.ptp(power[0]) > 0:
                 yield Statistic("rho", name, method, measure, spearman(miou, power), count)
-    known = group.only(~np.isnan(group.steps))
-    if len(known.configurations) > LEAST_CONFIGURATIONS and np.ptp(known.steps) > 0:
-        yield from _given_steps(name, known)
+    yield from _given_steps(name, group.only(~np.isnan(group.steps)))
     base, *others = group.miou
-    for measure, power in group.power.items():
+    for measure, part, count in _by_measure(group):
         for method in others:
-            gain = group.miou[method] - group.miou[base]
-            yield Statistic("slope of gain", name, f"{method} - {base}", measure, slope(gain, power), count)
+            values = slope(part.miou[method] - part.miou[base], part.power[measure])
+            yield Statistic("slope of gain", name, f"{method} - {base}", measure, values, count)
 
 
 def _given_steps(name: str, known: Replicates) -> Iterator[Statistic]:
-    steps = np.tile(known.steps, (len(next(iter(known.miou.values()))), 1))
-    for measure, power in known.power.items():
-        for method, miou in known.miou.items():
+    for measure, part, count in _by_measure(known, LEAST_CONFIGURATIONS + 1):
+        if np.ptp(part.steps) == 0:
+            continue
+        power = part.power[measure]
+        steps = np.tile(part.steps, (len(power), 1))
+        for method, miou in part.miou.items():
             values = partial_spearman(miou, power, steps)
-            yield Statistic("rho given steps", name, method, measure, values, len(known.configurations))
+            yield Statistic("rho given steps", name, method, measure, values, count)
+
+
+def _by_measure(group: Replicates, least: int = LEAST_CONFIGURATIONS) -> Iterator[tuple[str, Replicates, int]]:
+    """Every measure with the configurations that have it, and how many they are; not of fewer than ``least``."""
+    for measure in group.power:
+        part = group.measured_by(measure)
+        if (count := len(part.configurations)) >= least:
+            yield measure, part, count
 
 
 def spearman(first: Floats, second: Floats) -> Floats:
@@ -125,8 +134,9 @@ def lead(replicates: Replicates, family: str, method: str) -> Statistic | None:
     Both are brought to 0 at the fewest steps and 1 at the most; the lead is the mean difference in between. Positive:
     grounding comes before generation.
     """
-    chosen = zip(replicates.families, replicates.varied, strict=True)
-    part = replicates.only([group == family and varied == "steps" for group, varied in chosen])
+    measured = replicates.measured_by(LED)
+    chosen = zip(measured.families, measured.varied, strict=True)
+    part = measured.only([group == family and varied == "steps" for group, varied in chosen])
     order = np.argsort(part.steps)
     if len(order) < 3:
         return None

@@ -39,7 +39,11 @@ class Replicates:
     miou: dict[str, Floats]
     """By method, ``(1 + replicates, configurations)``, in percent."""
     power: dict[str, Floats]
-    """By measure, ``(1 + replicates, configurations)``; shares in percent."""
+    """By measure, ``(1 + replicates, configurations)``; shares in percent, NaN where one lacks the measure."""
+
+    def measured_by(self, measure: str) -> Replicates:
+        """The part of the configurations that have this measure of power."""
+        return self.only(~np.isnan(self.power[measure][0]))
 
     def only(self, chosen: Sequence[bool] | NDArray[np.bool_]) -> Replicates:
         """The part of some configurations."""
@@ -119,18 +123,19 @@ def _each_miou(runs: Sequence[EvaluatedRun], replicates: int, seed: np.random.Se
 
 
 def _each_power(subjects: Sequence[Subject], replicates: int, seed: np.random.SeedSequence) -> dict[str, Floats]:
-    """Power by measure, ``(1 + replicates, subjects)``; published numbers do not vary."""
+    """Power by measure, ``(1 + replicates, subjects)``, NaN of a subject without it; published numbers do not vary."""
     powers = [subject.power for subject in subjects if subject.power is not None]
     if len(powers) < len(subjects):
-        names = sorted(set.intersection(*({*subject.published} for subject in subjects)))
-        constant = {name: [subject.published[name] for subject in subjects] for name in names}
+        names = sorted({name for subject in subjects for name in subject.published})
+        constant = {name: [subject.published.get(name, np.nan) for subject in subjects] for name in names}
         return {name: np.tile(np.array(values, float), (1 + replicates, 1)) for name, values in constant.items()}
     common = sorted(set.intersection(*({*power.pictures["id"]} for power in powers)))
     weights = _weights(len(common), replicates, seed)
     reference = load_reference()
     each = [_power_of(power, common, weights, reference) for power in powers]
-    names = [name for name in each[0] if all(name in values for values in each)]
-    return {name: np.stack([values[name] for values in each], axis=1) for name in names}
+    missing = np.full(1 + replicates, np.nan)
+    names = dict.fromkeys(name for values in each for name in values)
+    return {name: np.stack([values.get(name, missing) for values in each], axis=1) for name in names}
 
 
 def _power_of(power: StoredPower, ids: Sequence[str], weights: Floats, reference: Gaussian) -> dict[str, Floats]:

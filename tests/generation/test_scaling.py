@@ -210,6 +210,31 @@ def test_published_figures_take_the_place_of_measured_ones(
     assert float(numbers.at["rho", "vanilla", "fid"]) == -1
 
 
+def test_a_measure_is_over_the_backbones_that_have_it(folder: Path) -> None:
+    """Of five that are on no ladder, one has its CLIP score alone, and only three have an FID."""
+    subjects = [
+        replace(subject, name=f"backbone {place}", power=None, published=published)
+        for place, (subject, published) in enumerate(
+            zip(
+                subjects_of(folder),  # 125, 250, 250 again, 500 and 60 steps
+                [
+                    {"clip_score": 3.0, "geneval": 0.4, "fid": 9.0},
+                    {"clip_score": 4.0, "geneval": 0.5, "fid": 8.0},
+                    {"clip_score": 4.0},
+                    {"clip_score": 5.0, "geneval": 0.6, "fid": 7.0},
+                    {"clip_score": 2.0, "geneval": 0.7},
+                ],
+                strict=True,
+            )
+        )
+    ]
+    table = statistics(resample(subjects, replicates=20)).set_index(["statistic", "method", "against"])
+    assert table.loc[("rho", "vanilla", "clip_score"), ["configurations", "value"]].tolist() == pytest.approx([5, 1])
+    assert table.loc[("rho", "vanilla", "geneval"), ["configurations", "value"]].tolist() == pytest.approx([4, -0.2])
+    assert table.loc[("slope of gain", "goca - vanilla", "geneval"), "configurations"] == 4
+    assert "fid" not in table.index.get_level_values("against")
+
+
 def test_the_packages_figures_can_be_read() -> None:
     published = read_published_power(Path(__file__).parents[2] / "results" / "power.csv")
     assert published["sd15"] == {"geneval": 0.43}
