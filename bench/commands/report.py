@@ -42,7 +42,7 @@ def table(selection: RunSelection, table_format: TableFormat | None, paper: Path
     Without --format these are methods by backbones; with it, methods by datasets, as papers have them.
     """
     if table_format is None and paper is None and not selection.names_any:
-        _, unreadable = tabulate_runs(results)
+        _, _, unreadable = tabulate_runs(results)
         return exit_where(unreadable)
     from ..report.evaluated import evaluate_all
     from ..report.layout import formatted
@@ -83,14 +83,15 @@ def leaderboard(selection: RunSelection, results: Path) -> None:
     from ..report.evaluated import evaluate_all
     from ..report.files import write_leaderboard
     from ..report.markdown import leaderboard
+    from ..report.referring import referring_sections, referring_table
     from ..report.tables import long_table
 
     evaluation = selection.of(evaluate_all(results))
-    rows = long_table(evaluation.runs)
+    rows, expressions = long_table(evaluation.runs), referring_table(evaluation.runs)
     if selection.names_any:
-        print(leaderboard(rows))
+        print(leaderboard(rows, referring_sections(expressions)))
     else:
-        print_written(write_leaderboard(rows, results))
+        print_written(write_leaderboard(rows, expressions, results))
     exit_where(evaluation.unreadable > 0)
 
 
@@ -145,11 +146,11 @@ def figures(selection: RunSelection, formats: tuple[ImageFormat, ...], output: P
     exit_where(evaluation.unreadable > 0)
 
 
-def tabulate_runs(results: Path) -> tuple[pd.DataFrame, bool]:
+def tabulate_runs(results: Path) -> tuple[pd.DataFrame, pd.DataFrame, bool]:
     """Prints methods x backbones, writes the tables and the figure.
 
     Returns:
-        The long table, and whether a run could not be read.
+        The long table, that of expressions, and whether a run could not be read.
     """
     from ..report.evaluated import evaluate_all
     from ..report.files import write_tables
@@ -163,5 +164,5 @@ def tabulate_runs(results: Path) -> tuple[pd.DataFrame, bool]:
     expressions = referring_table(evaluation.runs)
     if len(expressions):
         print(f"{referring_text(expressions)}\n")
-    print_written(*write_tables(rows, class_table(evaluation.runs), results))
-    return rows, evaluation.unreadable > 0
+    print_written(*write_tables(rows, class_table(evaluation.runs), expressions, results))
+    return rows, expressions, evaluation.unreadable > 0

@@ -34,8 +34,8 @@ def bench(grid: options.Grid, run_options: RunOptions, with_untrained: bool) -> 
     if is_rank_zero():
         from ..report.files import write_leaderboard
 
-        rows, unreadable = tabulate_runs(run_options.results)
-        print_written(write_leaderboard(rows, run_options.results))
+        rows, expressions, unreadable = tabulate_runs(run_options.results)
+        print_written(write_leaderboard(rows, expressions, run_options.results))
         exit_where(unreadable)
 
 

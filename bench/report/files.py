@@ -17,6 +17,7 @@ from .figures.points import points
 from .figures.scaling import scaling_figure
 from .figures.style import drawn, styles
 from .markdown import leaderboard, scaling_table
+from .referring import referring_sections
 from .tables import notes
 
 ANALYSIS_FOLDER = "analysis"
@@ -25,28 +26,33 @@ DRAWN_RUNS = 500
 """More runs than these make a figure that takes minutes and that nobody can read."""
 
 
-def write_tables(rows: pd.DataFrame, classes: pd.DataFrame, results: Path) -> list[Path]:
-    """The scaling table as text and, of not too many runs, figure, and both tables as CSV; returns what was written."""
-    names = ("scaling.md", "scaling.csv", "classes.csv", "figures/scaling.png")
-    text, scaling, per_class, figure = [results / name for name in names]
+def write_tables(rows: pd.DataFrame, classes: pd.DataFrame, expressions: pd.DataFrame, results: Path) -> list[Path]:
+    """The scaling table as text and, of not too many runs, figure, and all tables as CSV; returns what was written.
+
+    ``expressions`` may be empty; then there is no file of them.
+    """
+    text, figure = results / "scaling.md", results / "figures/scaling.png"
+    numbers = {results / "scaling.csv": rows, results / "classes.csv": classes}
+    if len(expressions):
+        numbers[results / "referring.csv"] = expressions
     with explained_writes(results):
         write_text(text, "\n\n".join([scaling_table(rows), *notes(rows)]) + "\n")
-        write_text(scaling, rows.to_csv(index=False))
-        write_text(per_class, classes.to_csv(index=False))
+        for path, table in numbers.items():
+            write_text(path, table.to_csv(index=False))
         panels = scaling_figure(points(rows), styles(rows["method"])) if len(rows) <= DRAWN_RUNS else None
         if panels is None:
-            return [text, scaling, per_class]
+            return [text, *numbers]
         make_folder(figure.parent)
         with replaced_bytes(figure) as file:
             file.write(drawn(panels, "png"))
-    return [text, scaling, per_class, figure]
+    return [text, *numbers, figure]
 
 
-def write_leaderboard(rows: pd.DataFrame, results: Path) -> Path:
+def write_leaderboard(rows: pd.DataFrame, expressions: pd.DataFrame, results: Path) -> Path:
     """Write leaderboard.md; returns its path."""
     path = results / "leaderboard.md"
     with explained_writes(results):
-        write_text(path, leaderboard(rows))
+        write_text(path, leaderboard(rows, referring_sections(expressions)))
     return path
 
 

@@ -140,8 +140,13 @@ def oracle_gaps(table: pd.DataFrame) -> dict[str, pd.Series]:
     return gaps
 
 
-def leaderboard(table: pd.DataFrame) -> str:
-    """One table per dataset and protocol, best first, with everything a row must carry."""
+def leaderboard(table: pd.DataFrame, more: Sequence[str] = ()) -> str:
+    """One table per dataset and protocol, best first, with everything a row must carry.
+
+    Args:
+        table: Of ``long_table``.
+        more: Lines of other tables, which stand between these and the notes.
+    """
     parts = ["# Leaderboard", ""]
     for (dataset, split, protocol), group in grouped(table, TASK_COLUMNS):
         ranked = group.sort_values("miou", ascending=False)
@@ -150,6 +155,7 @@ def leaderboard(table: pd.DataFrame) -> str:
             shown.insert(2, "training", ranked["training"])
         shown[MIOU_TITLE] = [*map(bold, shown[MIOU_TITLE], ranked["best_of_task"])]
         parts += [f"## {dataset} {split}, protocol {protocol}", "", markdown_table(shown), ""]
+    parts += more
     for note in notes(table):
         parts += [note, ""]
     return "\n".join(parts)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from segscale.bench.commands.main import main
@@ -127,9 +128,21 @@ def test_methods_run_and_the_table_shows_them(tmp_path: Path, capsys: pytest.Cap
     ]
     assert "pocket-referring val, protocol referring-head, in percent" in text
     assert sum(line.startswith("| vanilla ") and "| 3 " in line for line in text.splitlines()) == 2
+    main(["leaderboard", "--results", str(tmp_path)])
+    board = (tmp_path / "leaderboard.md").read_text()
+    assert board.index("## Referring segmentation") < board.index(header) < board.index("Pocket backbones are tiny")
+    table = pd.read_csv(tmp_path / "referring.csv").set_index(["protocol", "method"])
+    scaling = pd.read_csv(tmp_path / "scaling.csv").set_index(["protocol", "method"])
+    assert table["identity"].to_dict() == scaling["identity"].to_dict()
+    assert table["samples"].tolist() == [3] * 6
+    printed = [line for line in text.splitlines() if line.startswith("| goca ") and "| 3 " in line]
+    for line, giou in zip(printed, table.xs("goca", level="method").sort_index()["giou"], strict=True):
+        assert f"| {giou:.1f}" in line
+        assert line in board
 
 
 def test_a_table_without_expressions_has_no_such_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_named(BACKBONE, ["vanilla"], "pocket", "standard", RunOptions(limit=2, results=tmp_path))
     main(["table", "--results", str(tmp_path)])
     assert "cIoU" not in capsys.readouterr().out
+    assert not (tmp_path / "referring.csv").exists()
