@@ -200,11 +200,25 @@ def _rank_correlation(first: Floats, second: Floats) -> tuple[float, float]:
 
 def correlation_text(table: pd.DataFrame) -> str:
     """Does the block that segments best hurt most?"""
+    return f"rank correlation over blocks of the mIoU alone with: {', '.join(_correlations(table).values())}"
+
+
+def correlated_view(view: AnalysisView, table: pd.DataFrame) -> AnalysisView:
+    """The view with rank correlations with the mIoU alone in the titles of its panels, a line each."""
+    found = _correlations(table)
+
+    def title(panel: str) -> str:
+        lines = [f"rank correlation: {found[name]}" for name in view.panels[panel] if name in found]
+        return "\n".join([panel, *lines])
+
+    return replace(view, panels={title(panel): measures for panel, measures in view.panels.items()})
+
+
+def _correlations(table: pd.DataFrame) -> dict[str, str]:
+    """Of every measure but the mIoU itself: its label, rho and p-value."""
     rows = {str(row["measure"]): row for row in table_rows(table)}
-    labels = GENERATED_VIEW.labels
-    parts = [
-        f"{label} {rows[name]['rho']:+.2f} (p {rows[name]['rho_p']:.3f})"
-        for name, label in labels.items()
+    return {
+        name: f"{label} {rows[name]['rho']:+.2f} (p {rows[name]['rho_p']:.3f})"
+        for name, label in GENERATED_VIEW.labels.items()
         if name in rows and name != "miou"
-    ]
-    return f"rank correlation over blocks of the mIoU alone with: {', '.join(parts)}"
+    }

@@ -31,7 +31,7 @@ CAPTIONS = "pocket-captions"
 def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: float, pictures: int | None) -> None:
     """Blur one block's attention on text. Tells what that does to the denoiser, beside what the block segments."""
     from ..analysis.modalities import printable
-    from ..analysis.perturbation import GENERATED_VIEW, VIEW, correlation_text, perturb
+    from ..analysis.perturbation import GENERATED_VIEW, VIEW, correlated_view, correlation_text, perturb
     from ..report.figures.analyses import analysis_figure
     from ..report.files import write_analysis
 
@@ -44,7 +44,7 @@ def perturb(subject: Subject, run_options: RunOptions, overwrite: bool, width: f
     print(f"{printable(table, view)}\n{correlation_text(table)}")
     drawn = None if pictures is None else f"generate{pictures}"
     stem = subject.stem(task, f"width{width:g}", VIEW.name, drawn, run_options=run_options)
-    draw = partial(analysis_figure, table, view)
+    draw = partial(analysis_figure, table, correlated_view(view, table))
     print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))
 
 

@@ -22,8 +22,18 @@ from segscale.bench.analysis.features import (
     principal_components,
 )
 from segscale.bench.analysis.layers import LayerAnalysis, evaluate_parts, parts_of
-from segscale.bench.analysis.perturbation import MEASURES, measure, with_correlations
+from segscale.bench.analysis.perturbation import (
+    GENERATED_VIEW,
+    MEASURES,
+    correlated_view,
+    measure,
+    with_correlations,
+)
 from segscale.bench.commands.main import main
+from segscale.bench.generation import settings as generation_settings
+from segscale.bench.generation.power_record import find_power
+from segscale.bench.report.figures import analyses
+from segscale.bench.report.figures.analyses import AnalysisView
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.bench.tasks.task import Task
@@ -94,6 +104,22 @@ def test_rank_correlations_are_of_the_blocks_and_exact() -> None:
     assert table.loc[["loss", "miou"], "rho"].isna().all()
 
 
+def test_titles_of_panels_say_the_correlations() -> None:
+    rows = [
+        {"layer": layer, "measure": name, "mean": sign * layer}
+        for layer in range(5)
+        for name, sign in (("miou", 1), ("change_objects", 1), ("loss", -1))
+    ]
+    panels = correlated_view(GENERATED_VIEW, with_correlations(pd.DataFrame(rows))).panels
+    assert [*panels.values()] == [*GENERATED_VIEW.panels.values()]
+    assert [*panels] == [
+        "one block blurred\nrank correlation: velocity on objects +1.00 (p 0.017)"
+        "\nrank correlation: denoising loss -1.00 (p 0.017)",
+        "one block alone",
+        "pictures with one block blurred",
+    ]
+
+
 def test_blocks_are_measured_alike_whatever_shares_a_forward(task: Task) -> None:
     backbone, method = build_backbone("pocket-sd3"), build_method("seg4diff-described", "pocket-sd3")
     together, apart = (
@@ -126,6 +152,26 @@ def test_the_commands_write_the_same_files_again(tmp_path: Path, capsys: pytest.
     np.testing.assert_allclose(table[table["measure"] == "miou"]["mean"], alone["miou"])
     assert pd.read_csv(f"{stem}-features-first2.csv")["images"].tolist() == [2] * 6 * 12
     assert Path(f"{stem}-features-first2-val-00000.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_with_blurred_blocks_are_beside_the_other_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generation_settings, "load_config", lambda *_: {"sampling": {"steps": 2, "guidance": 3.0}})
+    shown: list[AnalysisView] = []
+    monkeypatch.setattr(analyses, "analysis_figure", lambda _, view, path: shown.append(view))
+    main(["perturb", "pocket-sd3", "--generate", "3", "--limit", "2", "--results", str(tmp_path)])
+    table = pd.read_csv(tmp_path / "analysis" / "pocket-sd3-pocket-val-standard-width0.1-perturb-generate3-first2.csv")
+    lost = table[table["measure"] == "lost_f1"]
+    assert lost["site"].tolist() == table[table["measure"] == "miou"]["site"].tolist()
+    records = [power.record for power in find_power(tmp_path)]
+    assert {record.images for record in records} == {3}
+    f1 = {(each.plan.settings.guidance_method, each.plan.settings.site): each.measures["f1"].value for each in records}
+    for site, mean in zip(lost["site"], lost["mean"], strict=True):
+        assert mean == pytest.approx(100 * (f1["cfg", None] - f1["blurred-block", site]))
+    assert "F1 lost " in capsys.readouterr().out
+    (view,) = shown
+    assert [title.partition("\n")[0] for title in view.panels] == [*GENERATED_VIEW.panels]
 
 
 def test_images_of_a_single_class_are_left_out(task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
