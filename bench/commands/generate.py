@@ -18,7 +18,7 @@ from .command import Option, command
 from .parameters import NATURAL, NUMBER, POSITIVE, WIDTH
 from .steps import print_written, quiet_libraries
 
-PUBLISHED = str(shipped_folder("results") / "power.csv")
+PUBLISHED = str(shipped_folder("results") / "paper-power.csv")
 _picture = partial(click.option, cls=Option, heading="Pictures")
 # How a guidance method works and pictures are drawn, for commands that choose methods and scales in their own way.
 drawing = options.chained(

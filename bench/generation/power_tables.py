@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import pandas as pd
 from tabulate import tabulate
 
 from ..report.markdown import format_estimate
@@ -35,7 +34,8 @@ def in_percent(name: str, measure: Measure) -> tuple[float, float | None, float 
 
 def format_columns(row: TableRow, columns: Sequence[str], spec: str) -> str:
     """Value and interval that a row has in three columns; nothing where it has no value."""
-    value, low, high = (math.nan if pd.isna(row.get(column)) else float(row[column]) for column in columns)
+    numbers = (row.get(column) for column in columns)
+    value, low, high = (math.nan if number is None else float(number) for number in numbers)
     return "" if math.isnan(value) else format_estimate(value, low, high, spec)
 
 

@@ -1,4 +1,4 @@
-"""Published figures of generative power, such as ``results/power.csv``."""
+"""Published figures of generative power, such as ``results/paper-power.csv``."""
 
 from __future__ import annotations
 

@@ -236,7 +236,7 @@ def test_a_measure_is_over_the_backbones_that_have_it(folder: Path) -> None:
 
 
 def test_the_packages_figures_can_be_read() -> None:
-    published = read_published_power(Path(__file__).parents[2] / "results" / "power.csv")
+    published = read_published_power(Path(__file__).parents[2] / "results" / "paper-power.csv")
     assert published["sd15"] == {"geneval": 0.43}
     assert published["sdxl"]["fid"] == 6.63
 
