@@ -39,6 +39,10 @@ results: $(VENV)/ready
 	$(VENV)/bin/segscale features pocket-sd3 --limit 100 $(POCKET)
 	$(VENV)/bin/segscale latents pocket $(POCKET)
 	$(VENV)/bin/segscale guidance pocket-sd15 --limit 100 --batch 20 $(POCKET)
+	for twin in sd15 sdxl pixart-sigma sd3 flux; do \
+	    $(VENV)/bin/segscale power pocket-$$twin --limit 1000 --batch 50 $(POCKET) || exit; \
+	done
+	$(VENV)/bin/segscale scaling --method vanilla,goca,goca-described $(POCKET)
 
 # What training buys: aligned blocks, and variants of GenMask. Both go on where they stopped; all of it takes an idle core some 3 hours.
 taught: ALIGN = --rank 4 --steps 300 --batch 32 --learning-rate 1e-3 --warm-up 50
