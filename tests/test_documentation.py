@@ -16,6 +16,7 @@ from PIL import Image
 
 import segscale
 from segscale.bench.commands.main import program
+from segscale.bench.evaluation.referring import PRECISIONS
 from segscale.bench.generation.power_record import Measure, PowerRecord
 from segscale.bench.generation.record import StoredPictures
 from segscale.bench.report.evaluated import evaluate_runs
@@ -39,6 +40,7 @@ RUN = {"README.md", "results.md", "extending.md", "mmsegmentation.md"}
 README_LINES = 120
 FILE_ROW = re.compile(r"^\| (`[^|]*\.csv`[^|]*) \|(.*)$", re.MULTILINE)
 STANDS_FOR = {
+    "<metric>": ("ciou", "giou", *(f"precision_{limit:g}" for limit in PRECISIONS)),
     "<measure>": ("recall", "precision", "f1", "ground", "frechet"),
     "<method>": tuple(config_files("method")),
 }

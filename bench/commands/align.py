@@ -128,12 +128,18 @@ def lora_gain(
     """Tell what a LoRA buys: mIoU of every method with and without it, and generative power."""
     import pandas as pd
 
+    from segscale.errors import UserError
+
     from ..generation.lora_gain import gain_text, power_gain, segmentation_gain, without_lora
     from ..generation.strengths import PowerQuestion
     from ..report.files import result_stem, write_analysis
 
     quiet_libraries()
     refuse_ranks("lora-gain")
+    if gain.pictures is None and (choices, networks) != (SamplingChoices(), Networks()):
+        raise UserError(
+            "no pictures are asked for, so nothing reads how they are drawn or measured", "add --pictures 100"
+        )
     backbone_name, task = subject.backbone_name, subject.task(run_options)
     table = segmentation_gain(backbone_name, task, gain.method_names, run_options)
     if gain.pictures is not None:
@@ -144,6 +150,7 @@ def lora_gain(
         table = pd.concat([table, power_gain(question)], ignore_index=True)
     print(gain_text(table))
     lora = Path(run_options.load.lora or "").resolve().name
-    names = (backbone_name, lora, task.dataset.name, task.protocol.name, "lora-gain")
+    pictures = None if gain.pictures is None else f"pictures{gain.pictures}"
+    names = (backbone_name, lora, task.dataset.name, task.dataset.split, task.protocol.name, "lora-gain", pictures)
     stem = result_stem(*names, options=without_lora(run_options))
     print_written(*write_analysis(table, run_options.results, stem, overwrite))

@@ -47,7 +47,9 @@ def latents(vae_source: str, dataset_name: str, run_options: RunOptions, size: i
     vae = load_autoencoder(vae_source)
     table = latent_table(vae, dataset, size, run_options.limit, run_options.seed).assign(vae=vae_source)
     print(latent_text(table))
-    stem = result_stem(Path(vae_source).name, dataset.name, dataset.split, "latents", options=run_options)
+    stem = result_stem(
+        Path(vae_source).name, dataset.name, dataset.split, "latents", f"size{size}", options=run_options
+    )
     draw = partial(latents_figure, table)
     print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))
 
@@ -110,7 +112,7 @@ def ablate(variants: tuple[str, ...] | None, size: AblationSize, results: Path, 
     if "difference" in table:
         print(f"\nless {REFERENCE}, paired by seed and scene:\n")
         print(_by_variant(table, ("difference", "difference_low", "difference_high"), "+.3f"))
-    stem = f"ablations-steps{size.steps}-seeds{size.seeds}-first{size.limit}"
+    stem = f"ablations-scenes{size.scenes}-steps{size.steps}-seeds{size.seeds}-first{size.limit}"
     print_written(*write_analysis(table, results, stem, overwrite, folder_name=FOLDER))
 
 

@@ -9,6 +9,7 @@ from typing import get_args
 import click
 
 from segscale.catalogue import shipped_folder
+from segscale.errors import UserError
 
 from ..generation.choices import GuidanceMethod, GuidanceReading, Networks, SamplingChoices, ScalingQuestion
 from ..runs.launcher import is_rank_zero
@@ -52,7 +53,7 @@ _examples = ["segscale generate pocket-sd15 --limit 4", "segscale generate pocke
 @options.name("dataset", "pocket", help="whose captions are drawn")
 @click.option("--prompts", type=options.FILE, metavar="FILE", help="one prompt per line, instead of captions")
 @sampling
-@options.batch
+@options.picture_batch
 @options.text_cache
 @options.images
 def generate(
@@ -64,6 +65,8 @@ def generate(
     from ..generation.settings import sampling_settings
 
     quiet_libraries()
+    if prompts is not None and run_options.dataset_arguments:
+        raise UserError("prompts of a file take no dataset's options", "leave out --split, --data-root and --captions")
     asked = captions_of_dataset(dataset_name, run_options) if prompts is None else prompts_of_file(prompts)
     settings = sampling_settings(backbone_name, choices, run_options.seed)
     pictures = draw_pictures(backbone_name, asked, settings, run_options)
@@ -76,7 +79,7 @@ def generate(
 @options.name("dataset", "pocket-captions", help="whose captions are drawn")
 @networks
 @sampling
-@options.batch
+@options.picture_batch
 @options.text_cache
 @options.images
 def power(

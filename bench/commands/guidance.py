@@ -43,18 +43,20 @@ class Strengths:
 @options.overwrite
 @networks
 @drawing
-@options.batch
+@options.picture_batch
 @options.text_cache
 @options.images
 def guidance(
     strengths: Strengths, overwrite: bool, networks: Networks, choices: SamplingChoices, run_options: RunOptions
 ) -> None:
     """Measure generative power against the strength of guidance, by method. A figure shows it."""
+    from ..generation.settings import refuse_unread
     from ..generation.strength_tables import strengths_figure, strengths_text
     from ..generation.strengths import PowerQuestion, draw_strengths, measure_strengths
     from ..report.files import result_stem, write_analysis
 
     quiet_libraries()
+    refuse_unread(choices, strengths.methods)
     names = (strengths.backbone_name, strengths.dataset_name)
     question = PowerQuestion(*names, choices, networks, run_options)
     if not is_rank_zero():
@@ -62,7 +64,10 @@ def guidance(
         return
     table = measure_strengths(question, strengths.methods, strengths.scales)
     print(strengths_text(table))
-    steps = None if choices.steps is None else f"steps{choices.steps}"
-    stem = result_stem(*names, "guidance", choices.guidance_reading, steps, options=run_options)
+    numbers = {"width": choices.guidance_width, "steps": choices.steps, "size": choices.size}
+    chosen = (f"{name}{number:g}" for name, number in numbers.items() if number is not None)
+    stem = result_stem(
+        *names, "guidance", choices.guidance_reading, choices.guidance_site, *chosen, options=run_options
+    )
     draw = partial(strengths_figure, table)
     print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -33,19 +33,14 @@ class SamplingChoices:
     guidance_site: str | None = None
     guidance_width: float | None = None
 
-    @property
-    def unread(self) -> list[str]:
-        """Names of what was chosen and the guidance method does not read."""
-        return [
-            name
-            for name, methods in READ_BY.items()
-            if getattr(self, name) is not None and self.guidance_method not in methods
-        ]
+    def unread_by(self, methods: Iterable[GuidanceMethod]) -> list[str]:
+        """Names of what was chosen and none of the guidance methods reads."""
+        asked = {*methods}
+        return [name for name, read in READ_BY.items() if getattr(self, name) is not None and not asked & {*read}]
 
     def guided_by(self, method: GuidanceMethod) -> SamplingChoices:
         """The same with another guidance method, and what that does not read left out."""
-        choices = replace(self, guidance_method=method)
-        return replace(choices, **dict.fromkeys(choices.unread))
+        return replace(self, guidance_method=method, **dict.fromkeys(self.unread_by([method])))
 
 
 @dataclass(frozen=True)

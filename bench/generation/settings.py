@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from segscale.errors import UserError
 from segscale.registry import load_config
 
 from ...backbones.latents.settings import SamplingDefaults
 from ...methods.build import method_defaults
-from .choices import PERTURBING, READ_BY, SamplingChoices
+from .choices import PERTURBING, READ_BY, GuidanceMethod, SamplingChoices
 from .record import WIDTH, SamplingSettings
 
 
@@ -20,9 +21,7 @@ def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 
         UserError: For a choice that the guidance method does not read, or a backbone whose config recommends nothing
             where nothing was chosen.
     """
-    for name in choices.unread:
-        problem = f"{choices.guidance_method} does not read --{name.replace('_', '-')}"
-        raise UserError(problem, f"leave it out, or: --guidance-method {READ_BY[name][0]}")
+    refuse_unread(choices, [choices.guidance_method])
     config = load_config("backbone", backbone_name, imports=True).get("sampling")
     if config is None and (choices.steps is None or choices.guidance is None):
         problem = f"the config of {backbone_name} recommends no steps and no guidance"
@@ -38,6 +37,14 @@ def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 
         site=_site(backbone_name, choices),
         width=_width(choices),
     )
+
+
+def refuse_unread(choices: SamplingChoices, methods: Sequence[GuidanceMethod]) -> None:
+    """Raise UserError for a choice that none of the guidance methods reads."""
+    for name in choices.unread_by(methods):
+        verb = "does" if len(methods) == 1 else "do"
+        problem = f"{', '.join(methods)} {verb} not read --{name.replace('_', '-')}"
+        raise UserError(problem, f"leave it out, or take a method that does: {', '.join(READ_BY[name])}")
 
 
 def _site(backbone_name: str, choices: SamplingChoices) -> str | None:

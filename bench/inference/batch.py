@@ -78,7 +78,9 @@ class BatchLimit:
             log.warning("%d images do not fit into the device's memory; %d share a forward now", len(batch), self.rows)
         else:
             self.chunk_share /= 2
-            log.warning("one image does not fit into the device's memory; its attention is read in half the chunks")
+            log.warning(
+                "one image does not fit into the device's memory; its attention is read in chunks of half the size"
+            )
         # What the failed attempt held is free only now that its frames are gone.
         torch.cuda.empty_cache()
         return False

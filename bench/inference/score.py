@@ -96,7 +96,7 @@ class Scoring:
             self.limit.over(alike, self._add_noise)
         rows = [Row(each, number, reduce(or_, each.requests)) for each in shared for number in range(len(each.texts))]
         for alike in _alike(rows, lambda row: (row.shared.settings, row.request)):
-            self.limit.over(alike, self._answer, in_chunks=True)
+            self.limit.over(alike, self._answer, in_chunks=bool(alike[0].request.sites))
         return [_scored(image.sample, image.shared) for image in asked]
 
     @property

@@ -33,9 +33,12 @@ def write_tables(rows: pd.DataFrame, classes: pd.DataFrame, expressions: pd.Data
     """
     text, figure = results / "scaling.md", results / "figures/scaling.png"
     numbers = {results / "scaling.csv": rows, results / "classes.csv": classes}
+    referring = results / "referring.csv"
     if len(expressions):
-        numbers[results / "referring.csv"] = expressions
+        numbers[referring] = expressions
     with explained_writes(results):
+        if referring not in numbers:
+            referring.unlink(missing_ok=True)
         write_text(text, "\n\n".join([scaling_table(rows), *notes(rows)]) + "\n")
         for path, table in numbers.items():
             write_text(path, table.to_csv(index=False))
@@ -69,6 +72,11 @@ def result_stem(*parts: str | None, options: RunOptions) -> str:
         options.weights and Path(options.weights).name,
         load.lora and Path(load.lora).resolve().name,
         None if load.dtype == LoadOptions().dtype else load.dtype,
+        load.text_dtype and f"text-{load.text_dtype}",
+        load.quantize,
+        load.variant,
+        load.revision,
+        options.captions and options.captions.stem,
         f"seed{options.seed}" if options.seed else None,
         None if options.limit is None else f"first{options.limit}",
     )
@@ -107,8 +115,13 @@ def _refuse_larger(path: Path, table: pd.DataFrame) -> None:
             stored = pd.read_csv(file)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error})", "replace it with --overwrite") from error
-    sizes = [(len(rows), int(rows["images"].to_numpy().max())) for rows in (stored, table)]
+    sizes = [(len(rows), _items(rows)) for rows in (stored, table)]
     (rows, images), (fewer_rows, fewer_images) = sizes
     if rows > fewer_rows or images > fewer_images:
         what = f"{path} holds {rows} rows of {images} images, more than these {fewer_rows} of {fewer_images}"
         raise UserError(what, "replace it with --overwrite")
+
+
+def _items(rows: pd.DataFrame) -> int:
+    """How many images, or images and pictures, a result is made of."""
+    return int(rows["images" if "images" in rows else "items"].to_numpy().max())

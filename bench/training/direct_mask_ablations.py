@@ -140,7 +140,7 @@ def known_variants(names: Sequence[str] | None) -> tuple[str, ...]:
     for name in names or ():
         if name not in VARIANTS:
             raise UserError(f"there is no variant {name!r}", f"there are: {', '.join(VARIANTS)}")
-    return tuple(names or VARIANTS)
+    return tuple(dict.fromkeys(names or VARIANTS))
 
 
 def read_outcome(path: Path) -> Outcome:

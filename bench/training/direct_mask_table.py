@@ -114,6 +114,8 @@ def _over_seeds_and_scenes(counts: Floats, number: Callable[[Floats], float], bo
     if len(counts) > 1:
         seeds = np.array([number(np.delete(counts, place, 0).mean(0)) for place in range(len(counts))])
         estimates.append(estimate_jackknife(value, seeds, everywhere))
+    if without := next((each for each in estimates if each.no_interval), None):
+        return Estimate(value, without.interval)
     below, above = (np.hypot.reduce([value - each.bounds[end] for each in estimates]) for end in (0, 1))
     if below == above == 0 and value in bounds:
         return Estimate(value, NoInterval(AT_BOUND))

@@ -79,7 +79,7 @@ def test_a_single_row_that_reads_in_chunks_is_tried_with_smaller_ones(caplog: py
 
     limit.over(range(2), work, in_chunks=True)
     assert (shares, limit.rows) == ([1, 1, 1 / 2, 1 / 4, 1 / 4], 1)
-    assert "in half the chunks" in caplog.text
+    assert "in chunks of half the size" in caplog.text
     with pytest.raises(UserError, match="one image does not fit"):
         limit.over(range(1), Work(room=0), in_chunks=True)
 

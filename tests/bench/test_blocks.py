@@ -157,7 +157,9 @@ def test_the_commands_write_the_same_files_again(tmp_path: Path, capsys: pytest.
 def test_pictures_with_blurred_blocks_are_beside_the_other_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(generation_settings, "load_config", lambda *_, **__: {"sampling": {"steps": 2, "guidance": 3.0}})
+    monkeypatch.setattr(
+        generation_settings, "load_config", lambda *_, **__: {"sampling": {"steps": 2, "guidance": 3.0}}
+    )
     shown: list[AnalysisView] = []
     monkeypatch.setattr(analyses, "analysis_figure", lambda _, view, path: shown.append(view))
     main(["perturb", "pocket-sd3", "--generate", "3", "--limit", "2", "--results", str(tmp_path)])

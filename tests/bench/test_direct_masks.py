@@ -287,4 +287,4 @@ def test_the_commands_train_a_twin_and_ablate(
     text = capsys.readouterr().out
     assert "| a=0.5" in text
     assert "cIoU, ten steps" in text
-    assert (tmp_path / "genmask/ablations-steps1-seeds1-first6.csv").exists()
+    assert (tmp_path / "genmask/ablations-scenes4-steps1-seeds1-first6.csv").exists()

@@ -109,6 +109,6 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
 def test_the_command_writes_table_and_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["latents", "pocket", "--limit", "4", "--results", str(tmp_path)])
     assert "IoU of masks through the autoencoder and back" in capsys.readouterr().out
-    stem = tmp_path / "analysis" / "pocket-pocket-val-latents-first4"
+    stem = tmp_path / "analysis" / "pocket-pocket-val-latents-size64-first4"
     assert len(pd.read_csv(stem.with_suffix(".csv"))) == 6 + 12
     assert stem.with_suffix(".png").stat().st_size > 10_000

@@ -188,3 +188,6 @@ def test_files_of_other_weights_noise_and_loras_have_other_names() -> None:
     chosen = RunOptions(weights="someone/sd15-tuned", seed=1, limit=20, load=load)
     assert result_stem("sd15", None, "layers", options=RunOptions()) == "sd15-layers"
     assert result_stem("sd15", "layers", options=chosen) == "sd15-layers-sd15-tuned-aligned-float16-seed1-first20"
+    load = LoadOptions(text_dtype="bfloat16", quantize="quanto-int8", variant="fp16", revision="abc")
+    chosen = RunOptions(captions=Path("written/short.json"), load=load)
+    assert result_stem("sd3", options=chosen) == "sd3-text-bfloat16-quanto-int8-fp16-abc-short"

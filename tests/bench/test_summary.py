@@ -147,7 +147,7 @@ def test_another_code_makes_another_summary(results: Path, monkeypatch: pytest.M
 def test_where_the_folder_cannot_be_written_tables_are_made_all_the_same(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(path: Path) -> None:
+    def refused(path: Path, flushes: bool) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(summary_module, "replaced_bytes", refused)

@@ -32,11 +32,14 @@ def a_lora(folder: Path, up: float) -> str:
 def gain(folder: Path, up: float, images: int, *more: str) -> pd.DataFrame:
     lora, results = a_lora(folder / "lora", up), folder / "results"
     main(["lora-gain", *CHOSEN, "--lora", lora, "--limit", str(images), *more, "--results", str(results)])
-    return pd.read_csv(results / "analysis" / f"pocket-sd3-lora-pocket-standard-lora-gain-first{images}.csv")
+    (written,) = (results / "analysis").glob(f"pocket-sd3-lora-pocket-val-standard-lora-gain*-first{images}.csv")
+    return pd.read_csv(written)
 
 
 def test_a_lora_of_zeros_buys_nothing(tmp_path: Path) -> None:
-    table = gain(tmp_path, 0.0, 2, "--pictures", "4", "--steps", "2", "--guidance", "2", "--batch", "4")
+    chosen = ("--pictures", "4", "--steps", "2", "--guidance", "2", "--batch", "4")
+    table = gain(tmp_path, 0.0, 2, *chosen)
+    assert gain(tmp_path, 0.0, 2, *chosen).equals(table), "no larger result is replaced"
     assert [*table["measure"]] == ["vanilla", "goca", "recall", "precision", "f1", "ground", "frechet"]
     assert table["plain"].tolist() == table["lora"].tolist()
     assert set(table["difference"].dropna()) == {0}
@@ -60,6 +63,9 @@ def test_no_lora_and_ranks_are_refused(
     with pytest.raises(SystemExit):
         main(arguments)
     assert "no LoRA is named" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--steps", "2"])
+    assert "add --pictures" in capsys.readouterr().err
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(SystemExit):

@@ -100,5 +100,7 @@ def test_plain_pictures_are_shared_by_what_only_other_methods_read() -> None:
     assert plain == sampling_settings("pocket-sd15", SamplingChoices())
     assert sampling_settings("pocket-sd15", chosen.guided_by("s-cfg")).reading == "described"
     assert sampling_settings("pocket-sd15", chosen.guided_by("perturbed")).width == 0.2
-    with pytest.raises(UserError, match="s-cfg does not read --guidance-width; leave it out, or: --guidance-method pe"):
+    with pytest.raises(
+        UserError, match="s-cfg does not read --guidance-width; leave it out, or take a method that does: perturbed"
+    ):
         sampling_settings("pocket-sd15", chosen)

@@ -17,6 +17,7 @@ from segscale.backbones.loading.pretrained import PACKAGED
 from segscale.catalogue import config_files
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt, one_thing_prompt
+from segscale.errors import UserError
 from segscale.methods.build import build_method
 from segscale.prompt import Prompt
 from segscale.registry import load_config
@@ -36,12 +37,15 @@ def backbone(request: pytest.FixtureRequest) -> Backbone:
 @pytest.mark.parametrize("backbone", LOADABLE, indirect=True)
 def test_scores_have_one_map_per_class_and_repeat(method_name: str, backbone: Backbone) -> None:
     method = build_method(method_name, backbone.name)
-    if method.settings.drawn == "mask" and not backbone.draws_masks:
-        pytest.skip("the method reads masks, which this backbone does not draw")
     prompt = PROMPTS.get(method.prompt_rule.text, class_prompt(["star", "ring"], ["grass"]))
     size = method.settings.image_size
     request = method.request(backbone.sites(size))
     image = Image.fromarray(make_scene(0, "val", 12).image)
+
+    if method.settings.drawn == "mask" and not backbone.draws_masks:
+        with pytest.raises(UserError, match="draws no masks"):
+            backbone.noised([image], method.settings, [image_generator(0, "test", "1")])
+        return
 
     def scores() -> torch.Tensor:
         (noised,) = backbone.noised([image], method.settings, [image_generator(0, "test", "1")])
