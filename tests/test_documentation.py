@@ -184,7 +184,7 @@ def test_the_columns_of_tables_are_documented(results: Path) -> None:
 
 def described_columns(file: str) -> Iterator[set[str]]:
     """What docs/results.md names in the rows of files that are called like this one, or in a section of its own."""
-    yield {*re.findall(r"`([^`]+)`", section("results.md", f"`{file}`"))}
+    yield {*chain.from_iterable(map(stood_for, re.findall(r"`([^`]+)`", section("results.md", f"`{file}`"))))}
     for cell, rest in FILE_ROW.findall((ROOT / "docs/results.md").read_text()):
         patterns = [re.sub("<[^>]*>", "*", name) for name in re.findall(r"`(?:genmask/)?([^`/]+)\.csv`", cell)]
         if any(fnmatch(file, f"{pattern}*.csv") for pattern in patterns):

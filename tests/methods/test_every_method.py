@@ -14,13 +14,14 @@ from segscale.backbones.build import build_backbone
 from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.loading.pretrained import PACKAGED
+from segscale.bench.runs.plan import build_methods
 from segscale.catalogue import config_files
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt, one_thing_prompt
 from segscale.errors import UserError
 from segscale.methods.build import build_method
 from segscale.prompt import Prompt
-from segscale.registry import load_config
+from segscale.registry import build, load_config
 
 LOADABLE = [name for name in config_files("backbone") if load_config("backbone", name)["weights"].startswith(PACKAGED)]
 # Of rules that do not ask for all classes together.
@@ -43,8 +44,8 @@ def test_scores_have_one_map_per_class_and_repeat(method_name: str, backbone: Ba
     image = Image.fromarray(make_scene(0, "val", 12).image)
 
     if method.settings.drawn == "mask" and not backbone.draws_masks:
-        with pytest.raises(UserError, match="draws no masks"):
-            backbone.noised([image], method.settings, [image_generator(0, "test", "1")])
+        with pytest.raises(UserError, match="was not taught to draw"):
+            build_methods([method_name], backbone.name, build("protocol", "standard"))
         return
 
     def scores() -> torch.Tensor:
