@@ -49,8 +49,9 @@ class MethodRun:
         )
 
     def keep(self, record: ImageRecord) -> None:
-        """Have a record written with the next part; the same one again changes nothing."""
-        self.pending[record.image] = record
+        """Have a record written with the next part, unless the image is stored; an interrupt may bring it again."""
+        if record.image in self.due:
+            self.pending[record.image] = record
 
     def flush(self) -> None:
         """Write what is pending, once, also where an interrupt fell into an earlier attempt."""

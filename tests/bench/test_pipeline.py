@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from segscale.bench.inference.batch import MOST_ROWS, rows_that_fit
@@ -14,6 +16,7 @@ from segscale.bench.inference.score import AskedImage, ScoredImage, Scoring
 from segscale.bench.runs.loop import run_methods
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
+from segscale.bench.runs.stage import Stage
 from segscale.bench.runs.store import RunStore, find_runs
 from segscale.bench.tasks.task import Task
 from segscale.datasets.dataset import Sample
@@ -51,6 +54,27 @@ def test_a_run_that_stopped_goes_on_with_workers(tmp_path: Path, monkeypatch: py
     resumed = run(tmp_path / "resumed", limit=6, workers=1)
     for one, other in zip(complete, resumed, strict=True):
         pd.testing.assert_frame_equal(stored(one), stored(other))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_interrupt_between_model_and_counting_stores_no_image_twice(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give, counted = Stage.give, list[object]()
+
+    def interrupted(self: Stage[Any], work: Any) -> None:
+        give(self, work)
+        if work.func.__name__ == "_count":
+            counted.append(work)
+            if len(counted) == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stage, "give", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, limit=4, workers=workers)
+    for store in find_runs(tmp_path):
+        images = [image for part in store.parts.glob("*.parquet") for image in pq.read_table(part)["image"].to_pylist()]
+        assert len(images) == len({*images}) >= 2
 
 
 def test_an_image_that_cannot_be_counted_stops_the_run_and_loses_no_other(
