@@ -19,10 +19,15 @@ MARGIN = 1.2
 
 
 def scaling_figure(runs: Sequence[Point], looks: Looks) -> Figure | None:
-    """One panel per task; None where no denoiser's size is known."""
+    """One panel per task, of tasks with a single backbone only where there are no others.
+
+    None where no denoiser's size is known.
+    """
     panels = by_task([run for run in runs if not math.isnan(run.millions + run.miou)])
     if not panels:
         return None
+    several = {task: of_task for task, of_task in panels.items() if len({run.label for run in of_task}) > 1}
+    panels = several or panels
     figure, every_axes = new_figure(6.4, 4.0, len(panels))
     for axes, (task, of_task) in zip(every_axes, panels.items(), strict=True):
         _panel(axes, of_task, looks)
