@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -45,9 +45,9 @@ class PowerQuestion:
 
 def draw_strengths(question: PowerQuestion, methods: Sequence[GuidanceMethod], scales: Sequence[float]) -> None:
     """Draw the pictures that ``measure_strengths`` measures, in its order, beside the process that does."""
-    for scale in sorted(set(scales)):
-        for method in dict.fromkeys(methods):
-            question.drawn(replace(question.choices.guided_by(method), guidance=scale))
+    for _, by_method in _guided(question, methods, scales):
+        for choices in by_method.values():
+            question.drawn(choices)
 
 
 def measure_strengths(
@@ -60,15 +60,20 @@ def measure_strengths(
         plain guidance of the same scale, where that is measured, too.
     """
     rows: list[dict[str, object]] = []
-    for scale in sorted(set(scales)):
-        stored = {
-            method: question.measured(replace(question.choices.guided_by(method), guidance=scale))
-            for method in dict.fromkeys(methods)
-        }
+    for scale, by_method in _guided(question, methods, scales):
+        stored = {method: question.measured(choices) for method, choices in by_method.items()}
         for method, each in stored.items():
             facts: dict[str, object] = {"method": method, "scale": scale}
             rows += [facts | row for row in _rows(each, stored.get(PLAIN))]
     return pd.DataFrame(rows)
+
+
+def _guided(
+    question: PowerQuestion, methods: Sequence[GuidanceMethod], scales: Sequence[float]
+) -> Iterator[tuple[float, dict[GuidanceMethod, SamplingChoices]]]:
+    """Every scale once, from the smallest, with the choices of every method at it."""
+    for scale in sorted(set(scales)):
+        yield scale, {method: replace(question.choices.guided_by(method), guidance=scale) for method in methods}
 
 
 def measure_blurred_blocks(question: PowerQuestion, sites: Sequence[Site]) -> pd.DataFrame:
