@@ -36,7 +36,12 @@ function setUpLeaderboard() {
   form.addEventListener("input", filter);
   form.addEventListener("change", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(filter));
+  // A reset event comes before the values change, so the button resets by itself.
+  form.querySelector("[type=reset]").addEventListener("click", (event) => {
+    event.preventDefault();
+    form.reset();
+    filter();
+  });
   // Browsers keep what was chosen before a reload.
   filter();
 }
