@@ -1,13 +1,14 @@
 """GoCA's auto aggregation over heads (arXiv 2603.06178): a head counts as much as it moves the layer's output.
 
-With O_h the output of head h and W_h its columns of the out projection, o_h = O_h W_h^T is what head h adds to
-o = sum_h o_h. Nothing of the size heads x pixels x channels is made: <o_h, o> = <O_h, o W_h>, and
-|o_h|^2 = O_h (W_h^T W_h) O_h^T.
+With O_h the output of head h and W_h its columns of the out projection W, o_h = O_h W_h^T is what head h adds to
+o = sum_h o_h. Nothing of the size heads x pixels x channels is made: <o_h, o> = <O_h, o W_h>, |o|^2 = sum_h <o_h, o>,
+and |o_h|^2 = O_h (W_h^T W_h) O_h^T.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -38,13 +39,11 @@ class ContributionWeighting(HeadWeighting):
     def bind(self, projection: Tensor | None, values: Tensor) -> HeadWeights:
         """Return the weights at one module, see ``HeadWeighting.bind``."""
         assert projection is not None
-        heads, _, width = values.shape[-3:]
-        columns = projection.unflatten(1, (heads, width)).permute(1, 0, 2)
-        norms = _value_norms(columns, values) if self.value_norm else None
-        gram = columns.transpose(1, 2) @ columns if self.measure != "dot-product" else None
+        layer = _OutProjection(projection, values.shape[-3])
+        norms = layer.value_norms(values) if self.value_norm else None
 
         def weights(outputs: Tensor) -> Tensor:
-            measured = self._measure(outputs, projection, gram)
+            measured = self._measure(outputs, layer)
             if self.clamp:
                 measured = measured.clamp(min=0)
             if norms is not None:
@@ -56,19 +55,55 @@ class ContributionWeighting(HeadWeighting):
 
         return weights
 
-    def _measure(self, outputs: Tensor, projection: Tensor, gram: Tensor | None) -> Tensor:
+    def _measure(self, outputs: Tensor, layer: _OutProjection) -> Tensor:
         """Measures ``(..., heads, pixels)`` of outputs ``(..., heads, pixels, width)``."""
-        norm = None if gram is None else ((outputs @ gram) * outputs).sum(-1).clamp(min=0).sqrt()
         if self.measure == "l2-norm":
-            assert norm is not None
-            return norm
-        total = outputs.transpose(-3, -2).flatten(-2) @ projection.T
-        back = (total @ projection).unflatten(-1, (outputs.shape[-3], -1)).transpose(-3, -2)
-        product = (outputs * back).sum(-1)
-        if norm is None:
-            return product
-        length = total.norm(dim=-1).clamp(min=COSINE_EPSILON)
-        return product / (norm.clamp(min=COSINE_EPSILON) * length[..., None, :])
+            return layer.norms(outputs)
+        products = layer.products(outputs)
+        if self.measure == "dot-product":
+            return products
+        length = products.sum(-2, keepdim=True).clamp(min=0).sqrt().clamp(min=COSINE_EPSILON)
+        return products / (layer.norms(outputs).clamp(min=COSINE_EPSILON) * length)
+
+
+@dataclass(frozen=True)
+class _OutProjection:
+    """The layer behind the heads."""
+
+    weight: Tensor
+    """float32 ``(channels, heads * width)``."""
+    heads: int
+
+    @cached_property
+    def columns(self) -> Tensor:
+        """W of every head, ``(heads, channels, width)``."""
+        return self.weight.unflatten(1, (self.heads, -1)).permute(1, 0, 2)
+
+    @cached_property
+    def head_grams(self) -> Tensor:
+        """W_h^T W_h, ``(heads, width, width)``."""
+        return self.columns.transpose(1, 2) @ self.columns
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """W^T W, ``(heads * width, heads * width)``."""
+        return self.weight.T @ self.weight
+
+    def norms(self, outputs: Tensor) -> Tensor:
+        """|o_h|, ``(..., heads, pixels)``, of outputs ``(..., heads, pixels, width)``."""
+        return ((outputs @ self.head_grams) * outputs).sum(-1).clamp(min=0).sqrt()
+
+    def products(self, outputs: Tensor) -> Tensor:
+        """<o_h, o>, ``(..., heads, pixels)``, of outputs ``(..., heads, pixels, width)``."""
+        rows = outputs.transpose(-3, -2).flatten(-2)
+        # For more pixels than channels one product with W^T W, once it is made, is less work than two with W.
+        many = rows.shape[-2] > len(self.weight)
+        back = rows @ self.gram if many else (rows @ self.weight.T) @ self.weight
+        return (rows * back).unflatten(-1, (self.heads, -1)).sum(-1).transpose(-2, -1)
+
+    def value_norms(self, values: Tensor) -> Tensor:
+        """Spectral norm of every head's V_h W_h^T, ``(..., heads)``, of values ``(..., heads, tokens, width)``."""
+        return torch.linalg.matrix_norm(values @ self.columns.transpose(1, 2), ord=2)
 
 
 @dataclass(frozen=True)
@@ -90,11 +125,6 @@ class OneHead(HeadWeighting):
             return chosen
 
         return weights
-
-
-def _value_norms(columns: Tensor, values: Tensor) -> Tensor:
-    """Spectral norm of every head's V_h W_h^T, ``(..., heads)``."""
-    return torch.linalg.matrix_norm(values @ columns.transpose(1, 2), ord=2)
 
 
 HEAD_WEIGHTINGS: dict[str, ContributionWeighting | None] = {
