@@ -6,7 +6,7 @@ Heads x queries x keys never exists; a callback reduces each chunk at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,9 @@ from torch import Tensor
 CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
 SMALLEST_MASS = 1e-12
 """Sums of probabilities are taken for no less where something is divided by them."""
+
+HIDDEN_BELOW = -1000.0
+"""What a mask adds to the logits of hidden keys is less (diffusers adds -10,000): their probabilities are 0."""
 
 ChunkCallback = Callable[[Tensor, Tensor, int], None]
 
@@ -48,6 +51,20 @@ class AttentionCall:
     def factor(self) -> float:
         """What the products of queries and keys are multiplied by."""
         return self.query.shape[-1] ** -0.5 if self.scale is None else self.scale
+
+    def without_hidden_keys(self) -> AttentionCall:
+        """Return the same attention without the last keys, where a mask hides them from all queries.
+
+        Only on a CPU: a GPU would have to be waited for.
+        """
+        mask = self.attn_mask
+        if mask is None or mask.device.type != "cpu":
+            return self
+        visible = mask if mask.dtype == torch.bool else mask > HIDDEN_BELOW
+        if not visible.any(-1).all():
+            return self
+        keys = int(visible.flatten(0, -2).any(0).nonzero()[-1]) + 1
+        return replace(self, key=self.key[:, :, :keys], value=self.value[:, :, :keys], attn_mask=mask[..., :keys])
 
     def attend(self) -> Tensor:
         """Return the output of torch's own kernel, ``(batch, heads, queries, width)``."""

@@ -43,8 +43,11 @@ class Target:
         """Return how a module of so many keys is observed; where text is all of them, chunks are as small."""
         if self.pixels is not None and self.needs_map:
             return "chunked"
-        alone = self.text is not None and len(range(keys)[self.text]) == keys
-        return "chunked" if alone else text_way
+        return "chunked" if self.is_text_alone(keys) else text_way
+
+    def is_text_alone(self, keys: int) -> bool:
+        """Whether all ``keys`` of the module are text."""
+        return self.text is not None and len(range(keys)[self.text]) == keys
 
 
 @dataclass
@@ -118,7 +121,9 @@ class _Recorder:
         reducer = _HeadReducer(self.target, self.projection, call)
         if self.target.pixels is not None:
             reducer.keep_pixels(self.pixel_dtype)
-        output = attend_in_chunks(call, self.target.queries, reducer.reduce, self.chunk_bytes)
+        # Padding is most of a prompt, and what is not looked at stays 0.
+        seen = call.without_hidden_keys() if self.target.is_text_alone(call.key.shape[-2]) else call
+        output = attend_in_chunks(seen, self.target.queries, reducer.reduce, self.chunk_bytes)
         return output, reducer.observation
 
     def _fused(self, call: AttentionCall, attended: Attended) -> Observation:
@@ -153,17 +158,19 @@ class _HeadReducer:
         if target.text is None:
             return
         if target.mean:
-            self.observation.text = self._empty(target.text, torch.float32)
+            self.observation.text = query.new_zeros(self._shape(target.text), dtype=torch.float32)
         if target.weightings:
             weight = None if projection is None else projection_weight(projection, query)
             words = value[:, :, target.text].float()
             self.rules = {rule: rule.bind(weight, words) for rule in target.weightings}
-            self.observation.weighted = {rule: self._empty(target.text, torch.float32) for rule in target.weightings}
+            self.observation.weighted = {
+                rule: query.new_zeros(self._shape(target.text), dtype=torch.float32) for rule in target.weightings
+            }
 
     def keep_pixels(self, dtype: torch.dtype) -> None:
         """Keep the head mean over pixel keys, too."""
         assert self.target.pixels is not None
-        self.observation.pixels = self._empty(self.target.pixels, dtype)
+        self.observation.pixels = self.call.query.new_empty(self._shape(self.target.pixels), dtype=dtype)
 
     def reduce(self, shares: Tensor, outputs: Tensor, start: int) -> None:
         """Take probabilities ``(batch, heads, chunk, keys)`` and outputs alike, of pixels from ``start``."""
@@ -181,13 +188,12 @@ class _HeadReducer:
         for rule, weigh in self.rules.items():
             self._put(self.observation.weighted[rule], (words * weigh(outputs)[..., None]).sum(1), start)
 
-    def _empty(self, keys: slice, dtype: torch.dtype) -> Tensor:
-        query, columns = self.call.query, len(range(self.call.key.shape[-2])[keys])
-        return query.new_empty(len(query), self.rows, columns, dtype=dtype)
+    def _shape(self, keys: slice) -> tuple[int, int, int]:
+        return len(self.call.query), self.rows, len(range(self.call.key.shape[-2])[keys])
 
     @staticmethod
     def _put(kept: Tensor, part: Tensor, start: int) -> None:
-        kept[:, start : start + part.shape[1]] = part
+        kept[:, start : start + part.shape[1], : part.shape[2]] = part
 
 
 def projection_weight(projection: nn.Module, like: Tensor) -> Tensor:

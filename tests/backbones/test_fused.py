@@ -285,3 +285,17 @@ def test_in_half_precision_fused_text_maps_are_nearer_to_float32(dtype: torch.dt
     look("fused", slice(None))
     look("chunked", words)
     assert 5 * errors["fused"] < errors["chunked"], errors
+
+
+@pytest.mark.parametrize("hidden", [-10_000.0, float("-inf"), False])
+def test_hidden_keys_at_the_end_are_left_out_and_change_nothing(hidden: float | bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, tokens, 4, generator=generator) for tokens in (5, 9, 9))
+    mask = torch.zeros(2, 1, 1, 9) if hidden is not False else torch.ones(2, 1, 1, 9, dtype=torch.bool)
+    mask[0, ..., 4:], mask[1, ..., 6:], mask[1, ..., 2] = hidden, hidden, hidden
+    call = AttentionCall(query, key, value, mask)
+    less = call.without_hidden_keys()
+    assert less.key.shape == less.value.shape == (2, 3, 6, 4)
+    torch.testing.assert_close(less.attend(), call.attend())
+    mask[0] = hidden
+    assert AttentionCall(query, key, value, mask).without_hidden_keys().key is key, "a row without keys is left alone"
