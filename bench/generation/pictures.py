@@ -23,7 +23,7 @@ from ..runs.leases import HeldLease
 from ..runs.options import RunOptions
 from ..runs.plan import BackbonePlan, plan_backbone
 from ..runs.record import Sources
-from ..runs.share import WAIT_SECONDS, own_first
+from ..runs.share import own_first, waiting_times
 from .prompts import PicturePrompt, PromptList
 from .record import RECORD, PicturePlan, SamplingSettings, StoredPictures, read_record, write_record
 from .rules import guidance_rule
@@ -114,7 +114,7 @@ def _claimed(
         return [place for place in places if not pictures.path(wanted[place].id).is_file()]
 
     rank, world = rank_and_world()
-    due = open_places(own_first(range(len(wanted)), rank, world))
+    due, waits = open_places(own_first(range(len(wanted)), rank, world)), waiting_times()
     while due:
         claimed = lease.claim(due, limit.rows)
         # Others may have drawn them before they were claimed.
@@ -124,7 +124,7 @@ def _claimed(
         lease.release(claimed)
         due = [place for place in due if place not in claimed] if missing else open_places(due)
         if due and not claimed:
-            time.sleep(WAIT_SECONDS)
+            time.sleep(next(waits))
 
 
 def _note(folder: Path, prompts: Sequence[PicturePrompt]) -> None:

@@ -18,8 +18,16 @@ from .reader import ImageReader, ReadImage
 CLAIM_SECONDS = 1.0
 """Images are claimed for about so long at once."""
 MOST_CLAIMED = 16
-WAIT_SECONDS = 0.5
-"""Between two looks at the images that other processes hold, when no others are left."""
+FIRST_WAIT, LONGEST_WAIT = 0.05, 0.5
+"""Seconds between two looks at the images that other processes hold, when no others are left."""
+
+
+def waiting_times() -> Iterator[float]:
+    """Seconds to wait for other processes, longer each time: most are done soon, and a far disk is asked seldom."""
+    seconds = FIRST_WAIT
+    while True:
+        yield seconds
+        seconds = min(2 * seconds, LONGEST_WAIT)
 
 
 class ImageShare:
@@ -51,14 +59,14 @@ class ImageShare:
             progress: Its total becomes what this process took and what nobody did yet.
             before_waiting: Stores what is computed, which others may wait for.
         """
-        open_indices = list(indices)
+        open_indices, waits = list(indices), waiting_times()
         while open_indices:
             with closing(self._reader.read(self._claimed(open_indices, progress))) as images:
                 yield images
             if open_indices:
                 before_waiting()
                 progress.set_postfix_str(f"waiting for {len(open_indices)} images of other processes")
-                time.sleep(WAIT_SECONDS)
+                time.sleep(next(waits))
 
     def _claimed(self, open_indices: list[int], progress: tqdm[Any]) -> Iterator[int]:
         """Take images from ``open_indices``, until other processes hold all that are left."""
