@@ -32,6 +32,7 @@ drawing = options.chained(
     _picture("--guidance-site", help="block that is blurred", show_default="the one that segments best alone"),
     _picture("--guidance-width", type=WIDTH, help="of its blur, as a share of the side, or inf", show_default="0.1"),
     _picture("--steps", type=POSITIVE, help="inference steps", show_default="the backbone's"),
+    _picture("--shared-noise", is_flag=True, help="start all pictures at the same noise, not each at its own"),
     _picture("--size", type=POSITIVE, help="side in pixels", show_default="the backbone's"),
     options.packed("choices", SamplingChoices),
 )

@@ -32,6 +32,8 @@ class SamplingChoices:
     guidance_reading: GuidanceReading | None = None
     guidance_site: str | None = None
     guidance_width: float | None = None
+    shared_noise: bool = False
+    """Whether all pictures start at the same noise."""
 
     def unread_by(self, methods: Iterable[GuidanceMethod]) -> list[str]:
         """Names of what was chosen and none of the guidance methods reads."""

@@ -39,6 +39,8 @@ class SamplingSettings:
     """The block that is perturbed, by methods that perturb one."""
     width: float | None = WIDTH
     """Of its blur, as a share of the image's side; None: infinite, which JSON cannot say."""
+    shared_noise: bool = False
+    """Whether the seed alone gives the noise, as in published code that seeds anew for every caption."""
 
 
 @dataclass(frozen=True)

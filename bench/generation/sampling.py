@@ -37,7 +37,7 @@ def draw(
 ) -> list[Image]:
     """Draw a picture for every prompt, all in one batch.
 
-    The noise of a picture follows from seed and prompt id, so it depends on no batch and no order.
+    The noise of a picture follows from seed and prompt id, or from the seed alone: it depends on no batch and no order.
 
     Args:
         backbone: Loaded.
@@ -62,7 +62,8 @@ class _Batch:
         self.prompts = [Prompt(prompt.text, ()) for prompt in prompts]
         self.conditional = backbone.conditioning([prompt.text for prompt in prompts])
         self.request = guidance.request(backbone, settings.image_size)
-        self.generators = [image_generator(settings.seed, NOISE_OF, prompt.id) for prompt in prompts]
+        noise_of = ["" if settings.shared_noise else prompt.id for prompt in prompts]
+        self.generators = [image_generator(settings.seed, NOISE_OF, name) for name in noise_of]
         self.scheduler = backbone.sampling_scheduler(settings.steps, settings.image_size)
 
     def sampled(self) -> Tensor:

@@ -101,7 +101,8 @@ def measured_subjects(
     by_pictures: dict[str, dict[str, StoredPower]] = {}
     for power in sorted(_powers_of(question, stored), key=lambda each: (_as_recommended(each), each.record.images)):
         plan = power.record.plan
-        pictures = f"{plan.prompts} {plan.prompts_digest[:8]}, seed {plan.settings.seed}"
+        noise = ", one noise" if plan.settings.shared_noise else ""
+        pictures = f"{plan.prompts} {plan.prompts_digest[:8]}, seed {plan.settings.seed}{noise}"
         by_pictures.setdefault(pictures, {})[_key(plan.backbone)] = power
     runs = _by_backbone(_runs_of(question, evaluated), question.method_names)
     joined = {

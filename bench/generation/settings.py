@@ -36,6 +36,7 @@ def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 
         reading=choices.guidance_reading or "published",
         site=_site(backbone_name, choices),
         width=_width(choices),
+        shared_noise=choices.shared_noise,
     )
 
 

@@ -119,6 +119,18 @@ def test_noise_follows_from_seed_and_id() -> None:
     assert np.abs(drawn[0] - other_seed[0]).mean() > 5
 
 
+def test_noise_that_is_shared_follows_from_the_seed_alone() -> None:
+    backbone = build_backbone("pocket-sd15")
+    alike = [replace(PROMPTS[0], id=name) for name in "ab"]
+    settings = replace(settings_of("pocket-sd15"), shared_noise=True)
+    first, second = pixels(draw(backbone, alike, settings, ClassifierFree(settings.guidance)))
+    assert np.array_equal(first, second)
+    (other,) = pixels(draw(backbone, alike[:1], replace(settings, seed=1), ClassifierFree(settings.guidance)))
+    assert not np.array_equal(first, other)
+    own = pixels(draw(backbone, alike, replace(settings, shared_noise=False), ClassifierFree(settings.guidance)))
+    assert not np.array_equal(own[0], own[1])
+
+
 def test_guidance_of_1_asks_for_no_unconditional_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, settings = build_backbone("pocket-sd15"), settings_of("pocket-sd15", guidance=1.0)
     rows: list[int] = []
