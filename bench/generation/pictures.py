@@ -17,6 +17,7 @@ from segscale.files import explained_writes, remove_leftovers, replaced, replace
 
 from ...backbones.backbone import Backbone
 from ..inference.batch import BatchLimit
+from ..inference.memory import PeakMemory
 from ..runs.conditions import machine
 from ..runs.launcher import is_rank_zero, rank_and_world
 from ..runs.leases import HeldLease
@@ -92,15 +93,17 @@ def _draw_missing(
     guidance = guidance_rule(settings, backbone)
     _note_parameters(pictures.folder, backbone)
     title = f"{backbone.name}, {settings.guidance_method} {settings.guidance:g}, {settings.steps} steps"
-    limit = BatchLimit(planned.options.batch or 1)
+    limit, memory = BatchLimit(planned.options.batch), PeakMemory(backbone.device)
     lease = HeldLease(planned.options.results, [pictures.folder.name])
     with lease, tqdm(total=len(pictures.missing(wanted)), desc=title, unit="picture") as progress:
 
         def work(batch: Sequence[PicturePrompt]) -> None:
             for prompt, picture in zip(batch, draw(backbone, batch, settings, guidance), strict=True):
                 pictures.keep(prompt.id, picture)
+            limit.fit(memory)
             progress.update(len(batch))
 
+        memory.reset()
         for claimed in _claimed(wanted, pictures, lease, limit):
             limit.over(claimed, work)
 

@@ -10,6 +10,8 @@ import torch
 
 from segscale.errors import UserError
 
+from .memory import PeakMemory
+
 log = logging.getLogger(__name__)
 USED_SHARE = 0.8
 """Of free memory that a batch may take: longer prompts take more than the first one did."""
@@ -28,10 +30,22 @@ def rows_that_fit(free_bytes: int, row_bytes: int) -> int:
 class BatchLimit:
     """The largest number of rows of one forward, and of a chunk of attention; what memory halves stays so."""
 
-    def __init__(self, rows: int = 1) -> None:
-        self.rows = rows
+    def __init__(self, rows: int | None = 1) -> None:
+        """Start with ``rows``; None: with one, until ``fit`` says how many fit."""
+        self.rows = rows or 1
+        self._unfitted = rows is None
         self.chunk_share = 1.0
         """Of the memory that chunks of attention take otherwise."""
+
+    def fit(self, memory: PeakMemory) -> None:
+        """Once, after the first row: let as many share a forward as the device has memory for.
+
+        Args:
+            memory: Reset before that row.
+        """
+        if self._unfitted and memory.is_limited:
+            self.rows = rows_that_fit(memory.free(), memory.growth())
+        self._unfitted = False
 
     def over(self, rows: Sequence[Row], work: Callable[[Sequence[Row]], None], in_chunks: bool = False) -> None:
         """Do work on all rows, some at a time. It is repeated where it was too much, so it keeps nothing until it ends.

@@ -18,7 +18,7 @@ from ...backbones.backbone import Backbone
 from ...datasets.dataset import Sample
 from ...methods.method import Method
 from ..inference.answers import ScoredImage, refuse_not_finite
-from ..inference.batch import BatchLimit, rows_that_fit
+from ..inference.batch import BatchLimit
 from ..inference.memory import PeakMemory
 from ..inference.score import AskedImage, Scoring, image_noise
 from ..tasks.task import Task
@@ -140,10 +140,9 @@ class _Loop:
     ) -> None:
         self.backbone, self.task, self.runs, self.options = backbone, task, runs, options
         self.masks = masks
-        self.limit = BatchLimit(options.batch or 1)
+        self.limit = BatchLimit(options.batch)
         self.scoring = Scoring(backbone, task, image_noise(backbone, task, options.seed), self.limit)
         self.memory = PeakMemory(backbone.device)
-        self.grows = options.batch is None and self.memory.is_limited
         workers = workers_beside(backbone.device) if options.workers is None else options.workers
         self.share = ImageShare(task.dataset, runs, lease, self.limit, ImageReader(task.dataset, workers))
         # One batch is ready while another is in the model.
@@ -262,8 +261,7 @@ class _Loop:
             self.counts.forwards += image.forwards
             if self.options.strict:
                 refuse_not_finite([run.method for run in due], self.task.dataset.name, image)
-        if self.grows:
-            self.limit.rows, self.grows = rows_that_fit(self.memory.free(), self.memory.growth()), False
+        self.limit.fit(self.memory)
         self._note_conditions(due)  # memory may have run out for as many rows
         return [partial(self._count, *of_image, due, peak_bytes) for of_image in zip(places, scored, strict=True)]
 

@@ -85,6 +85,26 @@ def test_pictures_that_another_process_draws_are_waited_for(
         assert theirs.getpixel((0, 0)) == (255, 0, 0)
 
 
+def test_on_a_device_with_its_own_memory_the_first_picture_says_how_many_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    draw = module.draw
+
+    def noting(backbone, batch, *rest):  # type: ignore[no-untyped-def]
+        batches.append(len(batch))
+        return draw(backbone, batch, *rest)
+
+    monkeypatch.setattr(module, "draw", noting)
+    memory = "segscale.bench.inference.memory.PeakMemory."
+    monkeypatch.setattr(memory + "is_limited", True)
+    monkeypatch.setattr(memory + "growth", lambda self: 1000)
+    monkeypatch.setattr(memory + "free", lambda self: 4000)
+    options = RunOptions(results=tmp_path, limit=6)
+    draw_pictures("pocket-sd15", captions_of_dataset("pocket", options), SETTINGS, options)
+    assert batches == [1, 3, 2]
+
+
 def _written(folder: Path, content: bytes) -> Path:
     path = folder / "before.png"
     path.write_bytes(content)
