@@ -105,7 +105,11 @@ class Method(ABC):
             return
         if len(scores.classes) != classes:
             raise UserError(f"gave {len(scores.classes)} maps for {classes} classes")
-        highest = max((float(peak) for peak in scores.classes.amax((1, 2)) if peak.isfinite()), default=1.0)
-        if self.normalised and not (SMALLEST_PEAK <= highest <= LARGEST_PEAK or highest == 0):
+        if not self.normalised or not classes:
+            return
+        peaks = scores.classes.amax((1, 2))
+        # One number leaves the device, not one per class.
+        highest = float(peaks.where(peaks.isfinite(), -torch.inf).max())
+        if not (SMALLEST_PEAK <= highest <= LARGEST_PEAK or highest in (0, -torch.inf)):
             stretch = "set normalised = False, or stretch them with segscale.methods.rescaling.min_max"
             raise UserError(f"says that its scores span [0, 1], but they reach {highest:.2g}", stretch)
