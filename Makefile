@@ -4,8 +4,11 @@ VENV ?= .venv
 PIP = $(VENV)/bin/pip install --quiet --constraint constraints.txt
 
 # make bench BACKBONE=flux METHOD=goca DATASET=voc PROTOCOL=goca LIMIT=20 ARGS="--data-root /data --device cuda"
-# Pocket models are bound by overhead, so images share forwards, and two processes the images.
-BATCH ?= $(if $(BACKBONE),,16)
+# Pocket models are bound by overhead, so images share forwards, and two processes the images; not where backbones are named,
+# or where a launcher has its own processes.
+NAMED = $(or $(BACKBONE),$(findstring --backbone,$(ARGS)))
+LAUNCHED = $(or $(RANK),$(SLURM_STEP_NUM_TASKS),$(OMPI_COMM_WORLD_RANK))
+BATCH ?= $(if $(NAMED),,16)
 OPTIONS = $(if $(BATCH),--batch $(BATCH)) $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(METHOD),--method $(METHOD)) \
 	$(if $(DATASET),--dataset $(DATASET)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
 	$(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
@@ -13,12 +16,14 @@ OPTIONS = $(if $(BATCH),--batch $(BATCH)) $(if $(BACKBONE),--backbone $(BACKBONE
 .PHONY: bench results taught ladder test test-browser test-slurm soak soak-slurm scale lint docs docs-cli setup clean
 
 bench: $(VENV)/ready
-ifdef BACKBONE
+ifneq ($(or $(NAMED),$(LAUNCHED)),)
 	@$(VENV)/bin/segscale bench $(OPTIONS)
 else
 	@export WORLD_SIZE=2 OMP_NUM_THREADS=1; \
-	RANK=1 $(VENV)/bin/segscale bench $(OPTIONS) 2> /dev/null & \
-	RANK=0 $(VENV)/bin/segscale bench $(OPTIONS); status=$$?; wait; exit $$status
+	RANK=1 $(VENV)/bin/segscale bench $(OPTIONS) > /dev/null 2>&1 & other=$$!; \
+	RANK=0 $(VENV)/bin/segscale bench $(OPTIONS) & first=$$!; \
+	trap 'kill $$first $$other' INT TERM; \
+	wait $$first; status=$$?; [ $$status = 0 ] || kill $$other 2> /dev/null; wait; exit $$status
 endif
 
 # The tables that are shipped. Calibration comes first, because tables read it.

@@ -96,7 +96,7 @@ class _OutProjection:
     def products(self, outputs: Tensor) -> Tensor:
         """<o_h, o>, ``(..., heads, pixels)``, of outputs ``(..., heads, pixels, width)``."""
         rows = outputs.transpose(-3, -2).flatten(-2)
-        # For more pixels than channels one product with W^T W, once it is made, is less work than two with W.
+        # For more pixels at once than channels one product with W^T W is less work than two with W.
         many = rows.shape[-2] > len(self.weight)
         back = rows @ self.gram if many else (rows @ self.weight.T) @ self.weight
         return (rows * back).unflatten(-1, (self.heads, -1)).sum(-1).transpose(-2, -1)

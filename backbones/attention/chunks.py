@@ -58,7 +58,7 @@ class AttentionCall:
         Only on a CPU: a GPU would have to be waited for.
         """
         mask = self.attn_mask
-        if mask is None or mask.device.type != "cpu":
+        if mask is None or mask.device.type != "cpu" or mask.ndim < 2 or mask.shape[-1] != self.key.shape[-2]:
             return self
         visible = mask if mask.dtype == torch.bool else mask > HIDDEN_BELOW
         if not visible.any(-1).all():

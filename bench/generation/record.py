@@ -32,7 +32,7 @@ class SamplingSettings:
     """Scale of guidance; 1 or less: the conditional prediction alone."""
     guidance_method: GuidanceMethod
     seed: int
-    """With the prompt's id it gives the noise."""
+    """With the prompt's id it gives the noise, or alone where that is shared."""
     reading: GuidanceReading = "published"
     """How segments for guidance are made."""
     site: str | None = None

@@ -91,7 +91,7 @@ def measured_subjects(
 ) -> list[Subject]:
     """Join runs with measurements, by the very backbone: name, weights and all options.
 
-    All measurements are of pictures of the same captions and seed. Of several of a backbone those at the steps and
+    All measurements are of pictures of the same captions and noise. Of several of a backbone those at the steps and
     scale of its config come first, then that with most pictures, then the last of equals.
 
     Raises:
@@ -111,7 +111,7 @@ def measured_subjects(
     }
     enough = [pictures for pictures, subjects in joined.items() if len(subjects) >= LEAST_BACKBONES]
     if len(enough) > 1:
-        hint = "choose one with --seed, or keep other captions in another --results"
+        hint = "choose one with --seed, or keep the others in another --results"
         raise UserError(f"power was measured on several sets of pictures ({'; '.join(enough)})", hint)
     subjects = max(joined.values(), key=len, default=[])
     sizes = {subject.power.record.images for subject in subjects if subject.power is not None}

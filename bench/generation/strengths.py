@@ -99,6 +99,7 @@ def _rows(stored: StoredPower, plain: StoredPower | None) -> list[dict[str, obje
         "images": record.images,
         "steps": settings.steps,
         "seed": settings.seed,
+        "shared_noise": settings.shared_noise,
         "plan": record.plan_id,
     }
     rows: list[dict[str, object]] = []

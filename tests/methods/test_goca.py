@@ -108,9 +108,9 @@ def naive_weights(name: str, projection: Tensor, values: Tensor, outputs: Tensor
 
 
 @settings(max_examples=60, deadline=None)
-@given(heads, seeds)
-def test_head_weights_follow_their_definition_and_sum_to_one(name: str, seed: int) -> None:
-    layer = one_layer(seed)
+@given(heads, seeds, st.sampled_from([7, 20]))
+def test_head_weights_follow_their_definition_and_sum_to_one(name: str, seed: int, pixels: int) -> None:
+    layer = one_layer(seed, pixels=pixels)  # fewer or more of them than channels
     rule = HEAD_WEIGHTINGS[name]
     assert rule is not None
     weights = rule.bind(*layer[:2])(layer[2])
