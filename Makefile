@@ -50,6 +50,7 @@ results: $(VENV)/ready
 	$(VENV)/bin/segscale features pocket-sd3 --limit 100 $(POCKET)
 	$(VENV)/bin/segscale latents pocket $(POCKET)
 	$(VENV)/bin/segscale guidance pocket-sd15 --limit 100 --batch 20 $(POCKET)
+	$(VENV)/bin/segscale guidance pocket-pixart-sigma --limit 100 --batch 20 $(POCKET)
 	for twin in sd15 sdxl pixart-sigma sd3 flux; do \
 	    $(VENV)/bin/segscale power pocket-$$twin --limit 1000 --batch 50 $(POCKET) || exit; \
 	done
