@@ -35,6 +35,8 @@ FOLDER = ".leases"
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 """A lease whose heart has not beaten for so long is that of a dead process; others take its images."""
+LAST_LOOKS, LOOK_SECONDS = 25, 0.02
+"""How often a process that ends looks whether a claim that has no holder yet is its own: its lease stays meanwhile."""
 LEASE, CLAIM = ".json", ".claim"
 HEIR = "@"
 """In the name of a dead lease, before the name of the lease that removes its claims."""
@@ -123,8 +125,11 @@ class HeldLease:
         self._ended.set()
         with suppress(OSError):  # where others are at work, or the disk is gone
             now = self.path.stat().st_mtime if self.path.exists() else 0.0
-            if self._remove_claims(self.name, now):
-                self.path.unlink(missing_ok=True)
+            for _ in range(LAST_LOOKS):
+                if self._remove_claims(self.name, now):
+                    self.path.unlink(missing_ok=True)
+                    break
+                time.sleep(LOOK_SECONDS)
             remove_folder(self.folder)
 
     def claim(self, indices: Sequence[int], most: int) -> list[int]:

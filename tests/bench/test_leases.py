@@ -112,6 +112,21 @@ def test_a_signal_amid_a_claim_leaves_none(tmp_path: Path, monkeypatch: pytest.M
         assert other.claim([1], 1) == [1]
 
 
+def test_a_process_that_ends_waits_for_the_claim_that_another_is_writing(
+    tmp_path: Path, lease: HeldLease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = lease.folder / "1.claim"
+
+    def written_meanwhile(_seconds: float) -> None:
+        claim.write_text(lease.name)
+
+    with HeldLease(tmp_path, RUNS) as other:
+        claim.touch()
+        monkeypatch.setattr(leases.time, "sleep", written_meanwhile)
+    assert not other.path.exists()
+    assert claim.exists()
+
+
 def test_images_of_a_dead_process_go_to_others_at_once(tmp_path: Path, lease: HeldLease) -> None:
     dead = left_by_a_dead_process(tmp_path, 1, 2)
     assert files(tmp_path) == {f"{dead}.json", lease.path.name, "1.claim", "2.claim"}
