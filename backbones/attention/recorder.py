@@ -158,14 +158,12 @@ class _HeadReducer:
         if target.text is None:
             return
         if target.mean:
-            self.observation.text = query.new_zeros(self._shape(target.text), dtype=torch.float32)
+            self.observation.text = self._no_shares(target.text)
         if target.weightings:
             weight = None if projection is None else projection_weight(projection, query)
             words = value[:, :, target.text].float()
             self.rules = {rule: rule.bind(weight, words) for rule in target.weightings}
-            self.observation.weighted = {
-                rule: query.new_zeros(self._shape(target.text), dtype=torch.float32) for rule in target.weightings
-            }
+            self.observation.weighted = {rule: self._no_shares(target.text) for rule in target.weightings}
 
     def keep_pixels(self, dtype: torch.dtype) -> None:
         """Keep the head mean over pixel keys, too."""
@@ -187,6 +185,9 @@ class _HeadReducer:
             outputs = outputs.float()
         for rule, weigh in self.rules.items():
             self._put(self.observation.weighted[rule], (words * weigh(outputs)[..., None]).sum(1), start)
+
+    def _no_shares(self, keys: slice) -> Tensor:
+        return self.call.query.new_zeros(self._shape(keys), dtype=torch.float32)
 
     def _shape(self, keys: slice) -> tuple[int, int, int]:
         return len(self.call.query), self.rows, len(range(self.call.key.shape[-2])[keys])

@@ -142,12 +142,9 @@ calibration = chained(
     loading,
     packed("run_options", RunOptions),
 )
-batch = click.option(
-    "--batch", type=POSITIVE, show_default="1 on a CPU, what fits on a GPU", help="images that share a forward"
-)
-picture_batch = click.option(
-    "--batch", type=POSITIVE, show_default="1 on a CPU, what fits on a GPU", help="pictures that share a forward"
-)
+_batch = partial(click.option, "--batch", type=POSITIVE, show_default="1 on a CPU, what fits on a GPU")
+batch = _batch(help="images that share a forward")
+picture_batch = _batch(help="pictures that share a forward")
 text_cache = click.option("--text-cache", type=FILE, metavar="FOLDER", help="keep encoded prompts there, for all runs")
 pipeline = chained(
     batch,
