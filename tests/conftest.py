@@ -63,3 +63,12 @@ def tokenizers() -> Path:
 @pytest.fixture(scope="session")
 def goca_captions() -> Path:
     return shared("data", "goca-captions")
+
+
+@pytest.fixture
+def memory_for_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device has memory of its own, of which the first row of a batch takes what leaves room for three."""
+    memory = "segscale.bench.inference.memory.PeakMemory."
+    monkeypatch.setattr(memory + "is_limited", True)
+    monkeypatch.setattr(memory + "growth", lambda self: 1000)
+    monkeypatch.setattr(memory + "free", lambda self: 4000)

@@ -240,8 +240,8 @@ def test_examples_show_image_label_and_masks(results: Path) -> None:
 
 def test_a_task_of_one_backbone_shows_no_scaling() -> None:
     alone = [replace(run, task="e val, protocol p") for run in runs_of({"a": 1})]
-    for runs, panels in ((alone, 1), (alone + runs_of({"a": 1, "b": 2}), 1), (runs_of({"a": 1, "b": 2}), 1)):
+    several = runs_of({"a": 1, "b": 2})
+    for runs in (alone, alone + several, several):
         figure = scaling_figure(runs, styles(METHODS[:3]))
         assert figure is not None
-        assert [axes.get_title()[0] for axes in figure.axes][:panels] == [runs[-1].task[0]]
-        assert len(figure.axes) == panels
+        assert [axes.get_title()[0] for axes in figure.axes] == [runs[-1].task[0]]

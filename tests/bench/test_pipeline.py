@@ -121,6 +121,7 @@ def test_an_interrupt_stores_what_is_computed_and_leaves_no_thread(
     assert not list(tmp_path.glob("runs/.leases/*/*"))
 
 
+@pytest.mark.usefixtures("memory_for_three")
 def test_on_a_device_with_its_own_memory_the_first_image_says_how_many_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,10 +133,6 @@ def test_on_a_device_with_its_own_memory_the_first_image_says_how_many_fit(
         return answer(*arguments)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(Scoring, "answer", noted)
-    memory = "segscale.bench.inference.memory.PeakMemory."
-    monkeypatch.setattr(memory + "is_limited", True)
-    monkeypatch.setattr(memory + "growth", lambda self: 1000)
-    monkeypatch.setattr(memory + "free", lambda self: 4000)
     options = RunOptions(results=tmp_path, limit=8)
     task = build_task("pocket", build("protocol", "standard"), options)
     run_methods("pocket-sd15", [build_method("vanilla", "pocket-sd15")], task, options)

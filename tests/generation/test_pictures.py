@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -25,25 +26,31 @@ from segscale.errors import StoreError, UserError
 SETTINGS = sampling_settings("pocket-sd15", SamplingChoices(steps=2))
 
 
-def test_a_second_command_draws_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = RunOptions(results=tmp_path, limit=3, batch=2)
-    prompts = captions_of_dataset("pocket", options)
-    drawn: list[str] = []
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Ids of the prompts of every batch that is drawn."""
+    noted: list[list[str]] = []
     draw = module.draw
 
     def noting(backbone, batch, *rest):  # type: ignore[no-untyped-def]
-        drawn.extend(prompt.id for prompt in batch)
+        noted.append([prompt.id for prompt in batch])
         return draw(backbone, batch, *rest)
 
     monkeypatch.setattr(module, "draw", noting)
+    return noted
+
+
+def test_a_second_command_draws_only_what_is_missing(tmp_path: Path, batches: list[list[str]]) -> None:
+    options = RunOptions(results=tmp_path, limit=3, batch=2)
+    prompts = captions_of_dataset("pocket", options)
     folder = draw_pictures("pocket-sd15", prompts, SETTINGS, options)
     ids = [prompt.id for prompt in prompts.prompts[:3]]
-    assert drawn == ids
+    assert [*chain(*batches)] == ids
     before = folder.path(ids[1]).read_bytes()
     folder.path(ids[1]).unlink()
-    drawn.clear()
+    batches.clear()
     assert draw_pictures("pocket-sd15", prompts, SETTINGS, replace(options, limit=4)) == folder
-    assert drawn == [ids[1], prompts.prompts[3].id]
+    assert [*chain(*batches)] == [ids[1], prompts.prompts[3].id]
     again, first = (np.asarray(Image.open(path), int) for path in (folder.path(ids[1]), _written(tmp_path, before)))
     assert np.abs(again - first).max() <= 1
     # Fewer prompts than there are pictures leave the list as it is.
@@ -85,24 +92,13 @@ def test_pictures_that_another_process_draws_are_waited_for(
         assert theirs.getpixel((0, 0)) == (255, 0, 0)
 
 
+@pytest.mark.usefixtures("memory_for_three")
 def test_on_a_device_with_its_own_memory_the_first_picture_says_how_many_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, batches: list[list[str]]
 ) -> None:
-    batches: list[int] = []
-    draw = module.draw
-
-    def noting(backbone, batch, *rest):  # type: ignore[no-untyped-def]
-        batches.append(len(batch))
-        return draw(backbone, batch, *rest)
-
-    monkeypatch.setattr(module, "draw", noting)
-    memory = "segscale.bench.inference.memory.PeakMemory."
-    monkeypatch.setattr(memory + "is_limited", True)
-    monkeypatch.setattr(memory + "growth", lambda self: 1000)
-    monkeypatch.setattr(memory + "free", lambda self: 4000)
     options = RunOptions(results=tmp_path, limit=6)
     draw_pictures("pocket-sd15", captions_of_dataset("pocket", options), SETTINGS, options)
-    assert batches == [1, 3, 2]
+    assert [len(batch) for batch in batches] == [1, 3, 2]
 
 
 def _written(folder: Path, content: bytes) -> Path:
