@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from mmengine.config import Config as MMEngineConfig
-
 from segscale.arguments import check_type
 from segscale.catalogue import documentation, parse, shipped_configs
+from segscale.engine import Config as MMEngineConfig
 from segscale.errors import ConfigError, exception_line
 
 DOCUMENTATION = f"see {documentation('extending.md')} for what a config holds"

@@ -8,11 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
-from mmengine.registry import Registry
-
 from segscale.arguments import arguments_of, check_arguments, check_complete, check_type
 from segscale.catalogue import Kind, config_file, config_files
 from segscale.config import DOCUMENTATION, Config, read_config
+from segscale.engine import Registry
 from segscale.errors import ConfigError, UserError, did_you_mean, exception_line
 
 if TYPE_CHECKING:
