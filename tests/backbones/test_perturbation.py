@@ -127,7 +127,7 @@ def test_features_are_those_of_the_attention(backbone: Backbone) -> None:
             torch.testing.assert_close(shares.mean(0), maps.pixels[name] / maps.pixels[name].sum(1, keepdim=True))
 
 
-@pytest.mark.parametrize("name", ["sd3", "pixart-sigma", "sd15"])
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "pixart-sigma", "sd3", "flux"])
 def test_shapes_on_real_architectures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # transformers looks into a mask's values to skip it; meta tensors have none.
     monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)

@@ -256,7 +256,7 @@ def test_segments_of_goca_are_those_of_its_formula(name: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["s-cfg", "goca-s-cfg"])
-@pytest.mark.parametrize("name", ["sd15", "pixart-sigma-512"])
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "pixart-sigma-512", "sd3", "flux"])
 def test_shapes_on_real_architectures(name: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # transformers looks into a mask's values to skip it; meta tensors have none.
     monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
@@ -264,7 +264,7 @@ def test_shapes_on_real_architectures(name: str, method: str, monkeypatch: pytes
     size = method_defaults(name).image_size
     rule = segmenter(method, backbone, "published")
     side = size // backbone.latent_stride
-    latents = torch.empty(2, 4, side, side, device="meta")
+    latents = torch.empty(2, backbone.vae.config["latent_channels"], side, side, device="meta")
     inputs = DenoiserInput(latents, torch.empty(2, device="meta"), backbone.conditioning(["a star on grass", ""]))
     prompts = [Prompt("a star on grass", ()), Prompt("", ())]
     _, (conditional, unconditional) = backbone.predict(inputs, prompts, rule.request(backbone.sites(size)), size)
