@@ -152,5 +152,5 @@ def lora_gain(
     lora = Path(run_options.load.lora or "").resolve().name
     pictures = None if gain.pictures is None else f"pictures{gain.pictures}"
     names = (backbone_name, lora, task.dataset.name, task.dataset.split, task.protocol.name, "lora-gain", pictures)
-    stem = result_stem(*names, options=without_lora(run_options))
+    stem = result_stem(*names, *choices.name_parts, options=without_lora(run_options))
     print_written(*write_analysis(table, run_options.results, stem, overwrite))

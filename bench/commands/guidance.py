@@ -64,11 +64,6 @@ def guidance(
         return
     table = measure_strengths(question, strengths.methods, strengths.scales)
     print(strengths_text(table))
-    numbers = {"width": choices.guidance_width, "steps": choices.steps, "size": choices.size}
-    chosen = [f"{name}{number:g}" for name, number in numbers.items() if number is not None]
-    chosen += ["shared-noise"] if choices.shared_noise else []
-    stem = result_stem(
-        *names, "guidance", choices.guidance_reading, choices.guidance_site, *chosen, options=run_options
-    )
+    stem = result_stem(*names, "guidance", *choices.name_parts, options=run_options)
     draw = partial(strengths_figure, table)
     print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))

@@ -40,6 +40,15 @@ class SamplingChoices:
         asked = {*methods}
         return [name for name, read in READ_BY.items() if getattr(self, name) is not None and not asked & {*read}]
 
+    @property
+    def name_parts(self) -> tuple[str, ...]:
+        """What is chosen, as parts of the name of a result's file."""
+        numbers = {"guidance": self.guidance, "width": self.guidance_width, "steps": self.steps, "size": self.size}
+        method = self.guidance_method if self.guidance_method != "cfg" else None
+        chosen = [text for text in (method, self.guidance_reading, self.guidance_site) if text is not None]
+        chosen += [f"{name}{number:g}" for name, number in numbers.items() if number is not None]
+        return (*chosen, *(["shared-noise"] if self.shared_noise else []))
+
     def guided_by(self, method: GuidanceMethod) -> SamplingChoices:
         """The same with another guidance method, and what that does not read left out."""
         return replace(self, guidance_method=method, **dict.fromkeys(self.unread_by([method])))

@@ -33,6 +33,7 @@ def gain(folder: Path, up: float, images: int, *more: str) -> pd.DataFrame:
     lora, results = a_lora(folder / "lora", up), folder / "results"
     main(["lora-gain", *CHOSEN, "--lora", lora, "--limit", str(images), *more, "--results", str(results)])
     (written,) = (results / "analysis").glob(f"pocket-sd3-lora-pocket-val-standard-lora-gain*-first{images}.csv")
+    assert ("-guidance2-steps2-" in written.name) == ("--steps" in more)
     return pd.read_csv(written)
 
 

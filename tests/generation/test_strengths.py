@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,23 @@ def test_a_difference_of_f1_is_paired_by_caption() -> None:
     assert difference.bounds[1] - difference.value == pytest.approx(3.1824 * error, rel=1e-3)
     with pytest.raises(ValueError, match="other captions"):
         f1_difference(ours, theirs.iloc[::-1])
+
+
+def test_every_choice_shows_in_the_name_of_a_result() -> None:
+    chosen: dict[str, object] = {
+        "steps": 5,
+        "guidance": 7.5,
+        "size": 128,
+        "guidance_method": "perturbed",
+        "guidance_reading": "described",
+        "guidance_site": "vit-block3",
+        "guidance_width": 0.1,
+        "shared_noise": True,
+    }
+    assert chosen.keys() == {field.name for field in fields(SamplingChoices)}
+    parts = [SamplingChoices(**{name: value}).name_parts for name, value in chosen.items()]  # type: ignore[arg-type]
+    assert len({SamplingChoices().name_parts, *parts}) == len(chosen) + 1
+    assert parts[1] == ("guidance7.5",)
 
 
 def test_the_command_measures_every_method_at_every_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
