@@ -9,6 +9,8 @@ PIP = $(VENV)/bin/pip install --quiet --constraint constraints.txt
 NAMED = $(or $(BACKBONE),$(findstring --backbone,$(ARGS)))
 LAUNCHED = $(or $(RANK),$(SLURM_STEP_NUM_TASKS),$(OMPI_COMM_WORLD_RANK))
 BATCH ?= $(if $(NAMED),,16)
+# What the second process says.
+SECOND = build/bench-second.log
 OPTIONS = $(if $(BATCH),--batch $(BATCH)) $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(METHOD),--method $(METHOD)) \
 	$(if $(DATASET),--dataset $(DATASET)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) \
 	$(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
@@ -19,11 +21,13 @@ bench: $(VENV)/ready
 ifneq ($(or $(NAMED),$(LAUNCHED)),)
 	@$(VENV)/bin/segscale bench $(OPTIONS)
 else
-	@export WORLD_SIZE=2 OMP_NUM_THREADS=1; \
-	RANK=1 $(VENV)/bin/segscale bench $(OPTIONS) > /dev/null 2>&1 & other=$$!; \
+	@export WORLD_SIZE=2 OMP_NUM_THREADS=1; mkdir -p build; \
+	RANK=1 $(VENV)/bin/segscale bench $(OPTIONS) > $(SECOND) 2>&1 & other=$$!; \
 	RANK=0 $(VENV)/bin/segscale bench $(OPTIONS) & first=$$!; \
 	trap 'kill $$first $$other' INT TERM; \
-	wait $$first; status=$$?; [ $$status = 0 ] || kill $$other 2> /dev/null; wait; exit $$status
+	wait $$first; status=$$?; [ $$status = 0 ] || kill $$other 2> /dev/null; \
+	wait $$other || [ $$status != 0 ] || echo "the second process failed, and the first did its share: see $(SECOND)" >&2; \
+	exit $$status
 endif
 
 # The tables that are shipped. Calibration comes first, because tables read it.

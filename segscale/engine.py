@@ -20,7 +20,8 @@ def _import_mmengine() -> None:
     for _ in range(ATTEMPTS):
         try:
             importlib.import_module("mmengine")
-        except (EOFError, pickle.UnpicklingError):
+        # The last where another process removes it between a look and a read.
+        except (EOFError, pickle.UnpicklingError, FileNotFoundError):
             for grammar in Path(user_cache_dir("YAPF", "Google")).rglob("*.pickle"):
                 grammar.unlink(missing_ok=True)
         else:

@@ -103,7 +103,8 @@ def _draw_missing(
             limit.fit(memory)
             progress.update(len(batch))
 
-        memory.reset()
+        if memory.is_limited:
+            memory.reset()
         for claimed in _claimed(wanted, pictures, lease, limit):
             limit.over(claimed, work)
 

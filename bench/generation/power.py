@@ -45,7 +45,7 @@ def draw_to_measure(
     wanted = prompts.first(options.limit)
     if len(wanted) < LEAST_PICTURES:
         problem = f"pictures of {len(wanted)} captions do not suffice, {LEAST_PICTURES} are needed"
-        raise UserError(problem, "raise --limit")
+        raise UserError(problem, "raise --limit, or --pictures of: segscale lora-gain")
     folder = draw_pictures(backbone_name, prompts, settings, options)
     dataset = build("dataset", dataset_name, **options.dataset_arguments)
     return DrawnCaptions(folder, dataset, wanted, is_pocket, options.load.device)

@@ -114,9 +114,10 @@ def read_power(path: Path) -> StoredPower:
         raise StoreError(f"{path} cannot be read ({error.strerror})", REMEDY) from error
     except (ValidationError, ValueError, AttributeError) as error:
         raise StoreError(f"{path} is damaged or of another version", REMEDY) from error
-    same = record.plan_id == record.plan.plan_id and record.pictures_digest == pictures_digest(pictures)
-    if stated != json_checksum(content) or not same:
+    if stated != json_checksum(content) or record.pictures_digest != pictures_digest(pictures):
         raise StoreError(f"{path} is not as it was written", REMEDY)
+    if record.plan_id != record.plan.plan_id:
+        raise StoreError(f"{path} is of another version", REMEDY)
     return StoredPower(record, pictures)
 
 

@@ -19,6 +19,7 @@ from segscale.backbones.build import build_backbone
 from segscale.backbones.inputs import PromptedImage
 from segscale.bench.commands.main import main
 from segscale.bench.inference.batch import BatchLimit
+from segscale.bench.inference.memory import PeakMemory
 from segscale.bench.inference.score import image_noise, score
 from segscale.bench.runs.conditions import read_conditions
 from segscale.bench.runs.options import RunOptions
@@ -50,6 +51,19 @@ def test_rows_go_in_order_and_the_last_batch_is_smaller() -> None:
     work = Work(room=3)
     BatchLimit(3).over(range(7), work)
     assert work.done == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+@pytest.mark.usefixtures("memory_for_three")
+@pytest.mark.parametrize(("asked", "rows"), [(None, 3), (2, 2)])
+def test_memory_says_once_how_many_rows_fit_where_nobody_did(
+    asked: int | None, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit, memory = BatchLimit(asked), PeakMemory(torch.device("cpu"))
+    limit.fit(memory)
+    assert limit.rows == rows
+    monkeypatch.setattr(PeakMemory, "growth", lambda self: 100)
+    limit.fit(memory)
+    assert limit.rows == rows
 
 
 def test_a_batch_that_does_not_fit_is_halved_for_good_and_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -34,11 +34,12 @@ def gain(folder: Path, up: float, images: int, *more: str) -> pd.DataFrame:
     main(["lora-gain", *CHOSEN, "--lora", lora, "--limit", str(images), *more, "--results", str(results)])
     (written,) = (results / "analysis").glob(f"pocket-sd3-lora-pocket-val-standard-lora-gain*-first{images}.csv")
     assert ("-guidance2-steps2-" in written.name) == ("--steps" in more)
+    assert ("-pictures4-pocket-" in written.name) == ("--drawn" in more)
     return pd.read_csv(written)
 
 
 def test_a_lora_of_zeros_buys_nothing(tmp_path: Path) -> None:
-    chosen = ("--pictures", "4", "--steps", "2", "--guidance", "2", "--batch", "4")
+    chosen = ("--pictures", "4", "--drawn", "pocket", "--steps", "2", "--guidance", "2", "--batch", "4")
     table = gain(tmp_path, 0.0, 2, *chosen)
     assert gain(tmp_path, 0.0, 2, *chosen).equals(table), "no larger result is replaced"
     assert [*table["measure"]] == ["vanilla", "goca", "recall", "precision", "f1", "ground", "frechet"]

@@ -371,6 +371,9 @@ def test_a_changed_measurement_is_refused(tmp_path: Path) -> None:
     stored.pictures.assign(hits=0).to_parquet(path.with_suffix(".parquet"), index=False)
     with pytest.raises(StoreError, match="not as it was written"):
         read_power(path)
+    path = write_power(tmp_path, replace(stored, record=replace(stored.record, plan_id="0" * 12)))
+    with pytest.raises(StoreError, match="of another version"):
+        read_power(path)
     path.with_suffix(".parquet").write_bytes(b"nothing")
     with pytest.raises(StoreError, match="damaged"):
         read_power(path)
