@@ -145,6 +145,9 @@ class GoCA(Method):
         """Rescale word maps; background is the strongest of the background words' maps, zero if there is none."""
         classes, background = merged_columns(maps.tokens)
         factor = tokens[rescaling_columns(maps.tokens)].sum(0)
+        if self.safe_division and len(classes) + len(background) == 1:
+            # A word alone has nobody to share with: its share is the same everywhere.
+            factor = torch.ones_like(factor)
         class_maps, background_maps = (
             rescale(
                 word_maps(tokens, words, self.safe_division, self.words), factor, self.rescaling, self.safe_division

@@ -28,6 +28,8 @@ RESCALINGS: tuple[Rescaling, ...] = get_args(Rescaling)
 BLUR_SIZE = 5
 # Share of a map's pixels that speak for its word being there at all.
 PEAK_SHARE = 0.1
+# How often the smallest relative step of a number a blur's or a product's rounding may add up to.
+ROUNDING = 16
 BLUR_SIGMA = 0.3 * ((BLUR_SIZE - 1) / 2 - 1) + 0.8
 
 
@@ -101,11 +103,14 @@ def blur(maps: Tensor) -> Tensor:
 
 
 def min_max(maps: Tensor, safe_division: bool = False) -> Tensor:
-    """Stretch each map ``(n, h, w)`` to [0, 1]; a constant map is NaN, as published, or 0 with ``safe_division``."""
+    """Stretch each map ``(n, h, w)`` to [0, 1]; a constant map is NaN, as published, or 0 with ``safe_division``.
+
+    Constant is what varies by rounding alone, which stretched would be noise, another one on every machine.
+    """
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    if safe_division:
-        return ratio(maps - low, (high - low).expand_as(maps))
-    return (maps - low) / (high - low)
+    rounding = ROUNDING * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
+    of_constant = torch.full_like(maps, 0.0 if safe_division else torch.nan)
+    return torch.where(high - low <= rounding, of_constant, (maps - low) / (high - low))
 
 
 def peak_contrast(words: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from segscale.methods.goca import GoCA
 from segscale.methods.head_weights import HEAD_WEIGHTINGS, ContributionWeighting
 from segscale.methods.layer_weights import ReferenceAffinity, layer_weights
 from segscale.methods.method import ClassScores
-from segscale.methods.rescaling import RESCALINGS, peak_contrast, rescale
+from segscale.methods.rescaling import RESCALINGS, min_max, peak_contrast, rescale
 
 SIDE, TOKENS = 8, 9
 DESCRIBED = {
@@ -225,11 +225,30 @@ def test_the_described_reading_survives_attention_that_is_zero_everywhere() -> N
     assert not stacked(method(maps)).isnan().any()
 
 
-def test_a_single_word_is_nan_as_published() -> None:
-    method = goca(affinity_order=0)
-    scores = method(random_maps(method, 0, [[1]], []))
+@settings(max_examples=30, deadline=None)
+@given(seeds, orders, st.sampled_from([[1], [1, 2], [1, 2, 3], [2, 3, 5, 6, 7, 8]]))
+def test_a_single_word_is_nan_as_published_and_its_own_map_as_described(seed: int, order: int, word: list[int]) -> None:
+    maps = random_maps(goca(), seed, [word], [])
+    scores = goca(affinity_order=order)(maps)
     assert scores.classes.isnan().all()
     assert not scores.background.any()
+    alone = goca(name="goca-described", affinity_order=order, **DESCRIBED)
+    unshared = goca(name="goca-described", affinity_order=order, **DESCRIBED | {"rescaling": "min-max"})
+    maps = random_maps(alone, seed, [word], [])
+    assert torch.equal(alone(maps).classes, unshared(maps).classes)
+    assert alone(maps).classes.std() > 0.05
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.floats(1e-6, 1e6), st.booleans())
+def test_what_varies_by_rounding_alone_is_constant(seed: int, level: float, safe_division: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(-1, 2, (1, SIDE, SIDE), generator=generator)
+    constant = level * (1 + torch.finfo().eps * signs)
+    stretched = min_max(constant, safe_division)
+    assert not stretched.any() if safe_division else stretched.isnan().all()
+    varying = level * (1 + 1e-4 * signs)
+    assert min_max(varying, safe_division).amax() == (1 if signs.unique().numel() > 1 else 0)
 
 
 def test_layer_weights_are_never_negative_and_equal_when_all_are_if_safe() -> None:
