@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from segscale.errors import UserError
 
 EXTRA = "pip install 'segscale[object-stores]'"
 LOCAL = ("file", "local")
+CLIENTS = frozenset(("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"))
+"""Packages below fsspec whose errors say that a store cannot be reached, or what it refuses; they are no OSErrors."""
 
 
 def place(text: str) -> Path:
@@ -69,6 +71,23 @@ def created(path: Path, content: bytes) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def is_of_client(error: BaseException) -> bool:
+    """Whether the client library of an object store raised it."""
+    return type(error).__module__.partition(".")[0] in CLIENTS
+
+
+@contextmanager
+def passed_over_where_away() -> Iterator[None]:
+    """Pass over what a disk or a store raises that is away."""
+    try:
+        yield
+    except OSError:
+        pass
+    except Exception as error:
+        if not is_of_client(error):
+            raise
 
 
 def touch(path: Path) -> None:

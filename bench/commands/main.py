@@ -17,6 +17,7 @@ from click.shell_completion import shell_complete
 
 import segscale
 from segscale.errors import UserError
+from segscale.places import is_of_client
 
 from .align import align, convert_lora, lora_gain
 from .analysis import calibrate, layers, modalities, quirks, values
@@ -99,6 +100,12 @@ def ended_in_one_line(arguments: Sequence[str]) -> Iterator[None]:
         sys.exit(end.status)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if not is_of_client(error):
+            raise
+        log.debug("this led to the error", exc_info=True)
+        reason = str(error).partition("\n")[0]
+        sys.exit(_fail(f"the object store failed ({reason}); once it answers: {_retyped(arguments)}"))
 
 
 def _usage_error(error: click.UsageError) -> UserError:

@@ -25,7 +25,7 @@ from types import TracebackType
 from pydantic import TypeAdapter, ValidationError
 
 from segscale.files import explained_writes, remove_leftovers, replaced
-from segscale.places import children, created, make_folder, remove_folder, touch
+from segscale.places import children, created, make_folder, passed_over_where_away, remove_folder, touch
 
 from .identity import IDENTITY_LENGTH
 from .launcher import rank_and_world
@@ -123,7 +123,7 @@ class HeldLease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        with suppress(OSError):  # where others are at work, or the disk is gone
+        with passed_over_where_away():  # or others are at work, and the folder is not empty
             now = self.path.stat().st_mtime if self.path.exists() else 0.0
             for _ in range(LAST_LOOKS):
                 if self._remove_claims(self.name, now):
@@ -157,7 +157,7 @@ class HeldLease:
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
-            with suppress(OSError):  # a disk that is away for a moment
+            with passed_over_where_away():  # for a moment
                 touch(self.path)
 
     def _living_names(self) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ import boto3
 import numpy as np
 import pandas as pd
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
@@ -182,6 +184,32 @@ def test_tables_and_figure_of_scaling_are_written_there(results: Path) -> None:
     assert texts[0].read_text() == table.to_csv(index=False)
     assert texts[2].read_text() == "no correlation: fewer than 4 configurations\n"
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_store_that_goes_away_ends_a_run_in_one_line_and_no_heart(
+    s3: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, error = f"{s3}/{token_hex(4)}", EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+    beats, touched = list[str](), threading.Event()
+
+    def away(path: Path, *_: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            beats.append(path.name)
+            if len(beats) == 2:
+                touched.set()
+        raise error
+
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "touch", away)
+    monkeypatch.setattr(RunStore, "append", lambda *_: touched.wait(60) and away(Path()))
+    with pytest.raises(SystemExit) as end:
+        main(["run", "--limit", "2", "--results", url])
+    assert end.value.code == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("segscale: error: the object store failed (Could not connect to the endpoint URL: ")
+    assert line.endswith(f"; once it answers: segscale run --limit 2 --results {url}")
+    assert len(beats) >= 2
+    assert read_leases(place(url)) == []
 
 
 @pytest.mark.parametrize(
