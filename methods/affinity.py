@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ..backbones.attention.maps import AttentionMaps
 from ..backbones.attention.sites import Grid
-from .rescaling import min_max
+from .rescaling import is_constant, min_max, of_constant
 from .resizing import resized_pixels
 
 
@@ -36,8 +37,12 @@ def _spatial_affinity(maps: AttentionMaps, sites: Sequence[str], score_size: int
 
 
 def propagate(scores: Tensor, affinity: Tensor, order: int, safe_division: bool = False) -> Tensor:
-    """Multiply square ``scores`` ``(n, size, size)`` ``order`` times by ``affinity``, then stretch every map."""
+    """Multiply square ``scores`` ``(n, size, size)`` ``order`` times by ``affinity``, then stretch every map.
+
+    A constant map stays constant: what the product makes of it is the rounding of rows whose sum is one.
+    """
     vectors = scores.flatten(1).T
     for _ in range(order):
         vectors = affinity @ vectors
-    return min_max(vectors.T.reshape(scores.shape), safe_division)
+    stretched = min_max(vectors.T.reshape(scores.shape), safe_division)
+    return torch.where(is_constant(scores), of_constant(safe_division), stretched)

@@ -145,8 +145,8 @@ class GoCA(Method):
         """Rescale word maps; background is the strongest of the background words' maps, zero if there is none."""
         classes, background = merged_columns(maps.tokens)
         factor = tokens[rescaling_columns(maps.tokens)].sum(0)
-        if self.safe_division and len(classes) + len(background) == 1:
-            # A word alone has nobody to share with: its share is the same everywhere.
+        if self.safe_division and len({tuple(columns) for columns in classes + background if columns}) == 1:
+            # Tokens that are alone have nobody to share with: their share is the same everywhere.
             factor = torch.ones_like(factor)
         class_maps, background_maps = (
             rescale(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -102,15 +103,24 @@ def blur(maps: Tensor) -> Tensor:
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
 
 
-def min_max(maps: Tensor, safe_division: bool = False) -> Tensor:
-    """Stretch each map ``(n, h, w)`` to [0, 1]; a constant map is NaN, as published, or 0 with ``safe_division``.
+def is_constant(maps: Tensor) -> Tensor:
+    """Whether each map ``(n, h, w)`` varies by rounding alone: ``(n, 1, 1)``, bool.
 
-    Constant is what varies by rounding alone, which stretched would be noise, another one on every machine.
+    Stretched it would be noise, another one on every machine.
     """
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    rounding = ROUNDING * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
-    of_constant = torch.full_like(maps, 0.0 if safe_division else torch.nan)
-    return torch.where(high - low <= rounding, of_constant, (maps - low) / (high - low))
+    return high - low <= ROUNDING * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
+
+
+def min_max(maps: Tensor, safe_division: bool = False) -> Tensor:
+    """Stretch each map ``(n, h, w)`` to [0, 1]; a constant map is NaN, as published, or 0 with ``safe_division``."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return torch.where(is_constant(maps), of_constant(safe_division), (maps - low) / (high - low))
+
+
+def of_constant(safe_division: bool) -> float:
+    """What a constant map becomes."""
+    return 0.0 if safe_division else math.nan
 
 
 def peak_contrast(words: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from segscale.backbones.attention.sites import Grid, Site
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone, build_shape_only
 from segscale.backbones.inputs import DenoiserInput
+from segscale.backbones.text.conditioning import Conditioning
 from segscale.backbones.text.tokens import StreamTokens
-from segscale.bench.generation.choices import GuidanceMethod, SamplingChoices
+from segscale.bench.generation.choices import GuidanceMethod, GuidanceReading, SamplingChoices
 from segscale.bench.generation.guidance import ClassifierFree, GuidedStep
 from segscale.bench.generation.prompts import PicturePrompt
 from segscale.bench.generation.rates import Segments, guidance_rates, smoothed
@@ -219,9 +220,30 @@ def test_segments_of_s_cfg_are_those_of_its_formula() -> None:
         assert torch.equal(segments.foreground, region != 0)
 
 
-@pytest.mark.parametrize("name", ["pocket-sd15", "pocket-pixart-sigma"])
-def test_segments_of_goca_are_those_of_its_formula(name: str) -> None:
+@pytest.mark.parametrize("reading", get_args(GuidanceReading))
+@pytest.mark.parametrize("name", ["pocket-pixart-sigma", "pocket-sdxl"])
+def test_everything_is_foreground_where_the_empty_prompt_looks_nowhere(name: str, reading: GuidanceReading) -> None:
+    """PixArt's empty prompt is one token, whose share is 1 everywhere; zeros in place of SDXL's share alike."""
     backbone = build_backbone(name)
+    if name == "pocket-sdxl":
+        backbone.pipeline.register_to_config(force_zeros_for_empty_prompt=True)
+    rule = GocaSegmenter.on(name, reading)
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
+    rows = [
+        *backbone.conditioning(["grass, a star"]).rows(backbone.dtype),
+        *backbone.unconditional(1).rows(backbone.dtype),
+    ]
+    inputs = DenoiserInput(latents, torch.full((2,), 600.0), Conditioning.of_rows(rows))
+    prompts = [Prompt("grass, a star", ()), Prompt("", ())]
+    _, (given, free) = backbone.predict(inputs, prompts, rule.request(backbone.sites(64)), 64)
+    segments = rule(given, free, Grid(16, 16))
+    assert segments is not None
+    assert segments.foreground.all()
+    assert segments.region.unique().numel() > 1
+
+
+def test_segments_of_goca_are_those_of_its_formula() -> None:
+    backbone = build_backbone("pocket-sd15")
     rule = segmenter("goca-s-cfg", backbone, "published")
     assert isinstance(rule, GocaSegmenter)
     method, grid = rule.method, Grid(16, 16)

@@ -226,17 +226,27 @@ def test_the_described_reading_survives_attention_that_is_zero_everywhere() -> N
 
 
 @settings(max_examples=30, deadline=None)
-@given(seeds, orders, st.sampled_from([[1], [1, 2], [1, 2, 3], [2, 3, 5, 6, 7, 8]]))
-def test_a_single_word_is_nan_as_published_and_its_own_map_as_described(seed: int, order: int, word: list[int]) -> None:
+@given(
+    seeds,
+    orders,
+    st.sampled_from([[1], [1, 2], [1, 2, 3], [2, 3, 5, 6, 7, 8]]),
+    st.sampled_from([rule for rule in RESCALINGS if rule.startswith("share") and not rule.endswith("raw+min-max")]),
+)
+def test_a_single_word_is_nan_as_published_and_its_own_map_as_described(
+    seed: int, order: int, word: list[int], rule: str
+) -> None:
     maps = random_maps(goca(), seed, [word], [])
-    scores = goca(affinity_order=order)(maps)
-    assert scores.classes.isnan().all()
-    assert not scores.background.any()
+    maps.pixels["b"] = maps.pixels["b"].half()
+    if " x " not in rule and (order or rule.endswith("min-max")):
+        scores = goca(affinity_order=order, rescaling=rule)(maps)
+        assert scores.classes.isnan().all()
+        assert not scores.background.any()
     alone = goca(name="goca-described", affinity_order=order, **DESCRIBED)
     unshared = goca(name="goca-described", affinity_order=order, **DESCRIBED | {"rescaling": "min-max"})
-    maps = random_maps(alone, seed, [word], [])
-    assert torch.equal(alone(maps).classes, unshared(maps).classes)
-    assert alone(maps).classes.std() > 0.05
+    for words in ([word], [word, []], [word, word]):
+        maps = random_maps(alone, seed, words, [])
+        assert torch.equal(alone(maps).classes, unshared(maps).classes)
+        assert alone(maps).classes[0].std() > 0.05
 
 
 @settings(max_examples=60, deadline=None)
