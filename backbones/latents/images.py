@@ -21,11 +21,11 @@ def _unit_range(image: Image.Image) -> Tensor:
 
 
 def shortest_edge_size(width: int, height: int, short: float, long: float) -> tuple[int, int]:
-    """Return the size with its short edge at ``short`` and its long edge at most ``long``, rounded half up."""
+    """Return the size with its short edge at ``short`` and its long edge at most ``long``, rounded half up, never 0."""
     scale = short / min(width, height)
     if max(width, height) * scale > long:
         scale = long / max(width, height)
-    return int(width * scale + 0.5), int(height * scale + 0.5)
+    return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
 
 
 def pixel_values(image: Image.Image, settings: CaptureSettings) -> Tensor:

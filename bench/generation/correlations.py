@@ -73,6 +73,8 @@ def _of_group(name: str, group: Replicates) -> Iterator[Statistic]:
     yield from _given_steps(name, group.only(~np.isnan(group.steps)))
     base, *others = group.miou
     for measure, part, count in _by_measure(group):
+        if np.ptp(part.power[measure][0]) == 0:
+            continue
         for method in others:
             values = slope(part.miou[method] - part.miou[base], part.power[measure])
             yield Statistic("slope of gain", name, f"{method} - {base}", measure, values, count)
@@ -116,8 +118,9 @@ def partial_spearman(first: Floats, second: Floats, given: Floats) -> Floats:
 
 
 def slope(values: Floats, against: Floats) -> Floats:
-    """Slope of the least-squares line of every row, in points per unit."""
+    """Slope of the least-squares line of every row, in points per unit; NaN where all items of a row are equal."""
     centred = against - against.mean(1, keepdims=True)
+    centred[np.ptp(against, axis=1) == 0] = np.nan
     return (centred * values).sum(1) / (centred**2).sum(1)
 
 

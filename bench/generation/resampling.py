@@ -59,6 +59,9 @@ class Replicates:
         )
 
 
+RANKED_DECIMALS = 9
+
+
 def resample(subjects: Sequence[Subject], replicates: int = REPLICATES) -> Replicates:
     """Bootstrap over seeds, prompts and images.
 
@@ -77,7 +80,9 @@ def resample(subjects: Sequence[Subject], replicates: int = REPLICATES) -> Repli
 
     def grouped(values: Floats) -> Floats:
         columns = zip(groups.values(), members, strict=True)
-        return np.stack([(values[:, places] * weights).sum(1) for places, weights in columns], axis=1)
+        means = np.stack([(values[:, places] * weights).sum(1) for places, weights in columns], axis=1)
+        # Means of equal values differ by rounding where the numbers of seeds do; ranks must not.
+        return means.round(RANKED_DECIMALS)
 
     first = [subjects[places[0]] for places in groups.values()]
     return Replicates(

@@ -172,7 +172,8 @@ class Task:
     ) -> ScoreHistograms:
         """Count pixels by score and class, for metrics without a threshold.
 
-        There are none where scores are of clusters, or of more than ``MOST_SCORES`` classes.
+        There are none where scores are of clusters, or every image has those of more than ``MOST_SCORES`` classes. An
+        image that shows more keeps its own, or its classes would count as never found.
 
         Args:
             scores: As of ``count``.
@@ -180,7 +181,8 @@ class Task:
             sample: As of ``count``.
             normalised: Of the method.
         """
-        if self._matching is not None or len(class_ids) > MOST_SCORES:
+        too_many = self.protocol.class_oracle == "all" and len(class_ids) > MOST_SCORES
+        if self._matching is not None or too_many:
             return ScoreHistograms.none()
         target = self.target_label(sample.label)
         return score_histograms(scores.classes, class_ids, target, normalised, self.ignored_ids)

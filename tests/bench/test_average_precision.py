@@ -9,19 +9,26 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from segscale.bench.evaluation.score_counting import score_histograms
 from segscale.bench.evaluation.score_histograms import (
     BINS,
+    MOST_SCORES,
     ScoreHistograms,
     average_precision,
     mean_average_precision,
     summed,
 )
+from segscale.bench.mmseg import ForeignDataset
 from segscale.bench.report.markdown import leaderboard
 from segscale.bench.report.tables import long_table, notes, table_rows
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.parts import PartError, PartRules, as_table, histograms_of, read_part, write_part
+from segscale.bench.tasks.task import Task
+from segscale.datasets.dataset import Sample
+from segscale.methods.method import ClassScores
+from segscale.registry import build
 
 from .cells import evaluated, run_named
 from .stored_runs import record
@@ -162,6 +169,19 @@ def test_a_run_stores_what_ranks_its_pixels(tmp_path: Path) -> None:
         assert np.array_equal(histograms.pixels[:, 1].sum(1), area[histograms.class_ids])
     half = run.counts.only(run.counts.images[:2])
     assert half.histograms == run.counts.histograms[:2]
+
+
+@pytest.mark.parametrize(("protocol", "stored"), [("standard", 33), ("standard-full", 0)])
+def test_an_image_that_shows_many_classes_keeps_what_ranks_its_pixels(protocol: str, stored: int) -> None:
+    task = Task.of(build("protocol", protocol), ForeignDataset("ade20k"))
+    ids = tuple(range(MOST_SCORES + 1))
+    label = np.array([ids], np.uint8)
+    right = torch.eye(len(ids))[:, None]
+    sample = Sample("many", Image.new("RGB", (len(ids), 1)), label)
+    histograms = task.score_histograms(ClassScores(right, torch.zeros(1, len(ids))), ids, sample, True)
+    assert len(histograms.class_ids) == stored
+    area = np.bincount(label.ravel(), minlength=150)
+    assert not stored or np.nanmean(average_precision(summed([histograms], 150), area)) == 1
 
 
 def test_clusters_have_no_average_precision(tmp_path: Path) -> None:

@@ -161,6 +161,21 @@ def test_what_was_built_in_is_found(folder: Path) -> None:
     assert (table["low"] <= table["high"]).all()
 
 
+def test_nothing_is_related_to_power_that_is_the_same_for_all(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for steps, seeds in zip(STEPS, (1, 3, 6, 7), strict=True):
+        for seed in range(seeds):
+            rung = backbone(f"pocket-sd15-{steps}-width50-seed{seed}")
+            for method in QUESTION.method_names:
+                run_of(folder, rung, method, rng.uniform(0.2, 0.8))
+            write_power(folder, power_of(rung, 1.0))
+    narrow = [subject for subject in subjects_of(folder) if "width50" in subject.name]
+    table = statistics(resample(narrow, replicates=20))
+    assert not {*table[table["against"] == "recall"]["statistic"]} & {"rho", "slope of gain"}
+    assert len(narrow) == 17
+    assert np.isnan(slope(np.array([[1.0, 2, 3]]), np.array([[7.0, 7, 7]]))[0])
+
+
 def test_the_lead_is_positive_where_miou_saturates_before_power() -> None:
     steps = np.array([60.0, 125, 500])
     miou = np.array([[10.0, 50, 60]])
