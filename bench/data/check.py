@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from segscale.catalogue import documentation
@@ -16,7 +17,7 @@ from segscale.errors import UserError
 from ...datasets.dataset import Dataset, check_dataset
 from ...datasets.files import FileError, missing_file, names_in, read_ids, read_image
 from ...datasets.folder import Entry, FolderDataset
-from ...datasets.labels import LabelTable
+from ...datasets.labels import IGNORE_LABEL, LabelTable
 from .parallel import map_in_processes
 
 
@@ -113,11 +114,16 @@ def _check_folder(dataset: FolderDataset, workers: int, title: str) -> Iterator[
         missing.append([_finding(entry.id, part, error) for part, error in errors.items()])
         image = None if "image" in errors else entry.image
         present.append(_Files(entry.id, image, None if "mask" in errors else entry.label))
-    look = partial(_damage, table=dataset.table, upright=dataset.upright)
-    damage = map_in_processes(look, present, workers, f"checking {title}")
-    for absent, damaged in zip(missing, damage, strict=True):
+    look = partial(_look_at, table=dataset.table, upright=dataset.upright)
+    looks = map_in_processes(look, present, workers, f"checking {title}")
+    shown: set[int] = set()
+    for absent, (damaged, ids) in zip(missing, looks, strict=True):
         yield from absent
         yield from damaged
+        shown |= ids
+    if shown and shown <= {dataset.background, IGNORE_LABEL}:
+        white = f"; {IGNORE_LABEL} is ignored, and the first class is 1" if IGNORE_LABEL in shown else ""
+        yield Finding("all masks", "no class", f"no mask shows a class{white}")
 
 
 def _missing(entry: Entry, names: dict[Path, frozenset[str]]) -> dict[str, FileError]:
@@ -130,9 +136,10 @@ def _missing(entry: Entry, names: dict[Path, frozenset[str]]) -> dict[str, FileE
     }
 
 
-def _damage(files: _Files, table: LabelTable, upright: bool) -> list[Finding]:
-    """What is wrong with the files that are there."""
+def _look_at(files: _Files, table: LabelTable, upright: bool) -> tuple[list[Finding], frozenset[int]]:
+    """What is wrong with the files that are there, and the class ids of the mask."""
     findings: list[Finding] = []
+    ids: frozenset[int] = frozenset()
     size = None
     if files.image is not None:
         try:
@@ -141,10 +148,10 @@ def _damage(files: _Files, table: LabelTable, upright: bool) -> list[Finding]:
             findings.append(_finding(files.id, "image", error))
     if files.label is not None:
         try:
-            read_ids(files.label, size, table)
+            ids = frozenset(np.unique(read_ids(files.label, size, table)).tolist())
         except FileError as error:
             findings.append(_finding(files.id, "mask", error))
-    return findings
+    return findings, ids
 
 
 def _finding(id: str, part: str, error: FileError) -> Finding:

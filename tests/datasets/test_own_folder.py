@@ -161,6 +161,18 @@ def test_the_check_names_what_is_missing_or_left_over(folder: Path) -> None:
     assert kinds == {("b", "missing mask"), ("c", "missing image"), ("a", "duplicate id")}
 
 
+def test_the_check_names_masks_that_show_no_class(folder: Path) -> None:
+    """White on black, as editors export: 255 is ignored."""
+    assert check(own(folder), workers=1).good
+    Image.fromarray(np.where(IDS == 0, 0, 255).astype(np.uint8)).save(folder / "masks/a.png")
+    (finding,) = check(own(folder), workers=1).findings
+    assert (finding.id, finding.kind) == ("all masks", "no class")
+    assert finding.what == "no mask shows a class; 255 is ignored, and the first class is 1"
+    Image.fromarray(np.zeros_like(IDS)).save(folder / "masks/a.png")
+    (finding,) = check(own(folder), workers=1).findings
+    assert finding.what == "no mask shows a class"
+
+
 def test_own_pictures_are_run_and_a_missing_mask_is_left_out_when_asked(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
