@@ -108,14 +108,21 @@ def is_constant(maps: Tensor) -> Tensor:
 
     Stretched it would be noise, another one on every machine.
     """
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return high - low <= ROUNDING * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
+    return _agree(*_extremes(maps))
 
 
 def min_max(maps: Tensor, safe_division: bool = False) -> Tensor:
     """Stretch each map ``(n, h, w)`` to [0, 1]; a constant map is NaN, as published, or 0 with ``safe_division``."""
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return torch.where(is_constant(maps), of_constant(safe_division), (maps - low) / (high - low))
+    low, high = _extremes(maps)
+    return torch.where(_agree(low, high), of_constant(safe_division), (maps - low) / (high - low))
+
+
+def _extremes(maps: Tensor) -> tuple[Tensor, Tensor]:
+    return maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+
+
+def _agree(low: Tensor, high: Tensor) -> Tensor:
+    return high - low <= ROUNDING * torch.finfo(low.dtype).eps * torch.maximum(low.abs(), high.abs())
 
 
 def of_constant(safe_division: bool) -> float:
