@@ -58,8 +58,7 @@ class LabelTable:
 
     def unknown(self, values: NDArray[np.uint8]) -> list[int]:
         """Values that are not known, ascending."""
-        seen = np.bincount(values.ravel(), minlength=VALUES) > 0
-        return np.flatnonzero(seen & ~self.known).tolist()
+        return [value for value in values_in(values) if not self.known[value]]
 
     @property
     def ranges(self) -> str:
@@ -67,6 +66,11 @@ class LabelTable:
         values = np.flatnonzero(self.known)
         runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
         return ", ".join(f"from {run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def values_in(values: NDArray[np.uint8]) -> list[int]:
+    """The values that occur, ascending."""
+    return np.flatnonzero(np.bincount(values.ravel(), minlength=VALUES)).tolist()
 
 
 def colour_map(count: int) -> tuple[Colour, ...]:

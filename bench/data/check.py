@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from segscale.catalogue import documentation
@@ -17,7 +16,7 @@ from segscale.errors import UserError
 from ...datasets.dataset import Dataset, check_dataset
 from ...datasets.files import FileError, missing_file, names_in, read_ids, read_image
 from ...datasets.folder import Entry, FolderDataset
-from ...datasets.labels import IGNORE_LABEL, LabelTable
+from ...datasets.labels import IGNORE_LABEL, LabelTable, values_in
 from .parallel import map_in_processes
 
 
@@ -148,7 +147,7 @@ def _look_at(files: _Files, table: LabelTable, upright: bool) -> tuple[list[Find
             findings.append(_finding(files.id, "image", error))
     if files.label is not None:
         try:
-            ids = frozenset(np.unique(read_ids(files.label, size, table)).tolist())
+            ids = frozenset(values_in(read_ids(files.label, size, table)))
         except FileError as error:
             findings.append(_finding(files.id, "mask", error))
     return findings, ids
