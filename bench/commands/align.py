@@ -9,7 +9,7 @@ from typing import get_args
 import click
 
 from ...backbones.loading.options import Training
-from ..generation.choices import Networks, SamplingChoices
+from ..generation.choices import CAPTIONS, Networks, SamplingChoices
 from ..runs.options import RunOptions
 from ..training.settings import AlignmentSettings, Reading, Targets
 from . import options
@@ -19,8 +19,6 @@ from .parameters import NUMBER, POSITIVE, Name
 from .steps import print_written, quiet_libraries, refuse_ranks
 from .subject import Subject
 
-DRAWN = "pocket-captions"
-"""Whose captions are drawn where none are named."""
 _folder = click.argument("folder", metavar="FOLDER", type=options.FILE)
 
 
@@ -112,7 +110,7 @@ def convert_lora(backbone_name: str, source: Path, folder: Path, alpha: float | 
 @options.packed("subject", Subject)
 @options.methods
 @click.option("--pictures", type=POSITIVE, metavar="N", help="also draw N captions' pictures, and measure power")
-@click.option("--drawn", "drawn_name", type=Name("dataset"), default=DRAWN, help="whose captions those are")
+@click.option("--drawn", "drawn_name", type=Name("dataset"), default=CAPTIONS, help="whose captions those are")
 @options.packed("gain", Gain)
 @options.overwrite
 @networks
@@ -152,7 +150,7 @@ def lora_gain(
         table = pd.concat([table, power_gain(question)], ignore_index=True)
     print(gain_text(table))
     lora = Path(run_options.load.lora or "").resolve().name
-    of = "" if gain.drawn_name == DRAWN else f"-{gain.drawn_name}"
+    of = "" if gain.drawn_name == CAPTIONS else f"-{gain.drawn_name}"
     pictures = None if gain.pictures is None else f"pictures{gain.pictures}{of}"
     names = (backbone_name, lora, task.dataset.name, task.dataset.split, task.protocol.name, "lora-gain", pictures)
     stem = result_stem(*names, *choices.name_parts, options=without_lora(run_options))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..generation.choices import Networks, SamplingChoices
+from ..generation.choices import CAPTIONS, Networks, SamplingChoices
 from ..runs.options import RunOptions
 from . import options
 from .command import command
@@ -18,9 +18,6 @@ from .subject import Subject, subject
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CAPTIONS = "pocket-captions"
-"""Whose captions the shipped judge understands."""
 
 
 @command(resumes=True, examples=["segscale perturb pocket-sd3 --limit 20", "segscale perturb pocket-sd15 --width inf"])

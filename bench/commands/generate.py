@@ -11,7 +11,7 @@ import click
 from segscale.catalogue import shipped_folder
 from segscale.errors import UserError
 
-from ..generation.choices import GuidanceMethod, GuidanceReading, Networks, SamplingChoices, ScalingQuestion
+from ..generation.choices import CAPTIONS, GuidanceMethod, GuidanceReading, Networks, SamplingChoices, ScalingQuestion
 from ..runs.launcher import is_rank_zero
 from ..runs.options import RunOptions
 from . import options
@@ -77,7 +77,7 @@ def generate(
 
 @command(resumes=True, examples=["segscale power pocket-sd3 --limit 20 --batch 10"])
 @options.backbone
-@options.name("dataset", "pocket-captions", help="whose captions are drawn")
+@options.name("dataset", CAPTIONS, help="whose captions are drawn")
 @networks
 @sampling
 @options.picture_batch

@@ -8,7 +8,7 @@ from typing import get_args
 
 import click
 
-from ..generation.choices import GuidanceMethod, Networks, SamplingChoices
+from ..generation.choices import CAPTIONS, GuidanceMethod, Networks, SamplingChoices
 from ..runs.launcher import is_rank_zero
 from ..runs.options import RunOptions
 from . import options
@@ -36,7 +36,7 @@ class Strengths:
     resumes=True, examples=["segscale guidance pocket-sd15 --limit 20 --batch 10 --methods cfg,goca-s-cfg --scales 3,5"]
 )
 @options.backbone
-@options.name("dataset", "pocket-captions", help="whose captions are drawn")
+@options.name("dataset", CAPTIONS, help="whose captions are drawn")
 @click.option("--methods", type=_methods, default="cfg,s-cfg,goca-s-cfg")
 @click.option("--scales", type=_scales, default=SCALES, help="strengths of guidance")
 @options.packed("strengths", Strengths)

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+CAPTIONS = "pocket-captions"
+"""The dataset whose captions are drawn where none is named; the shipped judge understands them."""
 GuidanceMethod = Literal["cfg", "s-cfg", "goca-s-cfg", "perturbed", "blurred-block"]
 PERTURBING: tuple[GuidanceMethod, ...] = ("perturbed", "blurred-block")
 """Those that blur the attention on text of one block."""

@@ -13,7 +13,7 @@ from segscale.catalogue import training_free_backbones
 from ...datasets.files import read_image
 from ..report.figures.style import new_canvas, save_figure
 from ..runs.options import RunOptions
-from .choices import SamplingChoices
+from .choices import CAPTIONS, SamplingChoices
 from .pictures import draw_pictures
 from .prompts import captions_of_dataset
 from .settings import sampling_settings
@@ -41,7 +41,7 @@ def main() -> None:
     """Draw what is missing and write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default=",".join(training_free_backbones()))
-    parser.add_argument("--dataset", default="pocket-captions")
+    parser.add_argument("--dataset", default=CAPTIONS)
     parser.add_argument("--limit", type=int, default=8)
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--output", type=Path, default=Path("results/figures/pictures.png"))

@@ -17,14 +17,13 @@ from ...backbones.pocket.ladder import RUNGS, TOP
 from ..runs.loop import run_methods
 from ..runs.options import RunOptions
 from ..runs.plan import build_methods, build_task, plan_backbone
-from .choices import Networks, SamplingChoices
+from .choices import CAPTIONS, Networks, SamplingChoices
 from .power_record import find_power
 from .settings import sampling_settings
 from .strengths import PowerQuestion
 
 log = logging.getLogger(__name__)
 
-PICTURES = "pocket-captions"
 BATCH = 50
 
 
@@ -40,7 +39,7 @@ def measure_rung(name: str, methods: list[str], pictures: RunOptions, images: Ru
     settings = sampling_settings(name, SamplingChoices(), pictures.seed)
     done = [(stored.record.plan, stored.record.images) for stored in find_power(pictures.results)]
     if not any((plan.backbone, plan.settings, count) == (identity, settings, pictures.limit) for plan, count in done):
-        PowerQuestion(name, PICTURES, SamplingChoices(), Networks(), pictures).measured(SamplingChoices())
+        PowerQuestion(name, CAPTIONS, SamplingChoices(), Networks(), pictures).measured(SamplingChoices())
     task = build_task("pocket", build("protocol", "standard"), images)
     run_methods(name, build_methods(methods, name, task.protocol), task, images)
 
