@@ -77,14 +77,15 @@ taught: $(VENV)/ready-test
 	cp $(TAUGHT)/analysis/*-lora-gain-*.csv results/pocket/analysis/
 	cp $(TAUGHT)/genmask/*.csv results/pocket/genmask/
 
-# Rungs of the pocket ladder: training (resumed; 72 rungs take an idle core some 10 hours), power and mIoU, and what is shipped of it.
-ladder: LADDER = results/pocket/ladder
+# Rungs of the pocket ladder that LADDER has no row of, or RUNGS: training (resumed; 72 rungs take an idle core some 12 hours), power, mIoU and tables.
+LADDER ?= results/pocket/ladder
+EARLIER = $(addprefix --earlier ,$(dir $(wildcard $(LADDER)/power-replicates.parquet)))
 ladder: export SEGSCALE_CONFIGS = $(LADDER)/configs
 ladder: $(VENV)/ready
 	mkdir -p $(LADDER)/configs
 	$(VENV)/bin/python -m segscale.backbones.pocket.climb --folder $(LADDER) $(RUNGS)
 	$(VENV)/bin/python -m segscale.bench.generation.measure_ladder --results $(LADDER) $(ARGS)
-	$(VENV)/bin/segscale scaling --method vanilla,goca,goca-described --results $(LADDER)
+	$(VENV)/bin/segscale scaling --method vanilla,goca,goca-described --results $(LADDER) $(EARLIER)
 
 test: $(VENV)/ready-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 $(ARGS)

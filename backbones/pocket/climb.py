@@ -1,11 +1,13 @@
 """Trains rungs of the ladder: ``python -m segscale.backbones.pocket.climb --folder FOLDER``.
 
-A rung that the folder holds is not trained again, so the same command resumes; a kill costs the rung in hand.
+A rung that the folder holds is not trained again, so the same command resumes; a kill costs the rung in hand. One that
+the folder's ``power.csv`` has is trained where it is named.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import logging
 import shutil
 from collections.abc import Sequence
@@ -68,6 +70,15 @@ def carry(rung: Rung, folder: Path) -> None:
         file.write(config_text(rung, f"{PACKAGED}rungs/{rung.name}"))
 
 
+def measured(folder: Path) -> frozenset[str]:
+    """Names of the backbones in ``power.csv`` of ``folder``."""
+    path = folder / "power.csv"
+    if not path.exists():
+        return frozenset()
+    with path.open(encoding="utf-8", newline="") as file:
+        return frozenset(row["backbone"] for row in csv.DictReader(file))
+
+
 def climb(rungs: Sequence[Rung], folder: Path) -> None:
     """Train the rungs that ``folder`` lacks, in their order."""
     missing = [rung for rung in rungs if not weights_folder(folder, rung).is_dir()]
@@ -80,9 +91,11 @@ def climb(rungs: Sequence[Rung], folder: Path) -> None:
 
 
 def main() -> None:
-    """Train the rungs that the command line names, by default all."""
+    """Train the rungs that the command line names, by default all that were not measured."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="RUNG", help=f"such as {next(iter(RUNGS))}; all by default")
+    parser.add_argument(
+        "names", nargs="*", metavar="RUNG", help=f"such as {next(iter(RUNGS))}; all that were not measured by default"
+    )
     parser.add_argument("--folder", type=Path, default=Path("results/pocket/ladder"))
     parser.add_argument("--carry", action="store_true", help="copy the named rungs into the package instead")
     parser.add_argument("--threads", type=int, default=1)
@@ -91,7 +104,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if unknown := [name for name in arguments.names if name not in RUNGS]:
         parser.error(f"there is no rung {unknown[0]}")
-    rungs = [RUNGS[name] for name in arguments.names or RUNGS]
+    names = arguments.names or [name for name in RUNGS if name not in measured(arguments.folder)]
+    rungs = [RUNGS[name] for name in names]
     if arguments.carry:
         for rung in rungs:
             carry(rung, arguments.folder)

@@ -101,6 +101,18 @@ def rung_of(backbone_name: str) -> Rung | None:
     return (RUNGS | TOP).get(backbone_name)
 
 
+def family_of(backbone_name: str) -> str:
+    """The family of a rung; of a backbone that is on no ladder, its own name."""
+    rung = rung_of(backbone_name)
+    return backbone_name if rung is None else rung.family
+
+
+def configuration_of(backbone_name: str) -> str:
+    """What the seeds of one rung share: the name of that of seed 0."""
+    rung = rung_of(backbone_name)
+    return backbone_name if rung is None else replace(rung, seed=0).name
+
+
 def config_text(rung: Rung, weights: str) -> str:
     """The config of a rung whose denoiser is in the folder ``weights``."""
     return "\n".join([*_config_lines(rung, weights), ""])

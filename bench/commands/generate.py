@@ -16,7 +16,7 @@ from ..runs.launcher import is_rank_zero
 from ..runs.options import RunOptions
 from . import options
 from .command import Option, command
-from .parameters import NATURAL, NUMBER, POSITIVE, WIDTH
+from .parameters import NATURAL, NUMBER, POSITIVE, WIDTH, Place
 from .steps import print_written, quiet_libraries
 
 PUBLISHED = str(shipped_folder("results") / "paper-power.csv")
@@ -115,24 +115,25 @@ def power(
 )
 @click.option("--split", help="of the runs", show_default="the only one")
 @click.option("--seed", type=NATURAL, help="of the noise of runs and of pictures", show_default="the only one")
+@click.option(
+    "--earlier", type=Place(), metavar="FOLDER", help="of earlier tables, whose backbones join those with runs here"
+)
 @options.packed("question", ScalingQuestion)
 @options.results
-def scaling(question: ScalingQuestion, published: Path | None, results: Path) -> None:
+def scaling(question: ScalingQuestion, published: Path | None, earlier: Path | None, results: Path) -> None:
     """Tell whether mIoU grows with generative power: table, figure and rank correlations with 95 % intervals."""
     from ..generation.correlations import statistics
-    from ..generation.power_record import find_power
-    from ..generation.published_power import read_published_power
-    from ..generation.resampling import resample
-    from ..generation.scaling import measured_subjects, published_subjects
+    from ..generation.replicates import by_configuration
     from ..generation.scaling_files import write_scaling
-    from ..generation.scaling_tables import statistics_text, subject_table
-    from ..report.evaluated import evaluate_runs
+    from ..generation.scaling_sources import measured_scaling, published_scaling
+    from ..generation.scaling_tables import statistics_text
 
-    runs = evaluate_runs(results)
+    if published is not None and earlier is not None:
+        raise UserError("--earlier tables hold measured power, not published", "leave out one of the two options")
     if published is None:
-        subjects = measured_subjects(question, runs, find_power(results))
+        scaled = measured_scaling(question, results, earlier)
     else:
-        subjects = published_subjects(question, runs, read_published_power(published))
-    table, numbers = subject_table(subjects), statistics(resample(subjects))
+        scaled = published_scaling(question, results, published)
+    numbers = statistics(by_configuration(scaled.backbones))
     print(statistics_text(numbers))
-    print_written(*write_scaling(table, numbers, question.method_names, results))
+    print_written(*write_scaling(scaled, numbers, question.method_names, results))

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from ..evaluation.metrics import Floats
-from .resampling import Replicates
+from .replicates import Replicates
 
 LEAST_CONFIGURATIONS = 4
 """Fewer configurations than these get no correlation; a partial one needs one more."""

@@ -1,6 +1,7 @@
 """Measures the rungs that have configs: ``python -m segscale.bench.generation.measure_ladder``.
 
 SEGSCALE_CONFIGS names the folder ``configs`` beside their weights. What is stored already is not measured again.
+The package's own rungs and twins are measured as well, where the results lack them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from segscale.catalogue import config_files, unlisted_files
 from segscale.registry import build
 
+from ...backbones.pocket.climb import measured
 from ...backbones.pocket.ladder import RUNGS, TOP
 from ..runs.loop import run_methods
 from ..runs.options import RunOptions
@@ -27,10 +29,13 @@ log = logging.getLogger(__name__)
 BATCH = 50
 
 
-def rung_names() -> Iterator[str]:
-    """Rungs with a config, in the order of training, and the shipped twins that end their ladders."""
-    known = config_files("backbone") | unlisted_files("backbone")
-    yield from (name for name in (*TOP, *RUNGS) if name in known)
+def rung_names(results: Path) -> Iterator[str]:
+    """Rungs that were trained in ``results``, and of the package's those that ``power.csv`` there lacks."""
+    known = unlisted_files("backbone") | config_files("backbone")
+    done = measured(results)
+    for name in (*TOP, *RUNGS):
+        if name in known and (name not in done or known[name].resolve().is_relative_to(results.resolve())):
+            yield name
 
 
 def measure_rung(name: str, methods: list[str], pictures: RunOptions, images: RunOptions) -> None:
@@ -48,14 +53,14 @@ def main() -> None:
     """Measure all rungs that there are."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results/pocket/ladder"))
-    parser.add_argument("--pictures", type=int, default=1000, help="of every rung")
+    parser.add_argument("--pictures", type=int, default=200, help="of every rung")
     parser.add_argument("--images", type=int, default=200, help="that every rung segments")
     parser.add_argument("--method", default="vanilla,goca,goca-described")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     pictures = RunOptions(results=arguments.results, limit=arguments.pictures, batch=BATCH)
     images = RunOptions(results=arguments.results, limit=arguments.images)
-    for name in rung_names():
+    for name in rung_names(arguments.results):
         log.info("%s", name)
         measure_rung(name, arguments.method.split(","), pictures, images)
 

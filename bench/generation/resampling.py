@@ -1,150 +1,100 @@
-"""What would change were seeds, prompts and images others: mIoU and power of all subjects, bootstrapped together.
+"""What would change were prompts and images others: mIoU and power of all subjects, bootstrapped together.
 
-Every replicate draws images and prompts once for all subjects, so that what they share stays shared, and of every
-configuration its seeds.
+Every replicate draws images and prompts once for all subjects, so that what they share stays shared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..evaluation.metrics import Floats, mean_iou
 from ..report.evaluated import EvaluatedRun
 from .frechet import Gaussian, frechet_distance
 from .judge_files import load_reference
 from .power_record import StoredPower
-from .scaling import Subject
+from .replicates import STREAMS, BackboneReplicates
+from .scaling import Subject, pictures_of
 
 REPLICATES = 400
 
 
-@dataclass(frozen=True)
-class Replicates:
-    """Numbers of every configuration: first of the sample itself, then of each replicate."""
+@dataclass(frozen=True, eq=False)
+class _Draws:
+    """How often each of some items is drawn."""
 
-    configurations: tuple[str, ...]
-    families: tuple[str, ...]
-    """Of every configuration."""
-    varied: tuple[str | None, ...]
-    """What tells each from the common rung of its family; None for one that is on no ladder."""
-    steps: Floats
-    """``(configurations,)``: training steps, NaN where they are unknown."""
-    parameters: Floats
-    """``(configurations,)``."""
-    miou: dict[str, Floats]
-    """By method, ``(1 + replicates, configurations)``, in percent."""
-    power: dict[str, Floats]
-    """By measure, ``(1 + replicates, configurations)``; shares in percent, NaN where one lacks the measure."""
+    ids: tuple[str, ...]
+    weights: Floats
+    """``(1 + replicates, items)``; once each in the first row."""
 
-    def measured_by(self, measure: str) -> Replicates:
-        """The part of the configurations that have this measure of power."""
-        return self.only(~np.isnan(self.power[measure][0]))
+    @classmethod
+    def of(cls, each: Sequence[Sequence[str]], replicates: int, seed: np.random.SeedSequence) -> _Draws:
+        """Of the items that all have."""
+        ids = tuple(sorted(set.intersection(*({*items} for items in each))))
+        drawn = np.random.default_rng(seed).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), replicates)
+        return cls(ids, np.concatenate([np.ones((1, len(ids))), drawn]).astype(float))
 
-    def only(self, chosen: Sequence[bool] | NDArray[np.bool_]) -> Replicates:
-        """The part of some configurations."""
-        kept = np.asarray(chosen, bool)
-        return Replicates(
-            tuple(compress(self.configurations, kept)),
-            tuple(compress(self.families, kept)),
-            tuple(compress(self.varied, kept)),
-            self.steps[kept],
-            self.parameters[kept],
-            {name: values[:, kept] for name, values in self.miou.items()},
-            {name: values[:, kept] for name, values in self.power.items()},
-        )
+    def text(self, kind: str) -> str:
+        """Their number and the start of the digest of their ids."""
+        return f"{len(self.ids)} {kind} {hashlib.sha256(json.dumps(self.ids).encode()).hexdigest()[:8]}"
 
 
-RANKED_DECIMALS = 9
-
-
-def resample(subjects: Sequence[Subject], replicates: int = REPLICATES) -> Replicates:
-    """Bootstrap over seeds, prompts and images.
+def resample(subjects: Sequence[Subject], replicates: int = REPLICATES) -> list[BackboneReplicates]:
+    """Bootstrap over prompts and images.
 
     Args:
         subjects: With runs on the same images and, where power was measured, pictures of the same prompts.
         replicates: How many.
     """
-    images, prompts, seeds = np.random.SeedSequence(0).spawn(3)
-    miou = {
-        name: _each_miou([subject.runs[name] for subject in subjects], replicates, images) for name in subjects[0].runs
-    }
-    power = _each_power(subjects, replicates, prompts)
-    groups = _groups(subjects)
-    rng = np.random.default_rng(seeds)
-    members = [_member_weights(rng, len(places), replicates) for places in groups.values()]
-
-    def grouped(values: Floats) -> Floats:
-        columns = zip(groups.values(), members, strict=True)
-        means = np.stack([(values[:, places] * weights).sum(1) for places, weights in columns], axis=1)
-        # Means of equal values differ by rounding where the numbers of seeds do; ranks must not.
-        return means.round(RANKED_DECIMALS)
-
-    first = [subjects[places[0]] for places in groups.values()]
-    return Replicates(
-        configurations=tuple(groups),
-        families=tuple(subject.family for subject in first),
-        varied=tuple(None if subject.rung is None else subject.rung.varied for subject in first),
-        steps=np.array([np.nan if subject.rung is None else subject.rung.steps for subject in first], float),
-        parameters=np.array([subject.parameters for subject in first], float),
-        miou={name: grouped(values) for name, values in miou.items()},
-        power={name: grouped(values) for name, values in power.items()},
-    )
+    if not subjects:
+        return []
+    image_seed, prompt_seed, _ = np.random.SeedSequence(0).spawn(STREAMS)
+    runs = [[*subject.runs.values()] for subject in subjects]
+    images = _Draws.of([run.counts.images for each in runs for run in each], replicates, image_seed)
+    powers, pictures = _each_power(subjects, replicates, prompt_seed)
+    return [
+        BackboneReplicates(
+            name=subject.name,
+            parameters=subject.parameters,
+            dataset=subject.plan.task.dataset.name,
+            protocol=subject.plan.task.protocol.label,
+            images=f"{subject.plan.task.dataset.split}, seed {subject.plan.seed}, {images.text('images')}",
+            pictures=pictures,
+            miou={name: _miou(run, images) for name, run in subject.runs.items()},
+            power=power,
+        )
+        for subject, power in zip(subjects, powers, strict=True)
+    ]
 
 
-def _groups(subjects: Sequence[Subject]) -> dict[str, list[int]]:
-    groups: dict[str, list[int]] = {}
-    for place, subject in enumerate(subjects):
-        groups.setdefault(subject.configuration, []).append(place)
-    return groups
+def _miou(run: EvaluatedRun, images: _Draws) -> Floats:
+    """MIoU in percent, ``(1 + replicates,)``."""
+    counts = run.counts.only(images.ids).at_threshold(run.threshold)
+    intersection, predicted, label = (images.weights @ part for part in counts.floats())
+    return 100 * mean_iou(intersection, predicted, label, run.run.table_rules.averaging)
 
 
-def _member_weights(rng: np.random.Generator, count: int, replicates: int) -> Floats:
-    """Shares of a configuration's seeds, ``(1 + replicates, seeds)``."""
-    drawn = rng.multinomial(count, np.full(count, 1 / count), replicates) / count
-    return np.concatenate([np.full((1, count), 1 / count), drawn])
-
-
-def _weights(count: int, replicates: int, seed: np.random.SeedSequence) -> Floats:
-    """How often each image is drawn, ``(1 + replicates, images)``; once each in the first row."""
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), replicates)
-    return np.concatenate([np.ones((1, count)), drawn]).astype(float)
-
-
-def _each_miou(runs: Sequence[EvaluatedRun], replicates: int, seed: np.random.SeedSequence) -> Floats:
-    """MIoU in percent, ``(1 + replicates, runs)``, on the images that all runs have."""
-    common = sorted(set.intersection(*({*run.counts.images} for run in runs)))
-    weights = _weights(len(common), replicates, seed)
-    columns = []
-    for run in runs:
-        counts = run.counts.only(common).at_threshold(run.threshold)
-        intersection, predicted, label = (weights @ part for part in counts.floats())
-        columns.append(100 * mean_iou(intersection, predicted, label, run.run.table_rules.averaging))
-    return np.stack(columns, axis=1)
-
-
-def _each_power(subjects: Sequence[Subject], replicates: int, seed: np.random.SeedSequence) -> dict[str, Floats]:
-    """Power by measure, ``(1 + replicates, subjects)``, NaN of a subject without it; published numbers do not vary."""
+def _each_power(
+    subjects: Sequence[Subject], replicates: int, seed: np.random.SeedSequence
+) -> tuple[list[Mapping[str, Floats]], str]:
+    """Power by measure, each ``(1 + replicates,)``, and which pictures; published numbers do not vary."""
     powers = [subject.power for subject in subjects if subject.power is not None]
     if len(powers) < len(subjects):
-        names = sorted({name for subject in subjects for name in subject.published})
-        constant = {name: [subject.published.get(name, np.nan) for subject in subjects] for name in names}
-        return {name: np.tile(np.array(values, float), (1 + replicates, 1)) for name, values in constant.items()}
-    common = sorted(set.intersection(*({*power.pictures["id"]} for power in powers)))
-    weights = _weights(len(common), replicates, seed)
+        published = [subject.published for subject in subjects]
+        return [{name: np.full(1 + replicates, value) for name, value in each.items()} for each in published], ""
+    prompts = _Draws.of([[*power.pictures["id"]] for power in powers], replicates, seed)
     reference = load_reference()
-    each = [_power_of(power, common, weights, reference) for power in powers]
-    missing = np.full(1 + replicates, np.nan)
-    names = dict.fromkeys(name for values in each for name in values)
-    return {name: np.stack([values.get(name, missing) for values in each], axis=1) for name in names}
+    text = f"{pictures_of(powers[0])}, {prompts.text('pictures')}"
+    return [_power_of(power, prompts, reference) for power in powers], text
 
 
-def _power_of(power: StoredPower, ids: Sequence[str], weights: Floats, reference: Gaussian) -> dict[str, Floats]:
-    rows = power.pictures.set_index("id").loc[[*ids]]
+def _power_of(power: StoredPower, prompts: _Draws, reference: Gaussian) -> dict[str, Floats]:
+    weights = prompts.weights
+    rows = power.pictures.set_index("id").loc[[*prompts.ids]]
     if "hits" not in rows:
         # By networks. The features of the FID are not stored, so it does not vary.
         power_by = {name: np.full(len(weights), each.value) for name, each in power.record.measures.items()}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 from segscale.catalogue import config_files, unlisted_files
 from segscale.errors import UserError
 
-from ...backbones.pocket.ladder import Rung, rung_of
+from ...backbones.pocket.ladder import family_of
 from ..report.evaluated import EvaluatedRun
-from ..runs.identity import BackboneIdentity
+from ..runs.identity import BackboneIdentity, RunPlan
 from .choices import ScalingQuestion
 from .power_record import StoredPower
 
@@ -34,19 +34,9 @@ class Subject:
     """Power by measure, as papers give it."""
 
     @property
-    def rung(self) -> Rung | None:
-        """Its place on the pocket ladder, if it has one."""
-        return rung_of(self.name)
-
-    @property
-    def family(self) -> str:
-        """The rung's, else its own name."""
-        return self.name if self.rung is None else self.rung.family
-
-    @property
-    def configuration(self) -> str:
-        """What seeds of one rung share."""
-        return self.name if self.rung is None else replace(self.rung, seed=0).name
+    def plan(self) -> RunPlan:
+        """Of its first run; dataset, protocol and seed are those of all."""
+        return next(iter(self.runs.values())).plan
 
     @property
     def parameters(self) -> int:
@@ -86,8 +76,18 @@ def _powers_of(question: ScalingQuestion, stored: Iterable[StoredPower]) -> list
     return [power for power, each in pairs if each.guidance_method == "cfg" and question.seed in (None, each.seed)]
 
 
+def pictures_of(power: StoredPower) -> str:
+    """Captions and noise of the pictures, on which powers compare."""
+    plan = power.record.plan
+    noise = ", one noise" if plan.settings.shared_noise else ""
+    return f"{plan.prompts} {plan.prompts_digest[:8]}, seed {plan.settings.seed}{noise}"
+
+
 def measured_subjects(
-    question: ScalingQuestion, evaluated: Iterable[EvaluatedRun], stored: Iterable[StoredPower]
+    question: ScalingQuestion,
+    evaluated: Iterable[EvaluatedRun],
+    stored: Iterable[StoredPower],
+    least: int = LEAST_BACKBONES,
 ) -> list[Subject]:
     """Join runs with measurements, by the very backbone: name, weights and all options.
 
@@ -95,21 +95,18 @@ def measured_subjects(
     scale of its config come first, then that with most pictures, then the last of equals.
 
     Raises:
-        UserError: Where fewer than three backbones have a measurement and a run of every method, or where it must be
-            chosen which runs or pictures are meant.
+        UserError: Where fewer than ``least`` backbones have a measurement and a run of every method, or where it must
+            be chosen which runs or pictures are meant.
     """
     by_pictures: dict[str, dict[str, StoredPower]] = {}
     for power in sorted(_powers_of(question, stored), key=lambda each: (_as_recommended(each), each.record.images)):
-        plan = power.record.plan
-        noise = ", one noise" if plan.settings.shared_noise else ""
-        pictures = f"{plan.prompts} {plan.prompts_digest[:8]}, seed {plan.settings.seed}{noise}"
-        by_pictures.setdefault(pictures, {})[_key(plan.backbone)] = power
+        by_pictures.setdefault(pictures_of(power), {})[_key(power.record.plan.backbone)] = power
     runs = _by_backbone(_runs_of(question, evaluated), question.method_names)
     joined = {
         pictures: [Subject(name, runs_of, powers[key]) for key, (name, runs_of) in runs.items() if key in powers]
         for pictures, powers in by_pictures.items()
     }
-    enough = [pictures for pictures, subjects in joined.items() if len(subjects) >= LEAST_BACKBONES]
+    enough = [pictures for pictures, subjects in joined.items() if len(subjects) >= max(least, 1)]
     if len(enough) > 1:
         hint = "choose one with --seed, or keep the others in another --results"
         raise UserError(f"power was measured on several sets of pictures ({'; '.join(enough)})", hint)
@@ -117,7 +114,7 @@ def measured_subjects(
     sizes = {subject.power.record.images for subject in subjects if subject.power is not None}
     if len(sizes) > 1:
         log.warning("numbers of pictures differ (%s): Frechet distances do not compare", ", ".join(map(str, sizes)))
-    return _enough(subjects, "segscale power BACKBONE, and: segscale run")
+    return _enough(subjects, "segscale power BACKBONE, and: segscale run", least)
 
 
 def _as_recommended(power: StoredPower) -> bool:
@@ -144,7 +141,7 @@ def published_subjects(
         for name, of_backbone in _by_backbone(_runs_of(question, evaluated), question.method_names).values()
         if name in published
     ]
-    return _enough(subjects, "segscale run --backbone sd15,sdxl,flux")
+    return _enough(subjects, "segscale run --backbone sd15,sdxl,flux", LEAST_BACKBONES)
 
 
 def _by_backbone(
@@ -169,12 +166,12 @@ def _key(identity: BackboneIdentity) -> str:
     return json.dumps(asdict(identity), sort_keys=True)
 
 
-def _enough(subjects: list[Subject], hint: str) -> list[Subject]:
-    if len(subjects) < LEAST_BACKBONES:
-        problem = f"{len(subjects)} backbones have both power and runs of every method, {LEAST_BACKBONES} are needed"
+def _enough(subjects: list[Subject], hint: str, least: int) -> list[Subject]:
+    if len(subjects) < least:
+        problem = f"{len(subjects)} backbones have both power and runs of every method, {least} are needed"
         raise UserError(problem, f"make more with: {hint}")
     names = [subject.name for subject in subjects]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         problem = f"there are runs of {twice[0]} with other weights, precision or options"
         raise UserError(problem, "keep those of one kind, the others in another --results")
-    return sorted(subjects, key=lambda subject: (subject.family, subject.name))
+    return sorted(subjects, key=lambda subject: (family_of(subject.name), subject.name))

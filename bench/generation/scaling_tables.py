@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ...backbones.pocket.ladder import family_of, rung_of
 from ..report.markdown import format_estimate, markdown_table
 from ..report.tables import percent_columns
 from .correlations import LEAST_CONFIGURATIONS
@@ -27,10 +28,10 @@ def subject_table(subjects: Sequence[Subject]) -> pd.DataFrame:
 
 
 def _row(subject: Subject) -> dict[str, object]:
-    rung = subject.rung
+    rung = rung_of(subject.name)
     row: dict[str, object] = {
         "backbone": subject.name,
-        "family": subject.family,
+        "family": family_of(subject.name),
         "varied": "" if rung is None else rung.varied,
         "steps": None if rung is None else rung.steps,
         "seed": None if rung is None else rung.seed,

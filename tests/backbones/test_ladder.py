@@ -13,6 +13,7 @@ from segscale.backbones.pocket.ladder import RUNGS, SEEDS, TOP, Rung, config_tex
 from segscale.backbones.pocket.recipe import Recipe
 from segscale.backbones.pocket.train import encode_scenes, training_batches, training_caption
 from segscale.bench.commands.main import main
+from segscale.bench.generation.measure_ladder import rung_names
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import plan_backbone
 from segscale.catalogue import config_file, config_files, unlisted_files
@@ -72,6 +73,26 @@ def test_a_trained_rung_is_a_backbone_of_its_size(rung: Rung, tmp_path: Path, mo
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     climb.climb([rung], tmp_path)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_what_the_tables_have_is_neither_trained_nor_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [*RUNGS]
+    (tmp_path / "configs").mkdir()
+    monkeypatch.setenv("SEGSCALE_CONFIGS", str(tmp_path / "configs"))
+    trained: list[str] = []
+    monkeypatch.setattr(climb, "climb", lambda rungs, folder: trained.extend(rung.name for rung in rungs))
+    carried = [name for name in (*TOP, *RUNGS) if name in config_files("backbone") | unlisted_files("backbone")]
+    assert [*rung_names(tmp_path)] == carried
+    (tmp_path / "power.csv").write_text("\n".join(["backbone,f1", *(f"{name},1" for name in (*carried, *names[:-2]))]))
+    monkeypatch.setattr("sys.argv", ["climb", "--folder", str(tmp_path)])
+    climb.main()
+    assert trained == names[-2:]
+    assert [*rung_names(tmp_path)] == []
+    for rung in (RUNGS[carried[-1]], RUNGS[names[5]]):
+        climb.write_config(rung, tmp_path)
+    assert {*rung_names(tmp_path)} == {carried[-1], names[5]}
 
 
 def test_fewer_scenes_are_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:

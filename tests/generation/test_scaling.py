@@ -30,6 +30,7 @@ from segscale.bench.generation.power_record import (
 )
 from segscale.bench.generation.published_power import read_published_power
 from segscale.bench.generation.record import PicturePlan, SamplingSettings
+from segscale.bench.generation.replicates import Replicates, by_configuration
 from segscale.bench.generation.resampling import resample
 from segscale.bench.generation.scaling import Subject, measured_subjects, published_subjects
 from segscale.bench.generation.scaling_tables import subject_table
@@ -130,7 +131,7 @@ def test_nothing_is_left_to_correlate_where_the_fixed_quantity_sets_the_order() 
 
 def test_the_first_replicate_is_the_sample_itself(folder: Path) -> None:
     subjects = subjects_of(folder)
-    replicates = resample(subjects, replicates=50)
+    replicates = by_configuration(resample(subjects, replicates=50))
     by_name = {subject.name: subject for subject in subjects}
     for number, name in enumerate(replicates.configurations):
         seeds = [by_name[name]] + ([by_name[name.replace("seed0", "seed1")]] if "-250-" in name else [])
@@ -146,14 +147,14 @@ def test_the_first_replicate_is_the_sample_itself(folder: Path) -> None:
 
 
 def test_images_and_prompts_are_drawn_alike_for_all_but_apart_from_each_other(folder: Path) -> None:
-    replicates = resample(subjects_of(folder), replicates=200)
+    replicates = by_configuration(resample(subjects_of(folder), replicates=200))
     vanilla, goca = (replicates.miou[name][1:, 0] for name in ("vanilla", "goca"))
     assert np.corrcoef(vanilla, goca)[0, 1] > 0.9
     assert abs(np.corrcoef(vanilla, replicates.power["f1"][1:, 0])[0, 1]) < 0.3
 
 
 def test_what_was_built_in_is_found(folder: Path) -> None:
-    table = statistics(resample(subjects_of(folder), replicates=100))
+    table = statistics(by_configuration(resample(subjects_of(folder), replicates=100)))
     rows = table.set_index(["statistic", "group", "method", "against"])["value"]
     assert rows["rho", "all", "vanilla", "f1"] == 1
     assert rows["rho", "all", "goca", "frechet"] == -1
@@ -170,7 +171,7 @@ def test_nothing_is_related_to_power_that_is_the_same_for_all(folder: Path) -> N
                 run_of(folder, rung, method, rng.uniform(0.2, 0.8))
             write_power(folder, power_of(rung, 1.0))
     narrow = [subject for subject in subjects_of(folder) if "width50" in subject.name]
-    table = statistics(resample(narrow, replicates=20))
+    table = statistics(by_configuration(resample(narrow, replicates=20)))
     assert not {*table[table["against"] == "recall"]["statistic"]} & {"rho", "slope of gain"}
     assert len(narrow) == 17
     assert np.isnan(slope(np.array([[1.0, 2, 3]]), np.array([[7.0, 7, 7]]))[0])
@@ -180,9 +181,7 @@ def test_the_lead_is_positive_where_miou_saturates_before_power() -> None:
     steps = np.array([60.0, 125, 500])
     miou = np.array([[10.0, 50, 60]])
     power = np.array([[20.0, 30, 90]])
-    found = resampling.Replicates(
-        ("a", "b", "c"), ("sd3",) * 3, ("steps",) * 3, steps, steps, {"vanilla": miou}, {"f1": power}
-    )
+    found = Replicates(("a", "b", "c"), ("sd3",) * 3, ("steps",) * 3, steps, steps, {"vanilla": miou}, {"f1": power})
     statistic = lead(found, "sd3", "vanilla")
     assert statistic is not None
     assert statistic.values[0] == pytest.approx(0.8 - 1 / 7)
@@ -193,9 +192,7 @@ def test_rungs_of_equal_steps_are_a_group_of_their_own() -> None:
     steps = np.array([60.0, 500, 500, 500, 500, 500])
     power, miou = np.array([[1.0, 2, 3, 4, 5, 9]]), np.array([[90.0, 50, 40, 30, 20, 99]])
     families = ("sd15",) * 5 + ("sd3",)
-    rungs = resampling.Replicates(
-        tuple("abcdef"), families, ("width",) * 6, steps, steps, {"vanilla": miou}, {"f1": power}
-    )
+    rungs = Replicates(tuple("abcdef"), families, ("width",) * 6, steps, steps, {"vanilla": miou}, {"f1": power})
     repeated = replace(rungs, miou={"vanilla": np.tile(miou, (3, 1))}, power={"f1": np.tile(power, (3, 1))})
     table = statistics(repeated).set_index(["statistic", "group", "against"])
     assert table.loc[("rho", "sd15 at 500 steps", "f1"), "value"] == -1
@@ -243,7 +240,9 @@ def test_a_measure_is_over_the_backbones_that_have_it(folder: Path) -> None:
             )
         )
     ]
-    table = statistics(resample(subjects, replicates=20)).set_index(["statistic", "method", "against"])
+    table = statistics(by_configuration(resample(subjects, replicates=20))).set_index(
+        ["statistic", "method", "against"]
+    )
     assert table.loc[("rho", "vanilla", "clip_score"), ["configurations", "value"]].tolist() == pytest.approx([5, 1])
     assert table.loc[("rho", "vanilla", "geneval"), ["configurations", "value"]].tolist() == pytest.approx([4, -0.2])
     assert table.loc[("slope of gain", "goca - vanilla", "geneval"), "configurations"] == 4
@@ -291,11 +290,13 @@ def test_power_by_networks_is_resampled_where_pictures_have_scores(folder: Path)
         return replace(subject, power=StoredPower(record, pictures))
 
     subjects = [by_networks(subject) for subject in subjects_of(folder)]
-    power = resample(subjects, replicates=50).power
+    power = by_configuration(resample(subjects, replicates=50)).power
     assert power.keys() == {"fid", "clip_score"}
     assert power["fid"].std(0).max() == 0
     assert power["clip_score"][1:].std(0).min() > 0
-    rows = statistics(resample(subjects, replicates=50)).set_index(["statistic", "method", "against"])["value"]
+    rows = statistics(by_configuration(resample(subjects, replicates=50))).set_index(
+        ["statistic", "method", "against"]
+    )["value"]
     assert rows["rho", "vanilla", "clip_score"] == 1
     assert rows["rho", "vanilla", "fid"] == -1
 

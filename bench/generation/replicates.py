@@ -1,0 +1,116 @@
+"""Numbers of a bootstrap: of every backbone, and of every configuration, whose seeds are drawn as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...backbones.pocket.ladder import configuration_of, family_of, rung_of
+from ..evaluation.metrics import Floats
+
+RANKED_DECIMALS = 9
+STREAMS = 3
+"""Independent draws: of images, of prompts and of seeds."""
+
+
+@dataclass(frozen=True, eq=False)
+class BackboneReplicates:
+    """Numbers of one backbone: first of the sample itself, then of each replicate.
+
+    Those of other backbones with the same images and pictures were drawn alike, whenever they were made.
+    """
+
+    name: str
+    parameters: int
+    """Of the denoiser."""
+    dataset: str
+    protocol: str
+    images: str
+    """Split, seed, number and digest of the ids."""
+    pictures: str
+    """Captions, seed, number and digest of the ids."""
+    miou: Mapping[str, Floats]
+    """By method, ``(1 + replicates,)``, in percent."""
+    power: Mapping[str, Floats]
+    """By measure, ``(1 + replicates,)``; shares in percent."""
+
+    @property
+    def drawn(self) -> int:
+        """Rows: the sample and its replicates."""
+        return len(next(iter(self.miou.values())))
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Numbers of every configuration: first of the sample itself, then of each replicate."""
+
+    configurations: tuple[str, ...]
+    families: tuple[str, ...]
+    """Of every configuration."""
+    varied: tuple[str | None, ...]
+    """What tells each from the common rung of its family; None for one that is on no ladder."""
+    steps: Floats
+    """``(configurations,)``: training steps, NaN where they are unknown."""
+    parameters: Floats
+    """``(configurations,)``."""
+    miou: dict[str, Floats]
+    """By method, ``(1 + replicates, configurations)``, in percent."""
+    power: dict[str, Floats]
+    """By measure, ``(1 + replicates, configurations)``; shares in percent, NaN where one lacks the measure."""
+
+    def measured_by(self, measure: str) -> Replicates:
+        """The part of the configurations that have this measure of power."""
+        return self.only(~np.isnan(self.power[measure][0]))
+
+    def only(self, chosen: Sequence[bool] | NDArray[np.bool_]) -> Replicates:
+        """The part of some configurations."""
+        kept = np.asarray(chosen, bool)
+        return Replicates(
+            tuple(compress(self.configurations, kept)),
+            tuple(compress(self.families, kept)),
+            tuple(compress(self.varied, kept)),
+            self.steps[kept],
+            self.parameters[kept],
+            {name: values[:, kept] for name, values in self.miou.items()},
+            {name: values[:, kept] for name, values in self.power.items()},
+        )
+
+
+def by_configuration(backbones: Sequence[BackboneReplicates]) -> Replicates:
+    """Means over the seeds of every configuration; each replicate draws these seeds anew."""
+    groups: dict[str, list[int]] = {}
+    for place, backbone in enumerate(backbones):
+        groups.setdefault(configuration_of(backbone.name), []).append(place)
+    rows = backbones[0].drawn
+    rng = np.random.default_rng(np.random.SeedSequence(0).spawn(STREAMS)[-1])
+    members = [_member_weights(rng, len(places), rows - 1) for places in groups.values()]
+
+    def grouped(values: Sequence[Floats]) -> Floats:
+        columns = zip(groups.values(), members, strict=True)
+        means = np.stack([(np.stack(values, 1)[:, places] * weights).sum(1) for places, weights in columns], axis=1)
+        # Means of equal values differ by rounding where the numbers of seeds do; ranks must not.
+        return means.round(RANKED_DECIMALS)
+
+    first = [backbones[places[0]] for places in groups.values()]
+    rungs = [rung_of(backbone.name) for backbone in first]
+    missing = np.full(rows, np.nan)
+    measures = dict.fromkeys(measure for backbone in backbones for measure in backbone.power)
+    return Replicates(
+        configurations=tuple(groups),
+        families=tuple(family_of(backbone.name) for backbone in first),
+        varied=tuple(None if rung is None else rung.varied for rung in rungs),
+        steps=np.array([np.nan if rung is None else rung.steps for rung in rungs], float),
+        parameters=np.array([backbone.parameters for backbone in first], float),
+        miou={name: grouped([backbone.miou[name] for backbone in backbones]) for name in backbones[0].miou},
+        power={name: grouped([each.power.get(name, missing) for each in backbones]) for name in measures},
+    )
+
+
+def _member_weights(rng: np.random.Generator, count: int, replicates: int) -> Floats:
+    """Shares of a configuration's seeds, ``(1 + replicates, seeds)``."""
+    drawn = rng.multinomial(count, np.full(count, 1 / count), replicates) / count
+    return np.concatenate([np.full((1, count), 1 / count), drawn])
