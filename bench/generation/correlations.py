@@ -66,15 +66,11 @@ def _of_family(replicates: Replicates, family: str) -> Replicates:
 def _of_group(name: str, group: Replicates) -> Iterator[Statistic]:
     parameters = np.tile(group.parameters, (len(next(iter(group.miou.values()))), 1))
     for measure, part, count in _by_measure(replace(group, power={**group.power, "parameters": parameters})):
-        power = part.power[measure]
         for method, miou in part.miou.items():
-            if np.ptp(power[0]) > 0:
-                yield Statistic("rho", name, method, measure, spearman(miou, power), count)
+            yield Statistic("rho", name, method, measure, spearman(miou, part.power[measure]), count)
     yield from _given_steps(name, group.only(~np.isnan(group.steps)))
     base, *others = group.miou
     for measure, part, count in _by_measure(group):
-        if np.ptp(part.power[measure][0]) == 0:
-            continue
         for method in others:
             values = slope(part.miou[method] - part.miou[base], part.power[measure])
             yield Statistic("slope of gain", name, f"{method} - {base}", measure, values, count)
@@ -92,10 +88,13 @@ def _given_steps(name: str, known: Replicates) -> Iterator[Statistic]:
 
 
 def _by_measure(group: Replicates, least: int = LEAST_CONFIGURATIONS) -> Iterator[tuple[str, Replicates, int]]:
-    """Every measure with the configurations that have it, and how many they are; not of fewer than ``least``."""
+    """Every measure with the configurations that have it, and how many they are; not of fewer than ``least``.
+
+    One that is the same for all relates to nothing.
+    """
     for measure in group.power:
         part = group.measured_by(measure)
-        if (count := len(part.configurations)) >= least:
+        if (count := len(part.configurations)) >= least and np.ptp(part.power[measure][0]) > 0:
             yield measure, part, count
 
 
