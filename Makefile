@@ -77,7 +77,7 @@ taught: $(VENV)/ready-test
 	cp $(TAUGHT)/analysis/*-lora-gain-*.csv results/pocket/analysis/
 	cp $(TAUGHT)/genmask/*.csv results/pocket/genmask/
 
-# Rungs of the pocket ladder that LADDER has no row of, or RUNGS: training (resumed; 72 rungs take an idle core some 12 hours), power, mIoU and tables.
+# Trains the rungs that were not measured in LADDER, or those in RUNGS, measures them and writes the tables. All take an idle core some 12 hours.
 LADDER ?= results/pocket/ladder
 EARLIER = $(addprefix --earlier ,$(dir $(wildcard $(LADDER)/power-replicates.parquet)))
 ladder: export SEGSCALE_CONFIGS = $(LADDER)/configs

@@ -1,18 +1,18 @@
 """Trains rungs of the ladder: ``python -m segscale.backbones.pocket.climb --folder FOLDER``.
 
-A rung that the folder holds is not trained again, so the same command resumes; a kill costs the rung in hand. One that
-the folder's ``power.csv`` has is trained where it is named.
+A rung that the folder holds is not trained again, so the same command resumes; a kill costs the rung in hand. A rung
+that was measured there already is trained only if it is named.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -71,12 +71,9 @@ def carry(rung: Rung, folder: Path) -> None:
 
 
 def measured(folder: Path) -> frozenset[str]:
-    """Names of the backbones in ``power.csv`` of ``folder``."""
-    path = folder / "power.csv"
-    if not path.exists():
-        return frozenset()
-    with path.open(encoding="utf-8", newline="") as file:
-        return frozenset(row["backbone"] for row in csv.DictReader(file))
+    """Names of the backbones whose measurements ``folder`` holds."""
+    path = folder / "power-replicates.parquet"
+    return frozenset(pd.read_parquet(path, columns=["backbone"])["backbone"]) if path.exists() else frozenset()
 
 
 def climb(rungs: Sequence[Rung], folder: Path) -> None:

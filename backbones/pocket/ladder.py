@@ -88,12 +88,15 @@ _SEEDLESS: tuple[Rung, ...] = (
     Rung("sd15", 2000),
     Rung("sd3", 2000),
 )
-RUNGS: dict[str, Rung] = {
-    rung.name: rung for rung in (replace(rung, seed=seed) for seed in SEEDS for rung in _SEEDLESS)
-}
-
 TOP: dict[str, Rung] = {"pocket-sd15": Rung("sd15", 2000), "pocket-sd3": Rung("sd3", 1500)}
 """The shipped twins as rungs of their families."""
+
+RUNGS: dict[str, Rung] = {
+    rung.name: rung
+    for rung in (replace(rung, seed=seed) for seed in SEEDS for rung in _SEEDLESS)
+    if rung not in TOP.values()
+}
+"""All but the shipped twins, by name."""
 
 
 def rung_of(backbone_name: str) -> Rung | None:

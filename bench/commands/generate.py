@@ -116,7 +116,10 @@ def power(
 @click.option("--split", help="of the runs", show_default="the only one")
 @click.option("--seed", type=NATURAL, help="of the noise of runs and of pictures", show_default="the only one")
 @click.option(
-    "--earlier", type=Place(), metavar="FOLDER", help="of earlier tables, whose backbones join those with runs here"
+    "--earlier",
+    type=Place(),
+    metavar="FOLDER",
+    help="folder with earlier tables; its backbones are added to those that have runs here",
 )
 @options.packed("question", ScalingQuestion)
 @options.results
@@ -125,15 +128,10 @@ def scaling(question: ScalingQuestion, published: Path | None, earlier: Path | N
     from ..generation.correlations import statistics
     from ..generation.replicates import by_configuration
     from ..generation.scaling_files import write_scaling
-    from ..generation.scaling_sources import measured_scaling, published_scaling
+    from ..generation.scaling_sources import gather
     from ..generation.scaling_tables import statistics_text
 
-    if published is not None and earlier is not None:
-        raise UserError("--earlier tables hold measured power, not published", "leave out one of the two options")
-    if published is None:
-        scaled = measured_scaling(question, results, earlier)
-    else:
-        scaled = published_scaling(question, results, published)
-    numbers = statistics(by_configuration(scaled.backbones))
+    resampled = gather(question, results, published, earlier)
+    numbers = statistics(by_configuration(resampled.backbones))
     print(statistics_text(numbers))
-    print_written(*write_scaling(scaled, numbers, question.method_names, results))
+    print_written(*write_scaling(resampled, numbers, results))

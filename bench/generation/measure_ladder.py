@@ -30,7 +30,7 @@ BATCH = 50
 
 
 def rung_names(results: Path) -> Iterator[str]:
-    """Rungs that were trained in ``results``, and of the package's those that ``power.csv`` there lacks."""
+    """Rungs that were trained in ``results``, and the package's own that were not measured there."""
     known = unlisted_files("backbone") | config_files("backbone")
     done = measured(results)
     for name in (*TOP, *RUNGS):

@@ -1,8 +1,8 @@
-"""Numbers of a bootstrap: of every backbone, and of every configuration, whose seeds are drawn as well."""
+"""Numbers of a bootstrap by configuration: means over its seeds, which every replicate draws anew."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -11,37 +11,9 @@ from numpy.typing import NDArray
 
 from ...backbones.pocket.ladder import configuration_of, family_of, rung_of
 from ..evaluation.metrics import Floats
+from .resampled import BackboneReplicates, random_stream
 
 RANKED_DECIMALS = 9
-STREAMS = 3
-"""Independent draws: of images, of prompts and of seeds."""
-
-
-@dataclass(frozen=True, eq=False)
-class BackboneReplicates:
-    """Numbers of one backbone: first of the sample itself, then of each replicate.
-
-    Those of other backbones with the same images and pictures were drawn alike, whenever they were made.
-    """
-
-    name: str
-    parameters: int
-    """Of the denoiser."""
-    dataset: str
-    protocol: str
-    images: str
-    """Split, seed, number and digest of the ids."""
-    pictures: str
-    """Captions, seed, number and digest of the ids."""
-    miou: Mapping[str, Floats]
-    """By method, ``(1 + replicates,)``, in percent."""
-    power: Mapping[str, Floats]
-    """By measure, ``(1 + replicates,)``; shares in percent."""
-
-    @property
-    def drawn(self) -> int:
-        """Rows: the sample and its replicates."""
-        return len(next(iter(self.miou.values())))
 
 
 @dataclass(frozen=True)
@@ -85,9 +57,9 @@ def by_configuration(backbones: Sequence[BackboneReplicates]) -> Replicates:
     groups: dict[str, list[int]] = {}
     for place, backbone in enumerate(backbones):
         groups.setdefault(configuration_of(backbone.name), []).append(place)
-    rows = backbones[0].drawn
-    rng = np.random.default_rng(np.random.SeedSequence(0).spawn(STREAMS)[-1])
-    members = [_member_weights(rng, len(places), rows - 1) for places in groups.values()]
+    rows = len(next(iter(backbones[0].miou.values())))
+    rng = np.random.default_rng(random_stream("seeds"))
+    members = [member_weights(rng, len(places), rows - 1) for places in groups.values()]
 
     def grouped(values: Sequence[Floats]) -> Floats:
         columns = zip(groups.values(), members, strict=True)
@@ -110,7 +82,13 @@ def by_configuration(backbones: Sequence[BackboneReplicates]) -> Replicates:
     )
 
 
-def _member_weights(rng: np.random.Generator, count: int, replicates: int) -> Floats:
-    """Shares of a configuration's seeds, ``(1 + replicates, seeds)``."""
+def member_weights(rng: np.random.Generator, count: int, replicates: int) -> Floats:
+    """Weights of a configuration's seeds, ``(1 + replicates, seeds)``; some are negative, each row sums to 1.
+
+    Means of few seeds that are drawn with replacement vary too little, by (n - 1) / n; stretched they vary as they
+    should (Rao and Wu, Resampling inference with complex survey data, JASA 1988).
+    """
     drawn = rng.multinomial(count, np.full(count, 1 / count), replicates) / count
+    if count > 1:
+        drawn = 1 / count + (drawn - 1 / count) * np.sqrt(count / (count - 1))
     return np.concatenate([np.full((1, count), 1 / count), drawn])

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from segscale.errors import UserError
+
 from ..evaluation.metrics import Floats, mean_iou
 from ..report.evaluated import EvaluatedRun
+from ..runs.identity import plan_digest
 from .frechet import Gaussian, frechet_distance
 from .judge_files import load_reference
 from .power_record import StoredPower
-from .replicates import STREAMS, BackboneReplicates
+from .resampled import BackboneReplicates, Conditions, Drawn, Resampled, random_stream
 from .scaling import Subject, pictures_of
+from .scaling_tables import subject_row
+
+log = logging.getLogger(__name__)
 
 REPLICATES = 400
 
@@ -32,43 +39,72 @@ class _Draws:
     """``(1 + replicates, items)``; once each in the first row."""
 
     @classmethod
-    def of(cls, each: Sequence[Sequence[str]], replicates: int, seed: np.random.SeedSequence) -> _Draws:
+    def of(cls, each: Sequence[Sequence[str]], replicates: int, drawn: Drawn) -> _Draws:
         """Of the items that all have."""
         ids = tuple(sorted(set.intersection(*({*items} for items in each))))
-        drawn = np.random.default_rng(seed).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), replicates)
-        return cls(ids, np.concatenate([np.ones((1, len(ids))), drawn]).astype(float))
+        if any(len(items) > len(ids) for items in each):
+            log.warning("not all backbones have the same %s: intervals are of the %d that all have", drawn, len(ids))
+        rng = np.random.default_rng(random_stream(drawn))
+        counts = rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), replicates)
+        return cls(ids, np.concatenate([np.ones((1, len(ids))), counts]).astype(float))
 
-    def text(self, kind: str) -> str:
-        """Their number and the start of the digest of their ids."""
-        return f"{len(self.ids)} {kind} {hashlib.sha256(json.dumps(self.ids).encode()).hexdigest()[:8]}"
+    @property
+    def text(self) -> str:
+        """Their number and the start of a digest of their ids."""
+        return f"{len(self.ids)}, {hashlib.sha256(json.dumps(self.ids).encode()).hexdigest()[:8]}"
 
 
-def resample(subjects: Sequence[Subject], replicates: int = REPLICATES) -> list[BackboneReplicates]:
+def resample(subjects: Sequence[Subject], replicates: int = REPLICATES) -> Resampled:
     """Bootstrap over prompts and images.
 
     Args:
-        subjects: With runs on the same images and, where power was measured, pictures of the same prompts.
+        subjects: At least one, with runs on the same images and, where power was measured, pictures of the same
+            prompts.
         replicates: How many.
+
+    Raises:
+        UserError: Where two were not run or measured alike.
     """
-    if not subjects:
-        return []
-    image_seed, prompt_seed, _ = np.random.SeedSequence(0).spawn(STREAMS)
-    runs = [[*subject.runs.values()] for subject in subjects]
-    images = _Draws.of([run.counts.images for each in runs for run in each], replicates, image_seed)
-    powers, pictures = _each_power(subjects, replicates, prompt_seed)
-    return [
+    images = _Draws.of([run.counts.images for each in subjects for run in each.runs.values()], replicates, "images")
+    powers = [subject.power for subject in subjects if subject.power is not None]
+    prompts = None
+    if len(powers) == len(subjects):
+        prompts = _Draws.of([[*power.pictures["id"]] for power in powers], replicates, "prompts")
+    each = [_conditions(subject, images, prompts, replicates) for subject in subjects]
+    for subject, conditions in zip(subjects, each, strict=True):
+        if (difference := each[0].difference(conditions)) is not None:
+            problem = f"{subjects[0].name} and {subject.name} differ in {difference}"
+            raise UserError(problem, "keep those of one kind, the others in another --results")
+    reference = load_reference()
+    backbones = [
         BackboneReplicates(
             name=subject.name,
             parameters=subject.parameters,
-            dataset=subject.plan.task.dataset.name,
-            protocol=subject.plan.task.protocol.label,
-            images=f"{subject.plan.task.dataset.split}, seed {subject.plan.seed}, {images.text('images')}",
-            pictures=pictures,
+            row=subject_row(subject),
             miou={name: _miou(run, images) for name, run in subject.runs.items()},
-            power=power,
+            power=_power(subject, prompts, reference, replicates),
         )
-        for subject, power in zip(subjects, powers, strict=True)
+        for subject in subjects
     ]
+    return Resampled(each[0], tuple(backbones))
+
+
+def _conditions(subject: Subject, images: _Draws, prompts: _Draws | None, replicates: int) -> Conditions:
+    plan, power = subject.plan, subject.power
+    by = {} if power is None or prompts is None else power.record.measured_by
+    return Conditions(
+        dataset=plan.task.dataset.name,
+        split=plan.task.dataset.split,
+        protocol=plan.task.protocol.label,
+        seed=plan.seed,
+        task=", ".join(sorted({plan_digest(run.plan.task) for run in subject.runs.values()})),
+        thresholds=", ".join(sorted(f"{name} {run.threshold:g}" for name, run in subject.runs.items())),
+        images=images.text,
+        captions="published" if power is None or prompts is None else pictures_of(power),
+        pictures="" if prompts is None else prompts.text,
+        measured_by=", ".join(f"{name} {by[name]}" for name in sorted(by)),
+        replicates=replicates,
+    )
 
 
 def _miou(run: EvaluatedRun, images: _Draws) -> Floats:
@@ -78,21 +114,14 @@ def _miou(run: EvaluatedRun, images: _Draws) -> Floats:
     return 100 * mean_iou(intersection, predicted, label, run.run.table_rules.averaging)
 
 
-def _each_power(
-    subjects: Sequence[Subject], replicates: int, seed: np.random.SeedSequence
-) -> tuple[list[Mapping[str, Floats]], str]:
-    """Power by measure, each ``(1 + replicates,)``, and which pictures; published numbers do not vary."""
-    powers = [subject.power for subject in subjects if subject.power is not None]
-    if len(powers) < len(subjects):
-        published = [subject.published for subject in subjects]
-        return [{name: np.full(1 + replicates, value) for name, value in each.items()} for each in published], ""
-    prompts = _Draws.of([[*power.pictures["id"]] for power in powers], replicates, seed)
-    reference = load_reference()
-    text = f"{pictures_of(powers[0])}, {prompts.text('pictures')}"
-    return [_power_of(power, prompts, reference) for power in powers], text
+def _power(subject: Subject, prompts: _Draws | None, reference: Gaussian, replicates: int) -> Mapping[str, Floats]:
+    """Power by measure, each ``(1 + replicates,)``; published numbers do not vary."""
+    if subject.power is None or prompts is None:
+        return {name: np.full(1 + replicates, value) for name, value in subject.published.items()}
+    return _measured_power(subject.power, prompts, reference)
 
 
-def _power_of(power: StoredPower, prompts: _Draws, reference: Gaussian) -> dict[str, Floats]:
+def _measured_power(power: StoredPower, prompts: _Draws, reference: Gaussian) -> Mapping[str, Floats]:
     weights = prompts.weights
     rows = power.pictures.set_index("id").loc[[*prompts.ids]]
     if "hits" not in rows:

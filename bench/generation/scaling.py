@@ -88,11 +88,19 @@ def measured_subjects(
     evaluated: Iterable[EvaluatedRun],
     stored: Iterable[StoredPower],
     least: int = LEAST_BACKBONES,
+    captions: str | None = None,
 ) -> list[Subject]:
     """Join runs with measurements, by the very backbone: name, weights and all options.
 
     All measurements are of pictures of the same captions and noise. Of several of a backbone those at the steps and
     scale of its config come first, then that with most pictures, then the last of equals.
+
+    Args:
+        question: Which runs.
+        evaluated: All runs.
+        stored: All measurements.
+        least: How many backbones must take part.
+        captions: Which pictures, as ``pictures_of`` says; None for the only ones that enough backbones have.
 
     Raises:
         UserError: Where fewer than ``least`` backbones have a measurement and a run of every method, or where it must
@@ -106,11 +114,12 @@ def measured_subjects(
         pictures: [Subject(name, runs_of, powers[key]) for key, (name, runs_of) in runs.items() if key in powers]
         for pictures, powers in by_pictures.items()
     }
-    enough = [pictures for pictures, subjects in joined.items() if len(subjects) >= max(least, 1)]
-    if len(enough) > 1:
+    enough = [pictures for pictures, subjects in joined.items() if len(subjects) >= least]
+    if captions is None and len(enough) > 1:
         hint = "choose one with --seed, or keep the others in another --results"
         raise UserError(f"power was measured on several sets of pictures ({'; '.join(enough)})", hint)
-    subjects = max(joined.values(), key=len, default=[])
+    largest = max(joined.values(), key=len, default=[])
+    subjects = largest if captions is None else joined.get(captions, [])
     sizes = {subject.power.record.images for subject in subjects if subject.power is not None}
     if len(sizes) > 1:
         log.warning("numbers of pictures differ (%s): Frechet distances do not compare", ", ".join(map(str, sizes)))
@@ -128,20 +137,23 @@ def _as_recommended(power: StoredPower) -> bool:
 
 
 def published_subjects(
-    question: ScalingQuestion, evaluated: Iterable[EvaluatedRun], published: Mapping[str, Mapping[str, float]]
+    question: ScalingQuestion,
+    evaluated: Iterable[EvaluatedRun],
+    published: Mapping[str, Mapping[str, float]],
+    least: int = LEAST_BACKBONES,
 ) -> list[Subject]:
     """Join runs with published power by the backbone's name.
 
     Raises:
-        UserError: Where fewer than three backbones have a published number and a run of every method, or where it must
-            be chosen which runs are meant.
+        UserError: Where fewer than ``least`` backbones have a published number and a run of every method, or where it
+            must be chosen which runs are meant.
     """
     subjects = [
         Subject(name, of_backbone, published=published[name])
         for name, of_backbone in _by_backbone(_runs_of(question, evaluated), question.method_names).values()
         if name in published
     ]
-    return _enough(subjects, "segscale run --backbone sd15,sdxl,flux", LEAST_BACKBONES)
+    return _enough(subjects, "segscale run --backbone sd15,sdxl,flux", least)
 
 
 def _by_backbone(

@@ -27,7 +27,7 @@ LOGARITHMIC = ("frechet", "parameters")
 
 
 def power_figure(table: pd.DataFrame, method_names: Sequence[str], path: Path) -> None:
-    """Draw a panel per measure that ``table`` (of ``subject_table``) holds; methods by colour, families by marker.
+    """Draw a panel per measure that ``table`` (of ``Resampled``) holds; methods by colour, families by marker.
 
     A line joins the rungs of a family that differ in training steps.
     """
@@ -68,7 +68,7 @@ def _name_rungs(axes: Axes, table: pd.DataFrame, method_names: Sequence[str], me
     """Write over the best method's point what tells a rung from the common one: its steps, or what was varied."""
     values = table[measure] / (1e6 if measure == "parameters" else 1)
     heights = table[[*method_names]].max(axis=1)
-    labels = table["steps"].map("{:.0f}".format).where(table["varied"] == "steps", table["varied"])
+    labels = table["steps"].astype("string").where(table["varied"] == "steps", table["varied"])
     for x, y, label, name in zip(values, heights, labels, table["backbone"], strict=True):
         text = label or name
         axes.annotate(text, (x, y), xytext=(3, 4), textcoords="offset points", fontsize=6)

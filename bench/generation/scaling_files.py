@@ -1,133 +1,151 @@
-"""Writes the files of the scaling question, and reads those of an earlier one, whose backbones then join."""
+"""Writes the files of the scaling question, and reads the one that holds all: the replicates of every backbone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
-from segscale.errors import UserError
-from segscale.files import explained_writes, replaced_bytes
+from segscale.errors import StoreError
+from segscale.files import explained_writes, json_checksum, replaced_bytes
 from segscale.places import make_folder
 
-from ...backbones.pocket.ladder import family_of
+from ..evaluation.metrics import Floats
 from ..report.files import write_text
-from ..report.tables import table_rows
-from .replicates import BackboneReplicates
+from .resampled import BackboneReplicates, Conditions, Resampled
 from .scaling_figure import power_figure
 from .scaling_tables import statistics_text
 
-TABLE, STATISTICS, TEXT, REPLICATES, FIGURE = NAMES = (
+NAMES = (
+    "power-replicates.parquet",
     "power.csv",
     "power-statistics.csv",
     "power-statistics.md",
-    "power-replicates.parquet",
     "figures/power.png",
 )
 MIOU, POWER = "miou ", "power "
-LABELS = ("dataset", "protocol", "images", "pictures")
-"""What backbones must share, the same in every row of one."""
-REMEDY = "give another --earlier, or none"
+KEY = b"segscale.scaling"
+
+
+def write_scaling(resampled: Resampled, statistics: pd.DataFrame, results: Path) -> list[Path]:
+    """Write replicates, tables as CSV files, statistics also as text, and figure; returns what was written.
+
+    The replicates come first and hold all that the others are made of, so a kill loses nothing.
+    """
+    replicates, table, numbers, text, figure = written = [results / name for name in NAMES]
+    with explained_writes(results):
+        make_folder(results)
+        with replaced_bytes(replicates) as file:
+            pq.write_table(_replicate_table(resampled), file, compression="zstd", write_page_checksum=True)
+        write_text(table, resampled.table.to_csv(index=False))
+        write_text(numbers, statistics.to_csv(index=False))
+        write_text(text, statistics_text(statistics) + "\n")
+        power_figure(resampled.table, resampled.method_names, figure)
+    return written
+
+
+def read_scaling(results: Path) -> Resampled:
+    """Read the replicates that ``write_scaling`` wrote.
+
+    Raises:
+        StoreError: Where the file is missing, damaged or of another version.
+    """
+    path = results / NAMES[0]
+    remedy = "give another --earlier, or none"
+    try:
+        with path.open("rb") as file, pq.ParquetFile(file, page_checksum_verification=True) as source:
+            table = source.read()
+        return _resampled(table)
+    except OSError as error:
+        if error.errno is None:  # Arrow's own about the contents
+            raise StoreError(f"{path} is damaged", remedy) from error
+        raise StoreError(f"{path} cannot be read ({error.strerror})", remedy) from error
+    except (pa.ArrowException, ValidationError, ValueError, KeyError) as error:
+        raise StoreError(f"{path} is damaged or of another version", remedy) from error
 
 
 @dataclass(frozen=True)
-class Scaled:
-    """What the scaling question is asked of."""
-
-    table: pd.DataFrame
-    """A row per backbone, as of ``subject_table``."""
-    backbones: list[BackboneReplicates]
-    """In the order of the rows."""
+class _Backbone:
+    name: str
+    parameters: int
+    row: dict[str, float | int | str | None]
 
 
-def write_scaling(scaled: Scaled, statistics: pd.DataFrame, method_names: Sequence[str], results: Path) -> list[Path]:
-    """Write the tables as CSV files, the statistics also as text, replicates and figure; returns what was written."""
-    paths = {name: results / name for name in NAMES}
-    with explained_writes(results):
-        make_folder(results)
-        with replaced_bytes(paths[REPLICATES]) as file:
-            _replicate_table(scaled.backbones).to_parquet(file, index=False, compression="zstd")
-        write_text(paths[TABLE], scaled.table.to_csv(index=False))
-        write_text(paths[STATISTICS], statistics.to_csv(index=False))
-        write_text(paths[TEXT], statistics_text(statistics) + "\n")
-        power_figure(scaled.table, method_names, paths[FIGURE])
-    return [*paths.values()]
+@dataclass(frozen=True)
+class _Contents:
+    conditions: Conditions
+    backbones: tuple[_Backbone, ...]
+    values: str
+    """Digest of the rows."""
+    checksum: str = ""
 
 
-def _replicate_table(backbones: Sequence[BackboneReplicates]) -> pd.DataFrame:
-    """A row for the sample and every replicate of every backbone."""
-    return pd.concat([_rows_of(backbone) for backbone in backbones], ignore_index=True)
+_ADAPTER = TypeAdapter(_Contents)
+
+
+def _replicate_table(resampled: Resampled) -> pa.Table:
+    """A row for the sample and every replicate of every backbone; the metadata hold the rest."""
+    rows = pd.concat([_rows_of(backbone) for backbone in resampled.backbones], ignore_index=True)
+    backbones = [_Backbone(each.name, each.parameters, _plain(each.row)) for each in resampled.backbones]
+    contents = asdict(_Contents(resampled.conditions, tuple(backbones), _digest(rows)))
+    del contents["checksum"]
+    text = json.dumps({**contents, "checksum": json_checksum(contents)})
+    return pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata({KEY: text})
 
 
 def _rows_of(backbone: BackboneReplicates) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "backbone": backbone.name,
-            **{name: getattr(backbone, name) for name in LABELS},
-            "replicate": np.arange(backbone.drawn),
-            **{MIOU + name: values for name, values in backbone.miou.items()},
-            **{POWER + name: values for name, values in backbone.power.items()},
-        }
-    )
+    columns = _prefixed(MIOU, backbone.miou) | _prefixed(POWER, backbone.power)
+    numbers = np.arange(len(next(iter(columns.values()))))
+    return pd.DataFrame({"backbone": backbone.name, "replicate": numbers, **columns})
 
 
-def read_scaling(folder: Path, method_names: Sequence[str]) -> Scaled:
-    """Read what ``write_scaling`` wrote to a folder.
-
-    Raises:
-        UserError: Where a file is missing, damaged or not of the same command as the other, or a method is missing.
-    """
-    try:
-        with (folder / TABLE).open("rb") as file:
-            table = pd.read_csv(file, float_precision="round_trip").fillna({"varied": ""})
-        with (folder / REPLICATES).open("rb") as file:
-            replicates = pd.read_parquet(file)
-        if missing := [name for name in method_names if MIOU + name not in replicates]:
-            raise UserError(f"the backbones of {folder} have no runs of {missing[0]}", REMEDY)
-        backbones = [*_backbones(table, replicates, method_names)]
-    except OSError as error:
-        raise UserError(f"{folder} has no {TABLE} with {REPLICATES} ({error.strerror or error})", REMEDY) from error
-    except (pa.ArrowException, ValueError, KeyError) as error:
-        raise UserError(f"{TABLE} and {REPLICATES} in {folder} are damaged or not of one command", REMEDY) from error
-    return Scaled(table, backbones)
+def _prefixed(prefix: str, columns: Mapping[str, Floats]) -> dict[str, Floats]:
+    return {prefix + name: values for name, values in columns.items()}
 
 
-def _backbones(
-    table: pd.DataFrame, replicates: pd.DataFrame, method_names: Sequence[str]
-) -> Iterator[BackboneReplicates]:
-    """Those of every row. Raises ValueError or KeyError where the replicates are not of this table."""
-    rows_of = {str(name): rows for name, rows in replicates.groupby("backbone")}
-    measures = [name.removeprefix(POWER) for name in map(str, replicates) if name.startswith(POWER)]
-    if {*rows_of} != {*table["backbone"]}:
-        raise ValueError("other backbones")
-    for row in table_rows(table):
-        rows = rows_of[str(row["backbone"])].sort_values("replicate")
-        miou = {name: rows[MIOU + name].to_numpy(float) for name in method_names}
-        power = {name: rows[POWER + name].to_numpy(float) for name in measures}
-        power = {name: values for name, values in power.items() if not np.isnan(values).all()}
-        if not all(np.isclose(row[name], values[0]) for name, values in (miou | power).items() if name in row):
-            raise ValueError("other numbers")
-        labels = {name: str(rows[name].iloc[0]) for name in LABELS}
-        yield BackboneReplicates(str(row["backbone"]), int(row["parameters"]), miou=miou, power=power, **labels)
+def _plain(row: Mapping[str, object]) -> dict[str, float | int | str | None]:
+    """Numbers as Python's, which JSON keeps exactly; NaN as None."""
+    values = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
+    return {name: None if value != value else value for name, value in values.items()}  # type: ignore[misc]
 
 
-def joined(scaled: Scaled, earlier: Scaled) -> Scaled:
-    """Both together; of a backbone that is in both, the first.
+def _digest(rows: pd.DataFrame) -> str:
+    return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()[:16]
 
-    Raises:
-        UserError: Where they are of other images, pictures or numbers of replicates.
-    """
-    names = [backbone.name for backbone in scaled.backbones]
-    backbones = [*scaled.backbones, *(each for each in earlier.backbones if each.name not in names)]
-    for what in ("images", "pictures", "drawn"):
-        found = sorted({str(getattr(backbone, what)) for backbone in backbones})
-        if len(found) > 1:
-            kind = "numbers of replicates" if what == "drawn" else what
-            raise UserError(f"the earlier backbones are of other {kind} ({'; '.join(found)})", REMEDY)
-    rows = pd.concat([scaled.table, earlier.table[~earlier.table["backbone"].isin(names)]], ignore_index=True)
-    order = sorted(range(len(backbones)), key=lambda place: (family_of(backbones[place].name), backbones[place].name))
-    return Scaled(rows.iloc[order].reset_index(drop=True), [backbones[place] for place in order])
+
+def _resampled(table: pa.Table) -> Resampled:
+    """Raises an error of pandas, pydantic or Arrow, ValueError or KeyError where it is none."""
+    content = json.loads((table.schema.metadata or {})[KEY])
+    stated = content.pop("checksum")
+    contents = _ADAPTER.validate_python(content)
+    rows = table.to_pandas()
+    if stated != json_checksum(content) or contents.values != _digest(rows):
+        raise ValueError("changed")
+    parts = {str(name): part for name, part in rows.groupby("backbone")}
+    backbones = [
+        BackboneReplicates(
+            each.name,
+            each.parameters,
+            each.row,
+            dict(_columns(parts[each.name], MIOU)),
+            dict(_columns(parts[each.name], POWER)),
+        )
+        for each in contents.backbones
+    ]
+    return Resampled(contents.conditions, tuple(backbones))
+
+
+def _columns(rows: pd.DataFrame, prefix: str) -> Iterator[tuple[str, Floats]]:
+    """Those of a kind, without measures that the backbone lacks."""
+    for name in map(str, rows):
+        values = rows[name].to_numpy() if name.startswith(prefix) else np.empty(0)
+        if len(values) and not np.isnan(values).all():
+            yield name.removeprefix(prefix), values

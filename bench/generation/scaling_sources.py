@@ -1,47 +1,75 @@
-"""What the scaling question is asked of: stored runs and measurements, published numbers, and earlier tables."""
+"""What the scaling question is asked of: stored runs with measured or published power, and earlier tables."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from segscale.errors import UserError
 
-from ..report.evaluated import evaluate_runs
+from ..report.evaluated import EvaluatedRun, evaluate_runs
 from ..runs.store import run_folders
 from .choices import ScalingQuestion
 from .power_record import find_power
 from .published_power import read_published_power
+from .resampled import Resampled
 from .resampling import resample
-from .scaling import LEAST_BACKBONES, measured_subjects, published_subjects
-from .scaling_files import Scaled, joined, read_scaling
-from .scaling_tables import subject_table
+from .scaling import LEAST_BACKBONES, Subject, measured_subjects, published_subjects
+from .scaling_files import read_scaling
+
+log = logging.getLogger(__name__)
 
 
-def published_scaling(question: ScalingQuestion, results: Path, published: Path) -> Scaled:
-    """Stored runs with published power. Raises UserError, see ``published_subjects``."""
-    subjects = published_subjects(question, evaluate_runs(results), read_published_power(published))
-    return Scaled(subject_table(subjects), resample(subjects))
+def gather(question: ScalingQuestion, results: Path, published: Path | None, earlier: Path | None) -> Resampled:
+    """Resample stored runs with their power, and add the backbones of earlier tables that have none here.
 
-
-def measured_scaling(question: ScalingQuestion, results: Path, earlier: Path | None) -> Scaled:
-    """Stored runs with measured power, and the backbones of earlier tables that have none here.
+    Args:
+        question: Which runs.
+        results: Folder of runs and measurements.
+        published: File of published power, which is taken instead of measured.
+        earlier: Folder with the replicates of an earlier question.
 
     Raises:
-        UserError: See ``measured_subjects``, ``read_scaling`` and ``joined``.
+        UserError: Where fewer than three backbones take part, or those that do cannot be compared.
     """
-    before = None if earlier is None else _earlier(question, earlier)
-    least = LEAST_BACKBONES if before is None else max(LEAST_BACKBONES - len(before.backbones), 0)
-    runs = evaluate_runs(results) if before is None or run_folders(results) else []
-    subjects = measured_subjects(question, runs, find_power(results), least)
-    scaled = Scaled(subject_table(subjects), resample(subjects))
-    return scaled if before is None else joined(scaled, before)
+    if earlier is None:
+        return resample(_subjects(question, evaluate_runs(results), results, published, LEAST_BACKBONES))
+    before = read_scaling(earlier)
+    _check(question, before, earlier)
+    runs = evaluate_runs(results) if run_folders(results) else []
+    subjects = _subjects(question, runs, results, published, 0, before.conditions.captions)
+    both = resample(subjects).joined(before) if subjects else before
+    log.info("%d backbones have runs here, %d are added", len(subjects), len(both.backbones) - len(subjects))
+    if len(both.backbones) < LEAST_BACKBONES:
+        problem = f"{len(both.backbones)} backbones take part, {LEAST_BACKBONES} are needed"
+        raise UserError(problem, "make more with: segscale power BACKBONE, and: segscale run")
+    return both
 
 
-def _earlier(question: ScalingQuestion, folder: Path) -> Scaled:
-    """Raises UserError where its runs are of another dataset or protocol."""
-    before = read_scaling(folder, question.method_names)
-    for backbone in before.backbones:
-        if (backbone.dataset, backbone.protocol) != (question.dataset_name, question.protocol_name):
-            problem = f"{backbone.name} in {folder} was run on {backbone.dataset} by {backbone.protocol}"
-            raise UserError(problem, f"add --dataset {backbone.dataset} --protocol {backbone.protocol}")
-    return before
+def _subjects(
+    question: ScalingQuestion,
+    runs: Sequence[EvaluatedRun],
+    results: Path,
+    published: Path | None,
+    least: int,
+    captions: str | None = None,
+) -> list[Subject]:
+    if published is not None:
+        return published_subjects(question, runs, read_published_power(published), least)
+    return measured_subjects(question, runs, find_power(results), least, captions)
+
+
+def _check(question: ScalingQuestion, before: Resampled, folder: Path) -> None:
+    """Raises UserError where earlier tables do not answer the question."""
+    known = before.conditions
+    asked = {
+        "dataset": (question.dataset_name, known.dataset),
+        "protocol": (question.protocol_name, known.protocol),
+        "method": (",".join(sorted(question.method_names)), ",".join(sorted(before.method_names))),
+        "split": (question.split or known.split, known.split),
+        "seed": (known.seed if question.seed is None else question.seed, known.seed),
+    }
+    for option, (wanted, stored) in asked.items():
+        if wanted != stored:
+            raise UserError(f"the tables in {folder} are of {option} {stored}", f"ask for it: --{option} {stored}")

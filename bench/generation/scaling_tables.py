@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -22,12 +20,8 @@ EXPLANATIONS = {
 }
 
 
-def subject_table(subjects: Sequence[Subject]) -> pd.DataFrame:
-    """One row per backbone: what it is, its power, the mIoU of every method in percent, ends of 95 % intervals."""
-    return pd.DataFrame([_row(subject) for subject in subjects])
-
-
-def _row(subject: Subject) -> dict[str, object]:
+def subject_row(subject: Subject) -> dict[str, object]:
+    """What a backbone is, its power, the mIoU of every method in percent, and ends of 95 % intervals, by column."""
     rung = rung_of(subject.name)
     row: dict[str, object] = {
         "backbone": subject.name,

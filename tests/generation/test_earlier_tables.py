@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +16,8 @@ import pytest
 from segscale.bench.commands.main import main
 from segscale.bench.generation import resampling
 from segscale.bench.generation.frechet import Gaussian
-from segscale.bench.generation.power_record import write_power
+from segscale.bench.generation.power_record import StoredPower, write_power
+from segscale.bench.generation.replicates import member_weights
 
 from .test_scaling import STEPS, backbone, power_of, run_of
 
@@ -86,61 +90,143 @@ def test_tables_join_a_folder_in_place(whole: Path) -> None:
     pd.testing.assert_frame_equal(after.drop(changed), before.drop(changed))
 
 
-def without_rows(folder: Path) -> None:
-    table = pd.read_csv(folder / "power.csv")
-    table.iloc[1:].to_csv(folder / "power.csv", index=False)
+def test_a_kill_between_the_files_loses_no_backbone(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("runs", "power"):
+        shutil.rmtree(whole / kind)
+    store(whole, "pocket-sd15-1000-seed0", 3.5)
+
+    def killed(path: Path, text: str) -> None:
+        raise KeyboardInterrupt(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("segscale.bench.generation.scaling_files.write_text", killed)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            ask(whole, "--earlier", str(whole))
+    assert len(pd.read_csv(whole / "power.csv")) == 6
+    ask(whole, "--earlier", str(whole))
+    assert len(pd.read_csv(whole / "power.csv")) == 7
 
 
-def with_other_numbers(folder: Path) -> None:
-    table = pd.read_csv(folder / "power.csv")
-    table.assign(f1=table["f1"] + 0.1).to_csv(folder / "power.csv", index=False)
+def test_backbones_on_no_ladder_join(whole: Path) -> None:
+    first = part_of(whole, ["pocket-sd15-60-seed0", "pocket-sd15-125-seed0", "pocket-sd3-60-seed0"])
+    ask(first)
+    second = whole.parent / "second"
+    store(second, "pocket-flux", 1.0)
+    ask(second, "--earlier", str(first))
+    store(first, "pocket-flux", 1.0)
+    ask(first)
+    assert_same_tables(second, first)
+    assert pd.read_csv(second / "power.csv")["steps"].tolist()[1:] == [125, 60, 60]
 
 
-def relabelled(folder: Path, column: str, text: str) -> None:
-    replicates = pd.read_parquet(folder / "power-replicates.parquet")
-    replicates.assign(**{column: text}).to_parquet(folder / "power-replicates.parquet")
+def bits(path: Path, place: int) -> None:
+    """Flip a bit at a place, given as a share of the file."""
+    content = bytearray(path.read_bytes())
+    content[place * len(content) // 100] ^= 4
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "power-replicates.parquet").unlink(), "has no power.csv with power-replicates"),
-        (lambda folder: (folder / "power-replicates.parquet").write_bytes(b"PAR1"), "damaged or not of one command"),
-        (lambda folder: (folder / "power.csv").write_text(""), "damaged or not of one command"),
-        (without_rows, "damaged or not of one command"),
-        (with_other_numbers, "damaged or not of one command"),
-        (lambda folder: relabelled(folder, "images", "val, 9 images"), "earlier backbones are of other images (val, "),
-        (
-            lambda folder: relabelled(folder, "pictures", "others"),
-            "the earlier backbones are of other pictures (others",
-        ),
-        (
-            lambda folder: relabelled(folder, "dataset", "voc"),
-            "was run on voc by goca; add --dataset voc --protocol goca",
+        (Path.unlink, "power-replicates.parquet cannot be read (No such file or directory); give another --earlier"),
+        (lambda path: path.write_bytes(b"PAR1"), "power-replicates.parquet is damaged"),
+        (lambda path: pd.read_parquet(path).to_parquet(path), "is damaged or of another version"),
+        *(
+            (lambda path, place=place: bits(path, place), "power-replicates.parquet is damaged")
+            for place in (10, 50, 90)
         ),
     ],
 )
-def test_tables_that_do_not_belong_together_are_refused(
+def test_damaged_tables_are_refused(
     damage: Callable[[Path], object], message: str, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    part = part_of(whole, ["pocket-sd3-60-seed0"])
-    damage(whole)
+    damage(whole / "power-replicates.parquet")
     with pytest.raises(SystemExit):
-        ask(part, "--earlier", str(whole))
+        ask(whole / "new", "--earlier", str(whole))
     assert message in capsys.readouterr().err
-    assert not (part / "power.csv").exists()
+
+
+def relabelled(power: StoredPower, plan: dict[str, Any] | None = None, **others: Any) -> StoredPower:
+    changed = replace(power.record.plan, **plan or {})
+    return replace(power, record=replace(power.record, plan=changed, plan_id=changed.plan_id, **others))
+
+
+@pytest.mark.parametrize(
+    ("run", "power", "message"),
+    [
+        ({"split": "calibration"}, {}, "differ in split (calibration and val)"),
+        ({"seed": 5}, {}, "differ in seed (5 and 0)"),
+        ({"version": "9"}, {"measured_by": {"judge": "y"}}, "differ in measured_by (judge y and judge x)"),
+    ],
+)
+def test_backbones_that_were_run_or_measured_otherwise_do_not_join(
+    run: dict[str, Any], power: dict[str, Any], message: str, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, new = backbone("pocket-flux"), whole / "new"
+    for method in ("vanilla", "goca"):
+        run_of(new, other, method, 0.5, **run)
+    write_power(new, relabelled(power_of(other, 0.5), **power))
+    with pytest.raises(SystemExit):
+        ask(new, "--earlier", str(whole))
+    assert message in capsys.readouterr().err
+    assert not (new / "power.csv").exists()
+    shutil.copytree(new / "power", whole / "power", dirs_exist_ok=True)
+    shutil.copytree(new / "runs", whole / "runs", dirs_exist_ok=True)
+    with pytest.raises(SystemExit):
+        ask(whole)
+    assert re.search(r"differ in|of several", capsys.readouterr().err)
+
+
+def test_pictures_of_other_captions_do_not_join(whole: Path) -> None:
+    """They are no pictures of the question; the earlier tables stand as they are."""
+    new = whole / "new"
+    for method in ("vanilla", "goca"):
+        run_of(new, backbone("pocket-flux"), method, 0.5)
+    write_power(new, relabelled(power_of(backbone("pocket-flux"), 0.5), {"prompts": "others"}))
+    ask(new, "--earlier", str(whole))
+    assert_same_tables(new, whole)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--method", "vanilla,goca-described"], "have no runs of goca-described; give another --earlier, or none"),
-        (["--published"], "--earlier tables hold measured power, not published"),
+        (["--method", "vanilla"], "are of method goca,vanilla; ask for it: --method goca,vanilla"),
+        (["--dataset", "voc"], "are of dataset pocket; ask for it: --dataset pocket"),
+        (["--split", "train"], "are of split val; ask for it: --split val"),
+        (["--seed", "1"], "are of seed 0; ask for it: --seed 0"),
     ],
 )
-def test_questions_that_earlier_tables_cannot_answer_are_refused(
+def test_questions_that_earlier_tables_do_not_answer_are_refused(
     options: list[str], message: str, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        ask(whole, "--earlier", str(whole), *options)
+        ask(whole / "new", "--earlier", str(whole), *options)
     assert message in capsys.readouterr().err
+
+
+def test_published_power_joins_published_power_alone(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["pocket-sd15-60-seed0", "pocket-sd15-125-seed0", "pocket-sd15-250-seed0", "pocket-flux"]
+    for method in ("vanilla", "goca"):
+        run_of(whole, backbone("pocket-flux"), method, 0.5)
+    lines = [f"me,0,{name},fid,{number},none" for number, name in enumerate(names)]
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(["source,arxiv,backbone,measure,value,conditions", *lines]))
+    with pytest.raises(SystemExit):
+        ask(whole, "--published", str(path), "--earlier", str(whole))
+    assert "differ in captions (published and pocket-captions-val digest, seed 0)" in capsys.readouterr().err
+    ask(whole, "--published", str(path))
+    assert len(pd.read_csv(whole / "power.csv")) == 4
+    ask(tmp_path / "new", "--published", str(path), "--earlier", str(whole))
+    assert_same_tables(tmp_path / "new", whole)
+
+
+def test_means_of_few_seeds_vary_as_much_as_they_should() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=3)
+    weights = member_weights(rng, 3, 20_000)
+    assert (weights[0] @ values) == pytest.approx(values.mean())
+    assert (weights[1:] @ values).std() == pytest.approx(values.std(ddof=1) / np.sqrt(3), rel=0.03)
+    assert member_weights(rng, 1, 5).tolist() == [[1.0]] * 6

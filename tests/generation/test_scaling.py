@@ -33,7 +33,6 @@ from segscale.bench.generation.record import PicturePlan, SamplingSettings
 from segscale.bench.generation.replicates import Replicates, by_configuration
 from segscale.bench.generation.resampling import resample
 from segscale.bench.generation.scaling import Subject, measured_subjects, published_subjects
-from segscale.bench.generation.scaling_tables import subject_table
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_run, evaluate_runs
 from segscale.bench.report.thresholds import Thresholds
 from segscale.bench.runs.identity import BackboneIdentity
@@ -131,7 +130,7 @@ def test_nothing_is_left_to_correlate_where_the_fixed_quantity_sets_the_order() 
 
 def test_the_first_replicate_is_the_sample_itself(folder: Path) -> None:
     subjects = subjects_of(folder)
-    replicates = by_configuration(resample(subjects, replicates=50))
+    replicates = by_configuration(resample(subjects, replicates=50).backbones)
     by_name = {subject.name: subject for subject in subjects}
     for number, name in enumerate(replicates.configurations):
         seeds = [by_name[name]] + ([by_name[name.replace("seed0", "seed1")]] if "-250-" in name else [])
@@ -147,14 +146,14 @@ def test_the_first_replicate_is_the_sample_itself(folder: Path) -> None:
 
 
 def test_images_and_prompts_are_drawn_alike_for_all_but_apart_from_each_other(folder: Path) -> None:
-    replicates = by_configuration(resample(subjects_of(folder), replicates=200))
+    replicates = by_configuration(resample(subjects_of(folder), replicates=200).backbones)
     vanilla, goca = (replicates.miou[name][1:, 0] for name in ("vanilla", "goca"))
     assert np.corrcoef(vanilla, goca)[0, 1] > 0.9
     assert abs(np.corrcoef(vanilla, replicates.power["f1"][1:, 0])[0, 1]) < 0.3
 
 
 def test_what_was_built_in_is_found(folder: Path) -> None:
-    table = statistics(by_configuration(resample(subjects_of(folder), replicates=100)))
+    table = statistics(by_configuration(resample(subjects_of(folder), replicates=100).backbones))
     rows = table.set_index(["statistic", "group", "method", "against"])["value"]
     assert rows["rho", "all", "vanilla", "f1"] == 1
     assert rows["rho", "all", "goca", "frechet"] == -1
@@ -171,7 +170,7 @@ def test_nothing_is_related_to_power_that_is_the_same_for_all(folder: Path) -> N
                 run_of(folder, rung, method, rng.uniform(0.2, 0.8))
             write_power(folder, power_of(rung, 1.0))
     narrow = [subject for subject in subjects_of(folder) if "width50" in subject.name]
-    table = statistics(by_configuration(resample(narrow, replicates=20)))
+    table = statistics(by_configuration(resample(narrow, replicates=20).backbones))
     assert not {*table[table["against"] == "recall"]["statistic"]} & {"rho", "slope of gain"}
     assert len(narrow) == 17
     assert np.isnan(slope(np.array([[1.0, 2, 3]]), np.array([[7.0, 7, 7]]))[0])
@@ -240,7 +239,7 @@ def test_a_measure_is_over_the_backbones_that_have_it(folder: Path) -> None:
             )
         )
     ]
-    table = statistics(by_configuration(resample(subjects, replicates=20))).set_index(
+    table = statistics(by_configuration(resample(subjects, replicates=20).backbones)).set_index(
         ["statistic", "method", "against"]
     )
     assert table.loc[("rho", "vanilla", "clip_score"), ["configurations", "value"]].tolist() == pytest.approx([5, 1])
@@ -290,11 +289,11 @@ def test_power_by_networks_is_resampled_where_pictures_have_scores(folder: Path)
         return replace(subject, power=StoredPower(record, pictures))
 
     subjects = [by_networks(subject) for subject in subjects_of(folder)]
-    power = by_configuration(resample(subjects, replicates=50)).power
+    power = by_configuration(resample(subjects, replicates=50).backbones).power
     assert power.keys() == {"fid", "clip_score"}
     assert power["fid"].std(0).max() == 0
     assert power["clip_score"][1:].std(0).min() > 0
-    rows = statistics(by_configuration(resample(subjects, replicates=50))).set_index(
+    rows = statistics(by_configuration(resample(subjects, replicates=50).backbones)).set_index(
         ["statistic", "method", "against"]
     )["value"]
     assert rows["rho", "vanilla", "clip_score"] == 1
@@ -325,7 +324,7 @@ def test_power_is_that_of_plain_guidance_as_recommended(folder: Path, other: dic
 def test_runs_that_do_not_belong_together_are_not_joined(
     other: dict[str, Any], chosen: dict[str, Any] | None, message: str | None, folder: Path
 ) -> None:
-    before = subject_table(subjects_of(folder))
+    before = resample(subjects_of(folder)).table
     run_of(folder, backbone("pocket-sd15-60-seed0"), "vanilla", 0.9, **other)
     runs, powers = evaluate_runs(folder), find_power(folder)
     if message is not None:
@@ -335,7 +334,7 @@ def test_runs_that_do_not_belong_together_are_not_joined(
             published_subjects(QUESTION, runs, {name: {"fid": 1.0} for name in before["backbone"]})
     if chosen is not None:
         subjects = measured_subjects(replace(QUESTION, **chosen), runs, powers)
-        pd.testing.assert_frame_equal(subject_table(subjects), before)
+        pd.testing.assert_frame_equal(resample(subjects).table, before)
 
 
 def again(power: StoredPower, prompts: str = "pocket-captions-val", seed: int = 0) -> StoredPower:
@@ -349,7 +348,7 @@ def again(power: StoredPower, prompts: str = "pocket-captions-val", seed: int = 
 def test_pictures_that_do_not_belong_together_are_not_joined(other: dict[str, Any], folder: Path) -> None:
     runs, powers = evaluate_runs(folder), find_power(folder)
     few = measured_subjects(QUESTION, runs, [*powers, *(again(power, **other) for power in powers[:2])])
-    pd.testing.assert_frame_equal(subject_table(few), subject_table(subjects_of(folder)))
+    pd.testing.assert_frame_equal(resample(few).table, resample(subjects_of(folder)).table)
     both = [*powers, *(again(power, **other) for power in powers)]
     pictures = r"pocket-captions-val digest, seed 0; pocket-(captions-)?val digest, seed [01]"
     with pytest.raises(UserError, match=rf"several sets of pictures \({pictures}\); choose one with --seed, or keep"):
