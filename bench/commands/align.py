@@ -74,6 +74,7 @@ def align(
     from ..training.align import align
 
     quiet_libraries()
+    refuse_ranks("align")
     task, settings = subject.task(run_options), replace(settings, seed=run_options.seed)
     losses = align(subject.backbone_name, task, settings, folder, run_options, site_name)
     written = folder / "losses.csv"

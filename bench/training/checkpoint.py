@@ -37,7 +37,7 @@ class Checkpoint:
         return self.folder / STATE_FILE
 
     def save(self, alignment: Alignment, losses: list[StepLosses]) -> None:
-        """Write the state after as many steps as there are losses, then the LoRA."""
+        """Write the LoRA after as many steps as there are losses, then the state: a kill in between costs steps."""
         lora = alignment.lora
         tensors = {LORA + name: tensor for name, tensor in lora.tensors.items()}
         tensors |= {HEAD + name: tensor.cpu() for name, tensor in alignment.head.state_dict().items()}
@@ -47,9 +47,9 @@ class Checkpoint:
         tensors[LOSSES] = torch.tensor([[*asdict(each).values()] for each in losses], dtype=torch.float64)
         with explained_writes(self.folder, "folder"):
             self.folder.mkdir(parents=True, exist_ok=True)
+            save_lora(self.folder, alignment.backbone.denoiser_part, lora)
             with replaced_bytes(self.path) as file:
                 file.write(save(tensors, {"identity": json.dumps(self.identity, sort_keys=True)}))
-            save_lora(self.folder, alignment.backbone.denoiser_part, lora)
 
     def resume(self, alignment: Alignment) -> list[StepLosses]:
         """Put the stored state into ``alignment``; the losses of the steps it took, none where nothing is stored.

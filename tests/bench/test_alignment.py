@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -34,6 +37,7 @@ from segscale.bench.training.objectives import dice_loss, focal_loss
 from segscale.bench.training.settings import AlignmentSettings
 from segscale.datasets.prompts.described import names_prompt
 from segscale.errors import UserError
+from segscale.files import replaced_bytes
 from segscale.registry import build
 
 from .cells import evaluated, run_named
@@ -214,6 +218,30 @@ def test_an_interrupted_alignment_goes_on_to_the_same_bytes(
     (tmp_path / "parts" / STATE_FILE).write_bytes(b"x")
     with pytest.raises(UserError, match="damaged"):
         align("pocket-sd3", task, settings, tmp_path / "parts", TRAIN)
+
+
+def test_a_kill_between_lora_and_state_leaves_no_older_lora(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    align("pocket-sd3", task, TINY, tmp_path / "whole", TRAIN)
+    files: list[Path] = []
+
+    @contextmanager
+    def killed(path: Path, *rest: bool) -> Iterator[BinaryIO]:
+        if files:
+            raise KeyboardInterrupt
+        files.append(path)
+        with replaced_bytes(path, *rest) as file:
+            yield file
+
+    for module in ("backbones.loading.lora", "bench.training.checkpoint"):
+        monkeypatch.setattr(f"segscale.{module}.replaced_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        align("pocket-sd3", task, TINY, tmp_path / "killed", TRAIN)
+    monkeypatch.undo()
+    align("pocket-sd3", task, TINY, tmp_path / "killed", TRAIN)
+    for name in (LORA_FILE, STATE_FILE):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
 
 
 def test_alignment_without_mask_loss_leaves_the_segmentation_within_its_interval(task: Task, tmp_path: Path) -> None:
