@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -21,6 +21,7 @@ from ..runs.options import RunOptions
 from ..runs.plan import build_task
 from ..runs.store import RunStore
 from ..tasks.protocol import BEST, Protocol
+from ..tasks.task import Task
 
 DESCRIBED = "-described"
 ALL = "all of them"
@@ -125,7 +126,8 @@ def _zero_rows(backbone_name: str, dataset_name: str, options: RunOptions) -> li
     task = build_task(dataset_name, build("protocol", PROTOCOL_OF_METHOD["seg4diff"]), options)
     method = build_method("seg4diff", backbone_name)
     without = replace(options, backbone_arguments={"zero_rows": False})
-    published, mended = (_scored(run_methods(backbone_name, [method], task, each)[0]) for each in (options, without))
+    stores = [run_methods(backbone_name, [method], task, each)[0] for each in (options, without)]
+    published, mended = _scored(stores, task, options)
     cell = Cell(method, task.protocol, "zero_rows", "zero rows of the dropped T5 are keys of every softmax")
     return [
         _row(QuirkOwner("backbone", "seg4diff"), cell, backbone_name, estimate_difference(mended, published), mended)
@@ -136,12 +138,16 @@ def _measured(
     owner: QuirkOwner, backbone_name: str, cells: Sequence[Cell], dataset_name: str, options: RunOptions
 ) -> list[dict[str, object]]:
     """Cells under the same protocol run together, so that they share their forwards."""
-    scored: dict[int, SampledCounts] = {}
+    stores: dict[int, RunStore] = {}
+    tasks: list[Task] = []
     for variant in dict.fromkeys(cell.protocol.variant for cell in cells):
         group = [number for number, cell in enumerate(cells) if cell.protocol.variant == variant]
         task = build_task(dataset_name, cells[group[0]].protocol, options)
-        stores = run_methods(backbone_name, [cells[number].method for number in group], task, options)
-        scored |= {number: _scored(store) for number, store in zip(group, stores, strict=True)}
+        stores |= zip(
+            group, run_methods(backbone_name, [cells[number].method for number in group], task, options), strict=True
+        )
+        tasks.append(task)
+    scored = _scored([stores[number] for number in range(len(cells))], tasks[0], options)
     published = next(number for number, cell in enumerate(cells) if cell.switch is None)
     return [
         _row(owner, cell, backbone_name, estimate_difference(scored[number], scored[published]), scored[number])
@@ -165,10 +171,17 @@ def _row(
     }
 
 
-def _scored(store: RunStore) -> SampledCounts:
+def _scored(stores: Sequence[RunStore], task: Task, options: RunOptions) -> list[SampledCounts]:
+    """Counts on the images that are asked for and that all stores have."""
+    asked = frozenset(task.dataset.ids[: options.limit])
+    images = asked.intersection(*(store.done() for store in stores))
+    return [_sample(store, images) for store in stores]
+
+
+def _sample(store: RunStore, images: Collection[str]) -> SampledCounts:
     """Counts at the threshold of the protocol, or the best one where that is its rule."""
     run = store.read()
-    counts, rules = store.load(run), run.table_rules
+    counts, rules = store.load(run).only(images), run.table_rules
     threshold = BEST if rules.threshold == BEST else float(rules.threshold)
     return counts.sample(threshold, rules.averaging, run.split_images)
 

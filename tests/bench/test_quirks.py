@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +79,14 @@ def test_effects_have_a_row_per_quirk_and_backbone(tmp_path: Path) -> None:
     lines = effects_table(rows).splitlines()
     assert len(lines) == 2 + len(rows.drop_duplicates(["kind", "name", "switch"]))
     assert lines[0].rstrip("| ").endswith("pocket-sd15")
+
+
+def test_effects_are_of_the_images_that_are_asked_for(tmp_path: Path) -> None:
+    """A store may hold more images of an earlier call."""
+    fewer, more = RunOptions(limit=1, results=tmp_path / "alone"), RunOptions(limit=2, results=tmp_path / "after more")
+    effects(["pocket-sd3"], "pocket", more)
+    again = effects(["pocket-sd3"], "pocket", replace(more, limit=1))
+    pd.testing.assert_frame_equal(again, effects(["pocket-sd3"], "pocket", fewer))
 
 
 def test_the_command_writes_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
