@@ -76,8 +76,9 @@ def perturb(
     """Averages over images of every block, one row per block and measure, in percent.
 
     ``change_objects`` and ``change_rest`` are the norm of the denoiser's change over the norm of its answer, on pixels
-    of prompted classes and on all others; ``loss`` is what the denoising loss grows by. ``miou`` is the block alone, as
-    of ``segscale layers``; ``rho`` is its rank correlation over blocks with a measure, ``rho_p`` the p-value.
+    of prompted classes and on all others; an image without such pixels does not count. ``loss`` is what the denoising
+    loss grows by. ``miou`` is the block alone, as of ``segscale layers``; ``rho`` is its rank correlation over blocks
+    with a measure, ``rho_p`` the p-value.
 
     Args:
         backbone_name: What denoises.
@@ -103,12 +104,18 @@ def perturb(
     facts = {
         "backbone": planned.identity.label,
         **task.identity.columns,
-        "images": rows["image"].nunique(),
+        "images": [_images_with(rows, str(measure)) for measure in table["measure"]],
         "width": width,
         "timestep": backbone.noise_level(method.settings).timestep,
         "seed": options.seed,
     }
     return with_facts(with_correlations(table), facts)
+
+
+def _images_with(rows: pd.DataFrame, measure: str) -> int:
+    """How many images have a measure; those that are made otherwise are of all."""
+    having = rows.dropna(subset=[measure]) if measure in MEASURES else rows
+    return len({*having["image"]})
 
 
 def measure(backbone: Backbone, task: Task, method: Method, width: float, options: RunOptions) -> pd.DataFrame:
@@ -184,7 +191,7 @@ def with_correlations(table: pd.DataFrame) -> pd.DataFrame:
 
 def _rank_correlation(first: Floats, second: Floats) -> tuple[float, float]:
     """Rho and its two-sided p-value, exact where there are few blocks; NaN for fewer than three or even values."""
-    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+    if len(first) < 3 or not np.ptp(first) > 0 or not np.ptp(second) > 0:
         return NO_CORRELATION
 
     ranks = rankdata(second)

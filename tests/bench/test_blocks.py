@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from segscale.backbones.attention.features import TokenFeatures
 from segscale.backbones.attention.sites import Grid
 from segscale.backbones.build import build_backbone
 from segscale.bench.analysis import features as features_module
+from segscale.bench.analysis import perturbation
 from segscale.bench.analysis.features import (
     VIEW,
     adjusted_r2,
@@ -130,6 +132,25 @@ def test_blocks_are_measured_alike_whatever_shares_a_forward(task: Task) -> None
     np.testing.assert_allclose(together[[*MEASURES]], apart[[*MEASURES]], rtol=1e-2, atol=1e-2)
     nothing = measure(backbone, task, method, 0.0, RunOptions(limit=2, batch=8))
     assert (nothing[[*MEASURES]] == 0).all(axis=None)
+
+
+def test_an_image_that_classes_cover_does_not_count_for_the_rest(
+    task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    share = perturbation._object_share
+
+    def covered(sample: Sample, class_ids: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
+        return torch.ones(size) if sample.id == task.dataset.ids[0] else share(sample, class_ids, size)
+
+    monkeypatch.setattr(perturbation, "_object_share", covered)
+    table = perturbation.perturb("pocket-sd3", task, RunOptions(limit=4, results=tmp_path), 0.1)
+    assert table.groupby("measure")["images"].unique().map(list).to_dict() == {
+        "change_objects": [4],
+        "change_rest": [3],
+        "loss": [4],
+        "miou": [4],
+    }
+    assert table.loc[table["measure"] != "miou", ["mean", "low", "high", "rho"]].notna().all(axis=None)
 
 
 def test_the_commands_write_the_same_files_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
