@@ -76,12 +76,17 @@ def _cell(base: Method, axis: str, value: str, exchanged: Mapping[str, Any]) -> 
 def ablate(cells: Sequence[AblatedCell], backbone_name: str, task: Task, options: RunOptions) -> pd.DataFrame:
     """Evaluate all cells in one pass over the images, the first being what the others are compared with.
 
+    Cells of equal methods are evaluated, and counted by Holm's correction, once.
+
     Returns:
         One row per cell in percent: ``miou`` at its best threshold with ``low`` and ``high``, what the exchange adds as
         ``difference`` with ``difference_low`` and ``difference_high``, its p-value by
         Holm's correction, and what was measured on.
     """
-    runs = evaluate_variants(backbone_name, [cell.method for cell in cells], task, options)
+    distinct: dict[Method, Method] = {}
+    for cell in cells:
+        distinct.setdefault(replace(cell.method, variant=""), cell.method)
+    runs = evaluate_variants(backbone_name, [*distinct.values()], task, options)
     samples = [at_best_threshold(run) for run in runs]
     first = runs[0].plan
     facts = {
@@ -91,17 +96,20 @@ def ablate(cells: Sequence[AblatedCell], backbone_name: str, task: Task, options
         "images": len(runs[0].counts),
         "seed": first.seed,
     }
-    rows = [facts | _row(cell, sample, samples[0]) for cell, sample in zip(cells, samples, strict=True)]
-    table = pd.DataFrame(rows)
+    numbers = pd.DataFrame([_numbers(sample, samples[0]) for sample in samples])
     # The first cell is compared with itself, which is no question.
-    return table.assign(p_value=[np.nan, *holm(table["p_value"].tolist()[1:])])
+    numbers = numbers.assign(p_value=[np.nan, *holm(numbers["p_value"].tolist()[1:])])
+    numbers_of = dict(zip(distinct, table_rows(numbers), strict=True))
+    rows = [
+        {**facts, "axis": cell.axis, "value": cell.value, **numbers_of[replace(cell.method, variant="")]}
+        for cell in cells
+    ]
+    return pd.DataFrame(rows)
 
 
-def _row(cell: AblatedCell, sample: Sample, reference: Sample) -> dict[str, object]:
+def _numbers(sample: Sample, reference: Sample) -> dict[str, object]:
     miou, difference = estimate_miou(sample), estimate_difference(sample, reference)
     return {
-        "axis": cell.axis,
-        "value": cell.value,
         "miou": 100 * miou.value,
         **interval_columns(miou),
         **percent_columns("difference", difference),

@@ -71,6 +71,18 @@ def test_ablation_is_one_forward_and_each_row_is_the_run_of_its_cell(task: Task,
     assert table.set_index("axis").loc["words", "difference"] == pytest.approx(0, abs=0.01)
 
 
+def test_equal_cells_are_one_run_and_one_comparison(task: Task, tmp_path: Path) -> None:
+    cells = [cell for cell in ablated_cells("vanilla", "pocket-sd3") if cell.axis in ("-", "heads", "alone")]
+    table = ablate(cells, "pocket-sd3", task, RunOptions(limit=4, results=tmp_path))
+    distinct = [number for number, cell in enumerate(cells) if cell.axis != "alone"]
+    assert len(evaluate_runs(tmp_path / ANALYSIS_FOLDER)) == len(distinct) < len(table) == len(cells)
+    fewer = ablate([cells[number] for number in distinct], "pocket-sd3", task, RunOptions(limit=4, results=tmp_path))
+    pd.testing.assert_frame_equal(table.iloc[distinct].reset_index(drop=True), fewer)
+    alone = table[table["axis"] == "alone"]
+    assert (alone["difference"] == 0).all()
+    assert alone["p_value"].isna().all()
+
+
 def test_columns_of_a_word_are_averaged_or_added() -> None:
     maps = torch.rand(5, 2, 2, generator=torch.Generator().manual_seed(0))
     mean, added = (word_maps(maps, [[1, 2, 4], [0], []], True, rule) for rule in ("mean", "sum"))

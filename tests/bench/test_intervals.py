@@ -118,6 +118,7 @@ def test_a_class_that_drops_out_does_not_hide_the_bias_of_the_others() -> None:
 def test_holm() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.7]) == pytest.approx([1, 1])
+    assert holm([0.02, np.nan, 0.03, np.nan]) == pytest.approx([0.04, np.nan, 0.04, np.nan], nan_ok=True)
     assert len(holm([])) == 0
 
 
