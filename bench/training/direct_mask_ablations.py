@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from segscale.errors import UserError
 from segscale.files import explained_writes, replaced
@@ -18,6 +18,7 @@ from ...backbones.loading.pretrained import reinitialise
 from ...backbones.wan import WanMasks
 from ..evaluation.pixel_counts import PixelCounts
 from ..generation.judge import Judge
+from .checkpoint import refuse_other
 from .direct_mask_drawing import Rows, areas_by_scene, drawn_masks, picture_losses, picture_objects, rows_of
 from .direct_mask_scenes import MaskScenes
 from .direct_mask_twin import untrained_twin
@@ -60,6 +61,8 @@ class Outcome:
     """By scene, of a picture of its caption: objects that are named and shown, named, and shown."""
     losses: tuple[float, ...]
     """By scene: the squared error of the velocity on its picture."""
+    made_by: dict[str, JsonValue]
+    """All that it follows from: recipe, scenes, first weights, autoencoder, judge and version."""
 
 
 _OUTCOME = TypeAdapter(Outcome)
@@ -81,19 +84,26 @@ class Ablation:
         """All outcomes of seeds and variants, those first that all variants have."""
         for seed in seeds:
             for variant in variants:
-                path = self.folder / f"{variant}-steps{self.steps}-seed{seed}.json"
-                yield read_outcome(path) if path.exists() else self._made(path, variant, seed)
+                yield self._outcome(variant, seed)
 
-    def _made(self, path: Path, variant: str, seed: int) -> Outcome:
+    def _outcome(self, variant: str, seed: int) -> Outcome:
+        """The kept one, or a new one. Raises UserError where the kept one was made otherwise."""
+        path = self.folder / f"{variant}-steps{self.steps}-seed{seed}.json"
         recipe = replace(VARIANTS[variant], steps=self.steps, seed=seed)
         reinitialise(self.backbone.denoiser, seed)
-        average = MaskTrainer(self.backbone, self.train, recipe).train()
+        trainer = MaskTrainer(self.backbone, self.train, recipe)
+        made_by = {**trainer.identity, "judge": self.judge.id}
+        if path.exists():
+            kept = read_outcome(path)
+            refuse_other(f"{path} was made otherwise", kept.made_by, made_by, "remove it and give the command again")
+            return kept
+        average = trainer.train()
         self.backbone.denoiser.load_state_dict(average.state_dict())
         self.backbone.denoiser.eval().requires_grad_(False)
         one_step, ten_steps = mask_areas(self.backbone, self.held_out, recipe.image_tokens)
         objects = picture_objects(self.backbone, self.held_out, self.judge)
         losses = tuple(picture_losses(self.backbone, self.held_out).tolist())
-        outcome = Outcome(variant, seed, self.steps, one_step, ten_steps, objects, losses)
+        outcome = Outcome(variant, seed, self.steps, one_step, ten_steps, objects, losses, made_by)
         with explained_writes(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with replaced(path) as file:

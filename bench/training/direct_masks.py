@@ -141,14 +141,14 @@ class MaskTrainer:
             return self.backbone.encode_text(texts)
 
     @property
-    def _identity(self) -> dict[str, JsonValue]:
+    def identity(self) -> dict[str, JsonValue]:
         """Everything that the weights follow from."""
         recipe = {name: repr(value) for name, value in vars(self.recipe).items()}
         return {**recipe, **self._scenes.identity, **self._began_with, "version": segscale.__version__}
 
     def _keep(self, path: Path) -> None:
         state = {
-            "identity": self._identity,
+            "identity": self.identity,
             "step": self._done,
             "denoiser": self._denoiser.state_dict(),
             "average": self._average.state_dict(),
@@ -162,7 +162,7 @@ class MaskTrainer:
     def _take_up(self, path: Path) -> None:
         try:
             state = torch.load(path, weights_only=True)
-            refuse_other(f"{path} is of another training", state["identity"], self._identity, _anew(path))
+            refuse_other(f"{path} is of another training", state["identity"], self.identity, _anew(path))
             self._denoiser.load_state_dict(state["denoiser"])
             self._average.load_state_dict(state["average"])
             self._optimiser.load_state_dict(state["optimiser"])

@@ -192,6 +192,10 @@ def test_an_ablation_keeps_its_outcomes(twin: WanMasks, scenes: MaskScenes, tmp_
     assert len(list(tmp_path.iterdir())) == 2
     # What is there is read, not made again.
     assert [*Ablation(twin, scenes, scenes, 1, tmp_path).run([0], variants)] == made
+    other = Judge()
+    other.id = "another"
+    with pytest.raises(UserError, match=r"seed0\.json was made otherwise \(judge differ\); remove it"):
+        next(Ablation(twin, scenes, scenes, 1, tmp_path, other).run([0], variants))
     path = tmp_path / "a=0.05-steps1-seed0.json"
     path.write_text("{}")
     with pytest.raises(UserError, match="is damaged"):
@@ -202,7 +206,7 @@ def test_the_table_has_the_ciou_of_all_seeds_and_the_ends_of_each() -> None:
     rows = {0: (50, 50, 100), 1: (100, 100, 100)}
     objects = {0: (1, 2, 2), 1: (2, 2, 4)}
     outcomes = [
-        Outcome("a=0.1", seed, 9, (rows[seed],) * 6, (rows[1],) * 6, (objects[seed],) * 6, (0.5 + seed,) * 6)
+        Outcome("a=0.1", seed, 9, (rows[seed],) * 6, (rows[1],) * 6, (objects[seed],) * 6, (0.5 + seed,) * 6, {})
         for seed in (0, 1)
     ]
     table = ablation_table(outcomes).set_index("measure")
@@ -230,7 +234,7 @@ def test_the_shipped_twin_keeps_what_its_page_says_of_200_held_out_scenes() -> N
 
 def outcome(variant: str, seed: int, intersections: list[int]) -> Outcome:
     rows = tuple((hit, 60, 100) for hit in intersections)
-    return Outcome(variant, seed, 9, rows, rows, ((1, 2, 2),) * len(rows), (0.5,) * len(rows))
+    return Outcome(variant, seed, 9, rows, rows, ((1, 2, 2),) * len(rows), (0.5,) * len(rows), {})
 
 
 def test_seeds_that_differ_widen_the_interval() -> None:
