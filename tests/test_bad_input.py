@@ -65,7 +65,9 @@ typed("calibration_of_a_best_threshold", "calibrate --protocol goca", "chooses i
 typed("unknown_site", "layers pocket-sd3 --sites up", "has no site 'up'", "segscale sites pocket-sd3")
 typed("joint_attention_of_a_unet", "values pocket-sd15", "has no joint attention", "such as pocket-sd3")
 typed("size_of_no_latent", "perf pocket-flux --size 100", "takes no images of 100 px", "use a multiple of 8")
-typed("class_twice", "predict x.png --classes star,star --output {folder}", "there is no x.png", "check its name")
+typed(
+    "class_twice", "predict x.png --classes star,star", "'star' is in the class list twice", "segscale predict --help"
+)
 typed("no_classes", "predict x.png --classes ,", "the class list is empty", "segscale predict --help")
 typed("captioner_without_name", "caption --endpoint http://x/v1", "model is not named", "--captioner")
 typed("endpoint_that_is_no_address", "caption --endpoint x --captioner y", "no web address", "http")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -82,7 +83,7 @@ class Place(click.ParamType):
 
 
 class Names(click.ParamType):
-    """Names separated by commas, at least one; each is converted by ``each``."""
+    """Names separated by commas, at least one, each once; each is converted by ``each``."""
 
     def __init__(self, noun: str, each: click.ParamType = click.STRING) -> None:
         self.name = f"{noun},..."
@@ -96,7 +97,10 @@ class Names(click.ParamType):
         names = [part.strip() for part in parts if part.strip()]
         if not names:
             self.fail(f"the {self.noun} list is empty", param, ctx)
-        return tuple(self.each.convert(name, param, ctx) for name in names)
+        converted = tuple(self.each.convert(name, param, ctx) for name in names)
+        if twice := [name for name, count in Counter(converted).items() if count > 1]:
+            self.fail(f"{twice[0]!r} is in the {self.noun} list twice", param, ctx)
+        return converted
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, last = incomplete.rpartition(",")

@@ -26,7 +26,9 @@ from .judge_files import WEIGHTS, load_reference
 from .judge_network import JudgeNetwork
 
 SHOWN_PIXELS = 50
-"""The smallest area, tried in steps of ten pixels, that gives a precision of 99 % on 256 decoded scenes of a seed of their own."""
+"""The smallest area, tried in steps of ten pixels, that gives a precision of 99 % on 256 decoded scenes.
+
+Those scenes have a seed of their own."""
 POOLED = 4
 """Side of the pooled latent."""
 BATCH = 50

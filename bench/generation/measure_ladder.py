@@ -42,8 +42,9 @@ def measure_rung(name: str, methods: list[str], pictures: RunOptions, images: Ru
     """Measure power on pictures and mIoU on images of one rung, where that is not stored."""
     identity = plan_backbone(name, pictures).identity
     settings = sampling_settings(name, SamplingChoices(), pictures.seed)
-    done = [(stored.record.plan, stored.record.images) for stored in find_power(pictures.results)]
-    if not any((plan.backbone, plan.settings, count) == (identity, settings, pictures.limit) for plan, count in done):
+    records = [stored.record for stored in find_power(pictures.results)]
+    done = [(record.plan.backbone, record.plan.settings, record.plan.prompts, record.images) for record in records]
+    if (identity, settings, f"{CAPTIONS}-val", pictures.limit) not in done:
         PowerQuestion(name, CAPTIONS, SamplingChoices(), Networks(), pictures).measured(SamplingChoices())
     task = build_task("pocket", build("protocol", "standard"), images)
     run_methods(name, build_methods(methods, name, task.protocol), task, images)

@@ -56,7 +56,7 @@ def statistics_text(statistics: pd.DataFrame) -> str:
             "method": statistics["method"],
             "against": statistics["against"],
             "value [95 %]": [
-                "-" if np.isnan(value) else format_estimate(value, low, high, ".2f")
+                "-" if np.isnan(value) else format_estimate(value, low, high, "z.2f")
                 for value, low, high in zip(statistics["value"], statistics["low"], statistics["high"], strict=True)
             ],
         }

@@ -67,7 +67,7 @@ BAD_INPUT = {
     "run --device quantum": "there is no device 'quantum' here; there are: cpu",
     "table --results {tmp}": "there are no runs in {tmp}/runs; make some with: segscale bench",
     "predict {photo} --classes ,": "the class list is empty",
-    "predict {photo} --classes star,star": "a class is named twice",
+    "predict {photo} --classes star,star": "'star' is in the class list twice",
     "predict nowhere.jpg --classes star": "there is no nowhere.jpg; check its name",
     "predict {photo} --classes gem,ball,leaf,cone,ring,cross,heart,flower,star": "cut before class 'flower'",
     "predict {photo} --classes star --revision main": "pocket:pocket-sd15 is no hub repository, so it has no revision",
