@@ -50,11 +50,14 @@ def guidance_rates(difference: Tensor, segments: Segments, scale: float) -> Tens
     return smoothed(rates.clamp(LOWEST_RATE, HIGHEST_RATE).clamp(max=HIGHEST_STRENGTH / scale))
 
 
-def smoothed(rates: Tensor) -> Tensor:
-    """A 3 x 3 Gaussian of sigma 0.5 that reflects at the border; even rates stay as they are, to the last bit."""
-    offsets = torch.tensor([-1.0, 0.0, 1.0], device=rates.device)
+def smoothed(maps: Tensor) -> Tensor:
+    """A 3 x 3 Gaussian of sigma 0.5 that reflects at the border, of maps ``(..., height, width)``.
+
+    Maps of ones stay as they are, to the last bit.
+    """
+    offsets = torch.tensor([-1.0, 0.0, 1.0], device=maps.device)
     kernel = torch.exp(-(offsets**2) / (2 * SMOOTHING_SIGMA**2))
     window = torch.outer(kernel, kernel)[None, None]
-    padded = F.pad(rates[None, None], (1, 1, 1, 1), mode="reflect")
+    padded = F.pad(maps.reshape(-1, 1, *maps.shape[-2:]), (1, 1, 1, 1), mode="reflect")
     # The sum of the window as the convolution itself makes it.
-    return (F.conv2d(padded, window) / F.conv2d(torch.ones_like(padded), window))[0, 0]
+    return (F.conv2d(padded, window) / F.conv2d(torch.ones_like(padded[:1]), window)).view(maps.shape)

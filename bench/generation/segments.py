@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,9 +18,9 @@ from ...backbones.text.tokens import StreamTokens
 from ...methods.affinity import propagate, spatial_affinity
 from ...methods.build import build_method
 from ...methods.goca import GoCA
-from ...methods.rescaling import blur, min_max
+from ...methods.rescaling import blur, is_constant, min_max
 from .choices import GuidanceReading
-from .rates import Segments
+from .rates import SMALLEST, Segments, smoothed
 
 FOREGROUND_BELOW = 0.5
 POWERS = 4
@@ -81,11 +81,14 @@ class GocaSegmenter(Segmenter):
 
 @dataclass(frozen=True)
 class ScfgSegmenter(Segmenter):
-    """S-CFG's token maps (arXiv 2404.05384): cross-attention spread by powers of self-attention.
+    """S-CFG's token maps (arXiv 2404.05384): attention on text, spread by powers of self-attention.
 
-    Of each resolution, S is the mean of the self-attention of its sites; each site's cross-attention C becomes S' C,
-    is brought to the latent's size, blurred and divided by its mean. All tokens compete, special ones too, and the
-    foreground is where the first special one does not win.
+    Of each site, with S its self-attention and C its attention on text, S' C is brought to the latent's size and
+    smoothed like rates. Divided by its spatial mean it is summed over sites, and all tokens of the conditional row
+    compete, special ones too. The foreground is where in the unconditional row the first special token does not win
+    against the sum of all others; it is everything where that row looks everywhere alike.
+
+    The published code reads the sites of a quarter and an eighth of the latent's size alone; here all sites are read.
     """
 
     reading: GuidanceReading
@@ -98,31 +101,44 @@ class ScfgSegmenter(Segmenter):
         )
 
     def __call__(self, conditional: AttentionMaps, unconditional: AttentionMaps, size: Grid) -> Segments:
-        del unconditional
-        spreads = {grid: self._spread(conditional, grid) for grid in {site.grid for site in _reading(conditional)}}
-        total: Tensor | None = None
-        for site in _reading(conditional):
-            words = conditional.text[site.name]
-            spread = spreads[site.grid]
-            words = words if spread is None else spread @ words
-            maps = blur(resized(words.T.unflatten(1, (site.grid.height, site.grid.width)), size))
-            maps = maps / maps.mean((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
-            total = maps if total is None else total + maps
-        assert total is not None
-        region = total.argmax(0)
-        return Segments(region, region != conditional.tokens[0].special[0])
+        region = torch.stack([_balanced(each) for each in self._spread(conditional, size)]).sum(0).argmax(0)
+        return Segments(region, self._foreground(unconditional, size))
 
-    def _spread(self, maps: AttentionMaps, grid: Grid) -> Tensor | None:
-        """S' of a resolution, None where no site of it attends to pixels."""
-        sites = [site for site in maps.sites.values() if site.grid == grid and site.name in maps.pixels]
-        if not sites:
-            return None
-        mean = torch.stack([maps.pixels[site.name].float() for site in sites]).mean(0)
-        power, total = mean, mean
+    def _foreground(self, unconditional: AttentionMaps, size: Grid) -> Tensor:
+        start = unconditional.tokens[0].special[0]
+        # Rounding would choose the foreground where all pixels look alike, which spreading them hides.
+        flat = [words.T[:, None] for words in unconditional.text.values()]
+        even = torch.stack([is_constant(_against_others(words, start)).all() for words in flat]).all()
+        spread = [_balanced(_against_others(words, start)) for words in self._spread(unconditional, size)]
+        return (torch.stack(spread).sum(0).argmax(0) != 0) | even
+
+    def _spread(self, maps: AttentionMaps, size: Grid) -> Iterator[Tensor]:
+        """Of every site the map of each token, ``(tokens, height, width)`` of the latent."""
+        for site in maps.sites.values():
+            if site.name not in maps.text:
+                continue
+            words = maps.text[site.name].float()
+            if site.name in maps.pixels:
+                words = self._powers(maps.pixels[site.name].float()) @ words
+            yield smoothed(resized(words.T.unflatten(1, (site.grid.height, site.grid.width)), size))
+
+    def _powers(self, attention: Tensor) -> Tensor:
+        """S' of a site."""
+        power, total = attention, attention
         for _ in range(POWERS - 1):
-            power = mean @ (mean if self.reading == "published" else power)
+            power = attention @ (attention if self.reading == "published" else power)
             total = total + power
         return total / POWERS
+
+
+def _against_others(maps: Tensor, token: int) -> Tensor:
+    """The map of one token and the sum of all others', ``(2, height, width)``."""
+    return torch.stack([maps[token], maps[:token].sum(0) + maps[token + 1 :].sum(0)])
+
+
+def _balanced(maps: Tensor) -> Tensor:
+    """Maps ``(n, height, width)``, each over its spatial mean."""
+    return maps / (maps.mean((1, 2), keepdim=True) + SMALLEST)
 
 
 def content_words(streams: Sequence[StreamTokens]) -> tuple[StreamTokens, ...]:
@@ -150,7 +166,3 @@ def resized(maps: Tensor, size: Grid) -> Tensor:
 def segmenter(method: str, backbone: Backbone, reading: GuidanceReading) -> Segmenter:
     """The segmenter of a guidance method."""
     return ScfgSegmenter(reading) if method == "s-cfg" else GocaSegmenter.on(backbone.name, reading)
-
-
-def _reading(maps: AttentionMaps) -> list[Site]:
-    return [site for site in maps.sites.values() if site.name in maps.text]
