@@ -69,6 +69,18 @@ typed(
     "class_twice", "predict x.png --classes star,star", "'star' is in the class list twice", "segscale predict --help"
 )
 typed("no_classes", "predict x.png --classes ,", "the class list is empty", "segscale predict --help")
+typed(
+    "prompts_and_dataset",
+    "generate pocket-sd15 --prompts x.txt --dataset voc",
+    "take no dataset",
+    "leave out --dataset",
+)
+typed(
+    "head_that_is_not_there",
+    "align pocket-sd3 {folder} --reading described --head-learning-rate 7",
+    "there is no convolution",
+    "leave it out",
+)
 typed("captioner_without_name", "caption --endpoint http://x/v1", "model is not named", "--captioner")
 typed("endpoint_that_is_no_address", "caption --endpoint x --captioner y", "no web address", "http")
 

@@ -54,6 +54,8 @@ class Lora:
 def add_lora(denoiser: nn.Module, modules: Sequence[str], rank: int, alpha: float) -> list[nn.Parameter]:
     """Put a new adapter beside ``modules``, which changes nothing yet, and return what of it is trained.
 
+    The adapter is of float32 whatever the denoiser is of: in half precision most steps of training would be lost.
+
     Raises:
         UserError: Where peft is not installed.
     """
@@ -61,7 +63,10 @@ def add_lora(denoiser: nn.Module, modules: Sequence[str], rank: int, alpha: floa
         from peft import LoraConfig, inject_adapter_in_model
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(modules))  # pyright: ignore[reportArgumentType]
     inject_adapter_in_model(config, denoiser)
-    return [parameter for name, parameter in denoiser.named_parameters() if ".lora_" in name]
+    added = [parameter for name, parameter in denoiser.named_parameters() if ".lora_" in name]
+    for parameter in added:
+        parameter.data = parameter.data.float()
+    return added
 
 
 def lora_tensors(denoiser: nn.Module) -> dict[str, Tensor]:

@@ -52,7 +52,12 @@ def convert_pickle(source: Path, folder: Path, backbone: Backbone, alpha: float 
 def _read(source: Path) -> Mapping[str, Tensor]:
     try:
         content = torch.load(source, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        # Torch's own words advise to run the file's code.
+        raise UserError(
+            f"{source} is no pickle of tensors alone", "name the LoRA's file, as it was published"
+        ) from error
+    except (OSError, RuntimeError, EOFError) as error:
         line = str(error).strip().partition("\n")[0]
         raise UserError(f"{source} cannot be read as tensors alone ({line})", "download it anew") from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):

@@ -28,7 +28,7 @@ from ...methods.build import method_defaults
 from ...methods.method import Method
 from ..evaluation.metrics import Floats
 from ..report.figures.analyses import AnalysisView
-from ..report.tables import table_rows
+from ..report.tables import TableRow, table_rows
 from ..runs.options import RunOptions
 from ..runs.plan import plan_backbone
 from ..tasks.task import Task
@@ -221,11 +221,15 @@ def correlated_view(view: AnalysisView, table: pd.DataFrame) -> AnalysisView:
     return replace(view, panels={title(panel): measures for panel, measures in view.panels.items()})
 
 
+def _rho_text(row: TableRow) -> str:
+    return "not defined" if np.isnan(row["rho"]) else f"{row['rho']:+.2f} (p {row['rho_p']:.3f})"
+
+
 def _correlations(table: pd.DataFrame) -> dict[str, str]:
     """Of every measure but the mIoU itself: its label, rho and p-value."""
     rows = {str(row["measure"]): row for row in table_rows(table)}
     return {
-        name: f"{label} {rows[name]['rho']:+.2f} (p {rows[name]['rho_p']:.3f})"
+        name: f"{label} {_rho_text(rows[name])}"
         for name, label in GENERATED_VIEW.labels.items()
         if name in rows and name != "miou"
     }

@@ -8,6 +8,8 @@ from typing import get_args
 
 import click
 
+from segscale.errors import UserError
+
 from ...backbones.loading.options import Training
 from ..generation.choices import CAPTIONS, Networks, SamplingChoices
 from ..runs.options import RunOptions
@@ -75,6 +77,9 @@ def align(
 
     quiet_libraries()
     refuse_ranks("align")
+    if not settings.rules.convolution and settings.head_learning_rate != AlignmentSettings().head_learning_rate:
+        problem = f"as {settings.reading} there is no convolution, so nothing reads --head-learning-rate"
+        raise UserError(problem, "leave it out, or take --reading published")
     task, settings = subject.task(run_options), replace(settings, seed=run_options.seed)
     losses = align(subject.backbone_name, task, settings, folder, run_options, site_name)
     written = folder / "losses.csv"
@@ -128,8 +133,6 @@ def lora_gain(
 ) -> None:
     """Tell what a LoRA buys: mIoU of every method with and without it, and generative power."""
     import pandas as pd
-
-    from segscale.errors import UserError
 
     from ..generation.lora_gain import gain_text, power_gain, segmentation_gain, without_lora
     from ..generation.strengths import PowerQuestion

@@ -16,7 +16,7 @@ from ..runs.launcher import is_rank_zero
 from ..runs.options import RunOptions
 from . import options
 from .command import Option, command
-from .parameters import NATURAL, NUMBER, POSITIVE, WIDTH, Place
+from .parameters import NATURAL, NUMBER, POSITIVE, WIDTH, Name, Place
 from .steps import print_written, quiet_libraries
 
 PUBLISHED = str(shipped_folder("results") / "paper-power.csv")
@@ -51,14 +51,18 @@ _examples = ["segscale generate pocket-sd15 --limit 4", "segscale generate pocke
 
 @command(resumes=True, examples=_examples)
 @options.backbone
-@options.name("dataset", "pocket", help="whose captions are drawn")
+@click.option("--dataset", "dataset_name", type=Name("dataset"), show_default="pocket", help="whose captions are drawn")
 @click.option("--prompts", type=options.FILE, metavar="FILE", help="one prompt per line, instead of captions")
 @sampling
 @options.picture_batch
 @options.text_cache
 @options.images
 def generate(
-    backbone_name: str, dataset_name: str, prompts: Path | None, choices: SamplingChoices, run_options: RunOptions
+    backbone_name: str,
+    dataset_name: str | None,
+    prompts: Path | None,
+    choices: SamplingChoices,
+    run_options: RunOptions,
 ) -> None:
     """Draw a picture for every caption of a dataset, or for every line of a file."""
     from ..generation.pictures import draw_pictures
@@ -66,9 +70,10 @@ def generate(
     from ..generation.settings import sampling_settings
 
     quiet_libraries()
-    if prompts is not None and run_options.dataset_arguments:
-        raise UserError("prompts of a file take no dataset's options", "leave out --split, --data-root and --captions")
-    asked = captions_of_dataset(dataset_name, run_options) if prompts is None else prompts_of_file(prompts)
+    if prompts is not None and (dataset_name or run_options.dataset_arguments):
+        problem = "prompts of a file take no dataset and none of its options"
+        raise UserError(problem, "leave out --dataset, --split, --data-root and --captions")
+    asked = prompts_of_file(prompts) if prompts else captions_of_dataset(dataset_name or "pocket", run_options)
     settings = sampling_settings(backbone_name, choices, run_options.seed)
     pictures = draw_pictures(backbone_name, asked, settings, run_options)
     if is_rank_zero():

@@ -17,6 +17,7 @@ from .generate import drawing, networks
 from .parameters import NUMBER, Names
 from .steps import print_written, quiet_libraries
 
+METHODS = "cfg,s-cfg,goca-s-cfg"
 SCALES = "2,3,5,7.5,10"
 _methods = Names("guidance method", click.Choice(get_args(GuidanceMethod)))
 _scales = Names("scale", click.types.convert_type(NUMBER))
@@ -31,13 +32,20 @@ class Strengths:
     methods: tuple[GuidanceMethod, ...]
     scales: tuple[float, ...]
 
+    @property
+    def name_parts(self) -> tuple[str, ...]:
+        """Methods and scales, where they are not as by default, as parts of the name of a result's file."""
+        methods, scales = "+".join(self.methods), "+".join(f"{scale:g}" for scale in self.scales)
+        defaults = (METHODS.replace(",", "+"), SCALES.replace(",", "+"))
+        return tuple(part for part, default in zip((methods, scales), defaults, strict=True) if part != default)
+
 
 @command(
     resumes=True, examples=["segscale guidance pocket-sd15 --limit 20 --batch 10 --methods cfg,goca-s-cfg --scales 3,5"]
 )
 @options.backbone
 @options.name("dataset", CAPTIONS, help="whose captions are drawn")
-@click.option("--methods", type=_methods, default="cfg,s-cfg,goca-s-cfg")
+@click.option("--methods", type=_methods, default=METHODS)
 @click.option("--scales", type=_scales, default=SCALES, help="strengths of guidance")
 @options.packed("strengths", Strengths)
 @options.overwrite
@@ -64,6 +72,6 @@ def guidance(
         return
     table = measure_strengths(question, strengths.methods, strengths.scales)
     print(strengths_text(table))
-    stem = result_stem(*names, "guidance", *choices.name_parts, options=run_options)
+    stem = result_stem(*names, "guidance", *strengths.name_parts, *choices.name_parts, options=run_options)
     draw = partial(strengths_figure, table)
     print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))

@@ -15,6 +15,8 @@ PERTURBING: tuple[GuidanceMethod, ...] = ("perturbed", "blurred-block")
 """Those that blur the attention on text of one block."""
 SEGMENTING: tuple[GuidanceMethod, ...] = ("s-cfg", "goca-s-cfg")
 """Those that guide by segments."""
+IDLE_WITHOUT_GUIDANCE: tuple[GuidanceMethod, ...] = (*SEGMENTING, "perturbed")
+"""Those that change nothing at a scale of 1 or less."""
 GuidanceReading = Literal["published", "described"]
 """How segments for guidance are made."""
 READ_BY: Mapping[str, tuple[GuidanceMethod, ...]] = MappingProxyType(

@@ -35,12 +35,16 @@ def draw_to_measure(
     """Draw what is missing of the pictures for the captions of a dataset, beside other processes that do.
 
     Raises:
-        UserError: Where nothing was named that could measure, or fewer than three captions.
+        UserError: Where nothing was named that could measure, or networks that nothing reads, or where there are fewer
+            than three captions.
     """
     is_pocket = load_config("dataset", dataset_name).get("benchmark") == POCKET
     if not is_pocket and networks == Networks():
         hint = "name local weights: --inception FILE for the FID, --clip FOLDER for the CLIP score"
         raise UserError(f"nothing measures pictures of {dataset_name} without a network", hint)
+    if is_pocket and networks != Networks():
+        problem = f"the shipped judge measures pictures of {dataset_name}, so nothing reads --inception and --clip"
+        raise UserError(problem, "leave them out")
     prompts = captions_of_dataset(dataset_name, options)
     wanted = prompts.first(options.limit)
     if len(wanted) < LEAST_PICTURES:

@@ -15,6 +15,7 @@ from ...backbones.pocket.ladder import family_of
 from ..evaluation.metrics import Floats
 
 Drawn = Literal["images", "prompts", "seeds"]
+FROM_PAPERS = "published"
 
 
 def random_stream(drawn: Drawn) -> np.random.SeedSequence:
@@ -39,12 +40,17 @@ class Conditions:
     images: str
     """Number of those that all backbones have, and a digest of their ids."""
     captions: str
-    """Those of the pictures, and their noise; ``published`` where papers give the power."""
+    """Those of the pictures, and their noise; ``FROM_PAPERS`` where papers give the power."""
     pictures: str
     """Number of those that all backbones have, and a digest of their ids."""
     measured_by: str
     """Networks that looked at the pictures, with their digests."""
     replicates: int
+
+    @property
+    def is_published(self) -> bool:
+        """Whether papers give the power."""
+        return self.captions == FROM_PAPERS
 
     def difference(self, other: Conditions) -> str | None:
         """The first thing in which they differ, as text; None where they are equal."""

@@ -21,7 +21,7 @@ from ..runs.identity import plan_digest
 from .frechet import Gaussian, frechet_distance
 from .judge_files import load_reference
 from .power_record import StoredPower
-from .resampled import BackboneReplicates, Conditions, Drawn, Resampled, random_stream
+from .resampled import FROM_PAPERS, BackboneReplicates, Conditions, Drawn, Resampled, random_stream
 from .scaling import Subject, pictures_of
 from .scaling_tables import subject_row
 
@@ -100,7 +100,7 @@ def _conditions(subject: Subject, images: _Draws, prompts: _Draws | None, replic
         task=", ".join(sorted({plan_digest(run.plan.task) for run in subject.runs.values()})),
         thresholds=", ".join(sorted(f"{name} {run.threshold:g}" for name, run in subject.runs.items())),
         images=images.text,
-        captions="published" if power is None or prompts is None else pictures_of(power),
+        captions=FROM_PAPERS if power is None or prompts is None else pictures_of(power),
         pictures="" if prompts is None else prompts.text,
         measured_by=", ".join(f"{name} {by[name]}" for name in sorted(by)),
         replicates=replicates,

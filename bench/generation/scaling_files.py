@@ -24,13 +24,10 @@ from .resampled import BackboneReplicates, Conditions, Resampled
 from .scaling_figure import power_figure
 from .scaling_tables import statistics_text
 
-NAMES = (
-    "power-replicates.parquet",
-    "power.csv",
-    "power-statistics.csv",
-    "power-statistics.md",
-    "figures/power.png",
-)
+REPLICATES = "-replicates.parquet"
+NAMES = ("{}" + REPLICATES, "{}.csv", "{}-statistics.csv", "{}-statistics.md", "figures/{}.png")
+MEASURED, PUBLISHED = "power", "published-power"
+"""How the files are called, by where the power is from."""
 MIOU, POWER = "miou ", "power "
 KEY = b"segscale.scaling"
 
@@ -40,7 +37,8 @@ def write_scaling(resampled: Resampled, statistics: pd.DataFrame, results: Path)
 
     The replicates come first and hold all that the others are made of, so a kill loses nothing.
     """
-    replicates, table, numbers, text, figure = written = [results / name for name in NAMES]
+    stem = PUBLISHED if resampled.conditions.is_published else MEASURED
+    replicates, table, numbers, text, figure = written = [results / name.format(stem) for name in NAMES]
     with explained_writes(results):
         make_folder(results)
         with replaced_bytes(replicates) as file:
@@ -52,13 +50,13 @@ def write_scaling(resampled: Resampled, statistics: pd.DataFrame, results: Path)
     return written
 
 
-def read_scaling(results: Path) -> Resampled:
-    """Read the replicates that ``write_scaling`` wrote.
+def read_scaling(results: Path, is_published: bool) -> Resampled:
+    """Read the replicates that ``write_scaling`` wrote of published or of measured power.
 
     Raises:
         StoreError: Where the file is missing, damaged or of another version.
     """
-    path = results / NAMES[0]
+    path = results / f"{PUBLISHED if is_published else MEASURED}{REPLICATES}"
     remedy = "give another --earlier, or none"
     try:
         with path.open("rb") as file, pq.ParquetFile(file, page_checksum_verification=True) as source:

@@ -35,7 +35,7 @@ def gather(question: ScalingQuestion, results: Path, published: Path | None, ear
     """
     if earlier is None:
         return resample(_subjects(question, evaluate_runs(results), results, published, LEAST_BACKBONES))
-    before = read_scaling(earlier)
+    before = read_scaling(earlier, published is not None)
     _check(question, before, earlier)
     runs = evaluate_runs(results) if run_folders(results) else []
     subjects = _subjects(question, runs, results, published, 0, before.conditions.captions)

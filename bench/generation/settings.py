@@ -10,7 +10,7 @@ from segscale.registry import load_config
 
 from ...backbones.latents.settings import SamplingDefaults
 from ...methods.build import method_defaults
-from .choices import PERTURBING, READ_BY, GuidanceMethod, SamplingChoices
+from .choices import IDLE_WITHOUT_GUIDANCE, PERTURBING, READ_BY, GuidanceMethod, SamplingChoices
 from .record import WIDTH, SamplingSettings
 
 
@@ -18,8 +18,8 @@ def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 
     """Fill choices up with what the backbone's config recommends.
 
     Raises:
-        UserError: For a choice that the guidance method does not read, or a backbone whose config recommends nothing
-            where nothing was chosen.
+        UserError: For a choice that the guidance method does not read, a scale at which it does nothing, or a backbone
+            whose config recommends nothing where nothing was chosen.
     """
     refuse_unread(choices, [choices.guidance_method])
     config = load_config("backbone", backbone_name, imports=True).get("sampling")
@@ -27,10 +27,14 @@ def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 
         problem = f"the config of {backbone_name} recommends no steps and no guidance"
         raise UserError(problem, "name both: --steps 28 --guidance 5")
     defaults = SamplingDefaults(**config) if config else SamplingDefaults(0, 0.0)
+    guidance = defaults.guidance if choices.guidance is None else choices.guidance
+    if guidance <= 1 and choices.guidance_method in IDLE_WITHOUT_GUIDANCE:
+        problem = f"{choices.guidance_method} does nothing at a guidance of {guidance:g}"
+        raise UserError(problem, "name a scale above 1, such as --guidance 3")
     return SamplingSettings(
         image_size=choices.size or method_defaults(backbone_name).image_size,
         steps=choices.steps or defaults.steps,
-        guidance=defaults.guidance if choices.guidance is None else choices.guidance,
+        guidance=guidance,
         guidance_method=choices.guidance_method,
         seed=seed,
         reading=choices.guidance_reading or "published",

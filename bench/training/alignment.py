@@ -93,12 +93,16 @@ class Alignment:
             return denoising, denoising.new_zeros(()), denoising.new_zeros(())
         grid, raw = self.site.grid, self.settings.rules.raw_focal
         masks = torch.stack([each.mask for each in batch.masks]).to(scores.device)
-        maps = _matched_maps(scores, batch, masks, raw) if self.settings.targets == "matched" else _named(scores, batch)
+        maps = (
+            _matched_maps(scores, batch, masks, raw)
+            if self.settings.targets == "matched"
+            else named_maps(scores, batch)
+        )
         logits = self.head(maps.unflatten(1, (1, grid.height, grid.width)))[:, 0]
         return denoising, focal_loss(logits, masks, raw), dice_loss(logits, masks)
 
 
-def _named(scores: Tensor, batch: TrainingBatch) -> Tensor:
+def named_maps(scores: Tensor, batch: TrainingBatch) -> Tensor:
     """The mean over each class's token columns, ``(masks, pixels)``."""
     return torch.stack([scores[each.row, 0][:, list(each.columns)].mean(-1) for each in batch.masks])
 

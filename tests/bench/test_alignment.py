@@ -10,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from segscale.backbones.attention.chunks import AttentionCall
@@ -218,6 +219,21 @@ def test_an_interrupted_alignment_goes_on_to_the_same_bytes(
     (tmp_path / "parts" / STATE_FILE).write_bytes(b"x")
     with pytest.raises(UserError, match="damaged"):
         align("pocket-sd3", task, settings, tmp_path / "parts", TRAIN)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_denoiser_of_half_precision_is_aligned_as_one_of_float32(dtype: str, task: Task, tmp_path: Path) -> None:
+    settings = replace(TINY, learning_rate=1e-5)
+    changes = []
+    for each in ("float32", dtype):
+        align("pocket-sd3", task, settings, tmp_path / each, replace(TRAIN, load=LoadOptions(dtype=each)))  # type: ignore[arg-type]
+        state = load_file(tmp_path / each / STATE_FILE)
+        assert {tensor.dtype for name, tensor in state.items() if name.startswith("lora.")} == {torch.float32}
+        assert {tensor.dtype for name, tensor in state.items() if name.startswith("optimiser.")} == {torch.float32}
+        changes.append(torch.cat([state[name].flatten() for name in sorted(state) if ".lora_B" in name]))
+    whole, half = changes
+    assert (half != 0).float().mean() > 0.99
+    assert torch.nn.functional.cosine_similarity(whole, half, dim=0) > 0.8
 
 
 def test_a_kill_between_lora_and_state_leaves_no_older_lora(

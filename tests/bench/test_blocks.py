@@ -95,6 +95,16 @@ def test_a_pixel_of_the_grid_has_the_label_that_covers_most_of_it(task: Task) ->
     assert grid_labels(sample, Grid(2, 2)).tolist() == [7, 0, 0, 255]
 
 
+def test_a_correlation_with_nothing_is_said_to_be_none() -> None:
+    rows = [
+        {"measure": measure, "layer": layer, "site": f"s{layer}", "mean": value, "low": 0, "high": 0}
+        for layer in range(4)
+        for measure, value in (("miou", layer), ("loss", 0.0))
+    ]
+    text = perturbation.correlation_text(with_correlations(pd.DataFrame(rows)))
+    assert text.endswith("denoising loss not defined")
+
+
 def test_rank_correlations_are_of_the_blocks_and_exact() -> None:
     layers = range(5)
     parts = {"change_objects": [1, 2, 3, 4, 5], "change_rest": [5, 4, 3, 2, 1], "loss": [1.0] * 5}
@@ -163,7 +173,7 @@ def test_the_commands_write_the_same_files_again(tmp_path: Path, capsys: pytest.
     assert written[0] == written[1]
     assert len(written[0]) == 5
     printed = capsys.readouterr().out
-    assert "rank correlation over blocks of the mIoU alone with: velocity on objects" in printed
+    assert "rank correlation over blocks of the mIoU alone with: velocity on objects +" in printed
     stem = tmp_path / "one" / "analysis" / "pocket-sd3-pocket-val-standard"
     table = pd.read_csv(f"{stem}-width0.1-perturb-first2.csv")
     parts = parts_of("pocket-sd3", build_backbone("pocket-sd3").sites(64), None, heads=False)

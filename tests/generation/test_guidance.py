@@ -169,8 +169,18 @@ def test_a_blur_of_no_width_perturbs_nothing() -> None:
     assert np.abs(pixels(backbone, nothing) - conditional).max() <= 1
     undamaged = settings_of("pocket-sd3", "blurred-block", guidance_width=0.0)
     assert np.abs(pixels(backbone, undamaged) - plain).max() <= 1
-    unguided = settings_of("pocket-sd3", "perturbed", guidance=1.0)
+    unguided = replace(settings_of("pocket-sd3", "perturbed"), guidance=1.0)
     assert np.array_equal(pixels(backbone, unguided), conditional)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_that_does_nothing_at_its_scale_is_refused(method: GuidanceMethod) -> None:
+    for name, choices in {"pocket-sd3": {"guidance": 1.0}, "flux": {"guidance": None, "steps": None}}.items():
+        if method in ("cfg", "blurred-block"):
+            assert settings_of(name, method, **choices).guidance == 1
+        else:
+            with pytest.raises(UserError, match=rf"{method} does nothing at a guidance of 1; name a scale above 1"):
+                settings_of(name, method, **choices)
 
 
 def test_perturbed_guidance_leads_away_from_the_perturbed_prediction() -> None:

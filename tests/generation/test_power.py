@@ -136,13 +136,16 @@ def test_real_images_need_a_network_and_numbers_need_pictures(tmp_path: Path) ->
     settings = sampling_settings("pocket-sd15", SamplingChoices(steps=1))
     with pytest.raises(UserError, match="without a network"):
         draw_to_measure("pocket-sd15", "voc", settings, Networks(), RunOptions(results=tmp_path))
+    for networks in (Networks(clip="there"), Networks(inception=tmp_path / "file.pt")):
+        with pytest.raises(UserError, match="nothing reads --inception and --clip; leave them out"):
+            draw_to_measure("pocket-sd15", "pocket", settings, networks, RunOptions(results=tmp_path, limit=4))
     # Without one of two pictures there is no covariance.
     with pytest.raises(UserError, match="2 captions do not suffice, 3 are needed"):
         draw_to_measure("pocket-sd15", "pocket", settings, Networks(), RunOptions(results=tmp_path, limit=2))
 
 
 def test_rungs_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure_ladder, "rung_names", lambda: iter(["pocket-sd15"]))
+    monkeypatch.setattr(measure_ladder, "rung_names", lambda _: iter(["pocket-sd15"]))
     arguments = ["--pictures", "4", "--images", "2", "--method", "vanilla", "--results", str(tmp_path)]
     main(["power", "pocket-sd15", "--steps", "1", "--limit", "4", "--batch", "4", "--results", str(tmp_path)])
     monkeypatch.setattr(sys, "argv", ["measure_ladder", *arguments])

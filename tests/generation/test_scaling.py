@@ -217,7 +217,9 @@ def test_published_figures_take_the_place_of_measured_ones(
     path = tmp_path / "mine.csv"
     path.write_text("\n".join(["source,arxiv,backbone,measure,value,conditions", *lines]))
     main(["scaling", "--protocol", "goca", "--published", str(path), "--results", str(folder)])
-    numbers = pd.read_csv(folder / "power-statistics.csv").set_index(["statistic", "method", "against"])["value"]
+    numbers = pd.read_csv(folder / "published-power-statistics.csv").set_index(["statistic", "method", "against"])[
+        "value"
+    ]
     assert float(numbers.at["rho", "vanilla", "fid"]) == -1
 
 
@@ -275,7 +277,7 @@ def test_three_backbones_get_a_table_and_figure_but_no_correlation(
     path.write_text("\n".join(["source,arxiv,backbone,measure,value,conditions", *lines]))
     main(["scaling", "--protocol", "goca", "--published", str(path), "--results", str(folder)])
     assert "no correlation: fewer than 4 configurations" in capsys.readouterr().out
-    assert len(pd.read_csv(folder / "power.csv")) == 3
+    assert len(pd.read_csv(folder / "published-power.csv")) == 3
 
 
 def test_power_by_networks_is_resampled_where_pictures_have_scores(folder: Path) -> None:

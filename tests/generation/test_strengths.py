@@ -58,10 +58,9 @@ def test_the_command_measures_every_method_at_every_scale(tmp_path: Path, capsys
     chosen = ["--methods", "goca-s-cfg,cfg", "--scales", "5,2", "--steps", "2", "--limit", "3", "--batch", "3"]
     main(["guidance", "pocket-sd15", *chosen, "--results", str(tmp_path)])
     printed = capsys.readouterr().out
-    table: Any = pd.read_csv(tmp_path / "analysis" / "pocket-sd15-pocket-captions-guidance-steps2-first3.csv")
-    assert (tmp_path / "analysis" / "pocket-sd15-pocket-captions-guidance-steps2-first3.png").read_bytes()[
-        :4
-    ] == b"\x89PNG"
+    written = tmp_path / "analysis" / "pocket-sd15-pocket-captions-guidance-goca-s-cfg+cfg-5+2-steps2-first3.csv"
+    table: Any = pd.read_csv(written)
+    assert written.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     f1 = table.query("measure == 'f1'")
     assert list(zip(f1["scale"], f1["method"], strict=True)) == [(s, m) for s in (2, 5) for m in ("goca-s-cfg", "cfg")]
     stored = {each.record.plan_id: each.record for each in find_power(tmp_path)}

@@ -1,0 +1,171 @@
+"""What one step of mask alignment does: its gradient, its layers, its levels and its constants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from segscale.backbones.attention.sites import Grid
+from segscale.backbones.backbone import Backbone
+from segscale.backbones.build import build_backbone
+from segscale.backbones.latents.settings import CaptureSettings, Timestep
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_task
+from segscale.bench.tasks.task import Task
+from segscale.bench.training import batches
+from segscale.bench.training.align import expert_site
+from segscale.bench.training.alignment import Alignment, named_maps
+from segscale.bench.training.batches import BatchSource, TargetMask, TrainingBatch
+from segscale.bench.training.objectives import dice_loss, focal_loss
+from segscale.bench.training.settings import AlignmentSettings
+from segscale.registry import build
+
+pytest.importorskip("peft")
+
+DESCRIBED = AlignmentSettings("described", rank=2, steps=10, images=3, learning_rate=1e-3, warm_up=1)
+PUBLISHED = replace(DESCRIBED, reading="published")
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return build_task("pocket", build("protocol", "standard"), RunOptions(split="train"))
+
+
+def begin(settings: AlignmentSettings) -> tuple[Alignment, Backbone]:
+    backbone = build_backbone("pocket-sd3")
+    sites = backbone.sites(64)
+    return Alignment(backbone, expert_site("pocket-sd3", sites, None), sites, settings), backbone
+
+
+def batch_of(alignment: Alignment, task: Task) -> TrainingBatch:
+    source = BatchSource(alignment.backbone, task, 64, alignment.site.grid, alignment.settings, images=20)
+    return source.draw(0)
+
+
+def moves(alignment: Alignment, batch: TrainingBatch) -> list[torch.Tensor]:
+    """How a first step moves each adapter."""
+    before = [parameter.detach().clone() for parameter in alignment.parameters]
+    alignment.step(0, batch)
+    return [parameter.detach() - old for parameter, old in zip(alignment.parameters, before, strict=True)]
+
+
+def gradients(alignment: Alignment, batch: TrainingBatch) -> list[torch.Tensor]:
+    """Of the flow-matching loss alone, from its formula."""
+    backbone = alignment.backbone
+    answer = backbone.denoise(batch.noised, batch.timesteps, backbone.conditioning(batch.texts))
+    return list(torch.autograd.grad(F.mse_loss(answer, batch.target), alignment.parameters))
+
+
+@pytest.mark.parametrize("settings", [DESCRIBED, PUBLISHED], ids=lambda settings: settings.reading)
+def test_without_mask_losses_a_step_follows_the_denoising_loss_alone(settings: AlignmentSettings, task: Task) -> None:
+    alignment, _ = begin(replace(settings, focal=0, dice=0))
+    batch = batch_of(alignment, task)
+    wanted, moved = gradients(alignment, batch), moves(alignment, batch)
+    opposed = [move * gradient < 0 for move, gradient in zip(moved, wanted, strict=True) if gradient.abs().max() > 1e-6]
+    assert opposed
+    assert float(torch.cat([each.flatten() for each in opposed]).float().mean()) > 0.99
+
+
+def test_mask_losses_lead_elsewhere(task: Task) -> None:
+    alignment, _ = begin(replace(DESCRIBED, focal=5, dice=5))
+    batch = batch_of(alignment, task)
+    wanted, moved = gradients(alignment, batch), moves(alignment, batch)
+    opposed = [move * gradient < 0 for move, gradient in zip(moved, wanted, strict=True) if gradient.abs().max() > 1e-6]
+    assert float(torch.cat([each.flatten() for each in opposed]).float().mean()) < 0.9
+
+
+def test_the_target_is_what_leads_from_the_image_to_the_noise(task: Task) -> None:
+    alignment, backbone = begin(DESCRIBED)
+    batch = batch_of(alignment, task)
+    sigma = (batch.timesteps / 1000).view(-1, 1, 1, 1)
+    clean = batch.noised - sigma * batch.target
+    capture = CaptureSettings(64, Timestep(t=0))
+    images = [task.dataset[number].image for number in range(20)]
+    known = backbone.encode_images(images, capture, [torch.Generator().manual_seed(0)] * 20)
+    distances = (clean[:, None] - known[None]).flatten(2).norm(dim=2).min(1).values
+    assert (distances < 0.35 * known.flatten(1).norm(dim=1).mean()).all()
+    noise = clean + batch.target
+    assert float(noise.mean()) == pytest.approx(0, abs=0.1)
+    assert float(noise.std()) == pytest.approx(1, abs=0.1)
+
+
+def test_levels_are_sigmoids_of_normal_draws(task: Task) -> None:
+    alignment, _ = begin(replace(DESCRIBED, images=8))
+    source = BatchSource(alignment.backbone, task, 64, alignment.site.grid, alignment.settings, images=20)
+    sigmas = torch.cat([source.draw(step).timesteps for step in range(40)]) / 1000
+    logits = torch.logit(sigmas)
+    assert float(logits.mean()) == pytest.approx(0, abs=0.1)
+    assert float(logits.std()) == pytest.approx(0.5, abs=0.07)
+
+
+def test_the_lora_is_on_the_blocks_of_the_reading() -> None:
+    sites = build_backbone("pocket-sd3").sites(64)
+    described, published = (begin(settings)[0] for settings in (DESCRIBED, PUBLISHED))
+    layers = ("to_q", "to_k", "to_v", "to_out.0")
+    assert described.lora.modules == sorted(f"{described.site.text_module}.{layer}" for layer in layers)
+    assert {name.partition(".attn")[0] for name in published.lora.modules} == {
+        str(site.text_module).partition(".attn")[0] for site in sites
+    }
+    assert len(published.lora.modules) == len(layers) * len(sites)
+    assert published.lora.alpha == published.lora.rank
+
+
+def test_published_masks_pass_three_convolutions_that_learn_too(task: Task) -> None:
+    alignment, _ = begin(PUBLISHED)
+    shapes = [tuple(each.weight.shape) for each in alignment.head.modules() if isinstance(each, nn.Conv2d)]
+    assert shapes == [(64, 1, 3, 3), (64, 64, 3, 3), (1, 64, 3, 3)]
+    before = [parameter.detach().clone() for parameter in alignment.head.parameters()]
+    alignment.step(0, batch_of(alignment, task))
+    assert all(not torch.equal(old, new) for old, new in zip(before, alignment.head.parameters(), strict=True))
+    assert [group["lr"] for group in alignment.optimiser.param_groups] == [1e-3, 1e-4]
+    assert [*begin(DESCRIBED)[0].head.parameters()] == []
+
+
+@pytest.mark.parametrize("settings", [DESCRIBED, PUBLISHED], ids=lambda settings: settings.reading)
+def test_losses_of_masks_are_of_the_logits_that_the_head_gives(
+    settings: AlignmentSettings, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alignment, _ = begin(settings)
+    batch = batch_of(alignment, task)
+    seen: list[torch.Tensor] = []
+    alignment.head.register_forward_hook(lambda _, __, output: seen.append(output.detach()[:, 0]))
+    norms: list[float] = []
+    clip = nn.utils.clip_grad_norm_
+
+    def clipped(parameters: Any, norm: float) -> torch.Tensor:
+        norms.append(norm)
+        return clip(parameters, norm)
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", clipped)
+    losses = alignment.step(0, batch)
+    masks = torch.stack([mask.mask for mask in batch.masks])
+    raw = settings.reading == "published"
+    assert losses.focal == pytest.approx(float(focal_loss(seen[0], masks, raw)))
+    assert losses.dice == pytest.approx(float(dice_loss(seen[0], masks)))
+    assert norms == [0.01]
+    assert {group["weight_decay"] for group in alignment.optimiser.param_groups} == {1e-4}
+
+
+def test_the_map_of_a_class_is_the_mean_of_its_columns() -> None:
+    scores = torch.arange(24.0).view(2, 1, 4, 3)
+    masks = [TargetMask(0, (1,), torch.zeros(2, 2)), TargetMask(1, (0, 2), torch.zeros(2, 2))]
+    batch = TrainingBatch(torch.zeros(0), torch.zeros(0), torch.zeros(0), [], masks)
+    torch.testing.assert_close(named_maps(scores, batch), torch.tensor([[1.0, 4, 7, 10], [13.0, 16, 19, 22]]))
+
+
+def test_of_many_masks_the_largest_are_kept(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = BatchSource(build_backbone("pocket-sd3"), task, 64, Grid(64, 64), DESCRIBED, images=1)
+    many = replace(source, settings=replace(DESCRIBED, targets="matched"))
+    sample = task.dataset[0]
+    label = np.minimum(np.arange(64 * 64) // 64, 49).reshape(64, 64).astype(np.uint8)
+    masks = many._masks(0, replace(sample, label=label), None, ())  # type: ignore[arg-type]
+    assert len(masks) == batches.MOST_MASKS == 32
+    assert masks[0].mask.sum() == 15 * 64
+    monkeypatch.setattr(batches, "MOST_MASKS", 3)
+    assert len(many._masks(0, replace(sample, label=label), None, ())) == 3  # type: ignore[arg-type]
