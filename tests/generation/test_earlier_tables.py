@@ -35,17 +35,28 @@ def store(results: Path, name: str, number: float) -> None:
     write_power(results, power_of(rung, 0.1 + 0.25 * number))
 
 
-@pytest.fixture
-def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Six rungs of two families, measured, and the tables of them."""
+@pytest.fixture(autouse=True)
+def near_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "load_reference", lambda: Gaussian(np.zeros(2), np.eye(2)))
-    folder = tmp_path / "whole"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
     for number, steps in enumerate(STEPS):
         store(folder, f"pocket-sd15-{steps}-seed0", number)
     store(folder, "pocket-sd15-60-seed1", 0.3)
     store(folder, "pocket-sd3-60-seed0", 0.7)
-    ask(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resampling, "load_reference", lambda: Gaussian(np.zeros(2), np.eye(2)))
+        ask(folder)
     return folder
+
+
+@pytest.fixture
+def whole(made: Path, tmp_path: Path) -> Path:
+    """Six rungs of two families, measured, and the tables of them."""
+    return shutil.copytree(made, tmp_path / "whole")
 
 
 def part_of(whole: Path, names: list[str]) -> Path:
