@@ -144,6 +144,18 @@ def test_blocks_are_measured_alike_whatever_shares_a_forward(task: Task) -> None
     assert (nothing[[*MEASURES]] == 0).all(axis=None)
 
 
+def test_changes_are_shares_of_the_answer_on_their_pixels_and_of_the_loss() -> None:
+    plain, perturbed, target = torch.ones(2, 2, 2), torch.ones(2, 2, 2), torch.zeros(2, 2, 2)
+    objects = torch.tensor([[1.0, 0.0], [0.5, 0.0]])
+    perturbed[:, 0, 0] = 1.3
+    perturbed[:, 1, 0] = 0.9
+    measures = perturbation._measures(plain, perturbed, target, objects)
+    # Of objects 1 and 1/2 pixels, of the rest 1/2 and 2; of the loss (2 + 1.3^2 + 0.9^2) / 4.
+    assert measures["change_objects"] == pytest.approx(100 * np.sqrt((0.09 + 0.5 * 0.01) / 1.5), rel=1e-4)
+    assert measures["change_rest"] == pytest.approx(100 * np.sqrt(0.5 * 0.01 / 2.5), rel=1e-4)
+    assert measures["loss"] == pytest.approx(100 * ((2 + 1.69 + 0.81) / 4 - 1), rel=1e-4)
+
+
 def test_an_image_that_classes_cover_does_not_count_for_the_rest(
     task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

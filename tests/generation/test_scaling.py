@@ -18,7 +18,7 @@ from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.generation import resampling
 from segscale.bench.generation.choices import ScalingQuestion
 from segscale.bench.generation.correlations import lead, partial_spearman, slope, spearman, statistics
-from segscale.bench.generation.frechet import Gaussian
+from segscale.bench.generation.frechet import Gaussian, fit_gaussian, frechet_distance
 from segscale.bench.generation.power_record import (
     Measure,
     PowerRecord,
@@ -143,6 +143,19 @@ def test_the_first_replicate_is_the_sample_itself(folder: Path) -> None:
     assert len(replicates.configurations) == len(STEPS)
     assert replicates.miou["goca"].shape == (51, len(STEPS))
     assert replicates.miou["goca"][1:].std(0).min() > 0
+
+
+def test_every_measure_of_the_sample_is_that_of_its_pictures(folder: Path) -> None:
+    subjects = subjects_of(folder)
+    for subject, backbone in zip(subjects, resample(subjects, replicates=3).backbones, strict=True):
+        assert subject.power is not None
+        pictures = subject.power.pictures
+        features = pictures[["feature_0", "feature_1"]].to_numpy(float)
+        sums = pictures[["hits", "named", "shown"]].sum()
+        assert backbone.power["recall"][0] == pytest.approx(100 * sums["hits"] / sums["named"])
+        assert backbone.power["f1"][0] == pytest.approx(200 * sums["hits"] / (sums["named"] + sums["shown"]))
+        distance = frechet_distance(fit_gaussian(features), Gaussian(np.zeros(2), np.eye(2)))
+        assert backbone.power["frechet"][0] == pytest.approx(distance)
 
 
 def test_images_and_prompts_are_drawn_alike_for_all_but_apart_from_each_other(folder: Path) -> None:
