@@ -83,12 +83,13 @@ class GocaSegmenter(Segmenter):
 class ScfgSegmenter(Segmenter):
     """S-CFG's token maps (arXiv 2404.05384): attention on text, spread by powers of self-attention.
 
-    Of each site, with S its self-attention and C its attention on text, S' C is brought to the latent's size and
-    smoothed like rates. Divided by its spatial mean it is summed over sites, and all tokens of the conditional row
+    Of each site, with C its attention on text, S its self-attention and S' a mean of powers of S, the maps S' C are
+    brought to the latent's size and smoothed like rates. Divided by its spatial mean it is summed over sites, and all tokens of the conditional row
     compete, special ones too. The foreground is where in the unconditional row the first special token does not win
     against the sum of all others; it is everything where that row looks everywhere alike.
 
-    The published code reads the sites of a quarter and an eighth of the latent's size alone; here all sites are read.
+    The published code reads the sites of a quarter and an eighth of the latent's size alone, and smooths and compares
+    maps of a quarter of it. Here all sites are read, and maps are smoothed and compared at the latent's size.
     """
 
     reading: GuidanceReading
@@ -119,14 +120,17 @@ class ScfgSegmenter(Segmenter):
                 continue
             words = maps.text[site.name].float()
             if site.name in maps.pixels:
-                words = self._powers(maps.pixels[site.name].float()) @ words
+                words = self._spread_by(maps.pixels[site.name].float(), words)
             yield smoothed(resized(words.T.unflatten(1, (site.grid.height, site.grid.width)), size))
 
-    def _powers(self, attention: Tensor) -> Tensor:
-        """S' of a site."""
-        power, total = attention, attention
+    def _spread_by(self, attention: Tensor, words: Tensor) -> Tensor:
+        """S' C of a site. Powers of S are never formed: they cost its pixels cubed."""
+        once = attention @ words
+        if self.reading == "published":
+            return (once + (POWERS - 1) * (attention @ once)) / POWERS
+        total = power = once
         for _ in range(POWERS - 1):
-            power = attention @ (attention if self.reading == "published" else power)
+            power = attention @ power
             total = total + power
         return total / POWERS
 
