@@ -101,7 +101,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if unknown := [name for name in arguments.names if name not in RUNGS]:
         parser.error(f"there is no rung {unknown[0]}")
-    names = arguments.names or [name for name in RUNGS if name not in measured(arguments.folder)]
+    done = measured(arguments.folder)
+    names = arguments.names or [name for name in RUNGS if name not in done]
     rungs = [RUNGS[name] for name in names]
     if arguments.carry:
         for rung in rungs:

@@ -37,5 +37,5 @@ def prompted_images(
 
 
 def with_facts(table: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
-    """The table after columns of what it was measured on, which are alike in all rows."""
+    """The table after columns of what it was measured on: one value of each, or one for every row."""
     return pd.concat([pd.DataFrame(dict(facts), index=table.index), table], axis=1)

@@ -99,12 +99,11 @@ def measure(backbone: Backbone, task: Task, settings: CaptureSettings, options: 
 def averages(rows: pd.DataFrame, fields: Sequence[str], bounds: tuple[float, float]) -> pd.DataFrame:
     """Mean over images and its 95 % interval within ``bounds``, per block and measure, blocks in execution order.
 
-    An image without the measure (NaN) does not count for it. The interval of a single image is NaN. rows: as of
-    ``measure``. Returns columns layer, site, measure, mean, low,
+    The interval of a single image is NaN. rows: as of ``measure``. Returns columns layer, site, measure, mean, low,
     high. Independent of the images' order.
     """
     wide = rows.pivot(index="image", columns=SITE, values=list(fields)).sort_index()
-    estimates = [estimate_mean(column[~np.isnan(column)], bounds) for column in wide.to_numpy(np.float64).T]
+    estimates = [estimate_mean(column, bounds) for column in wide.to_numpy(np.float64).T]
     low, high = np.transpose([estimate.bounds for estimate in estimates])
     keys = pd.DataFrame(list(wide.columns), columns=["measure", *SITE])
     table = keys[[*SITE, "measure"]].assign(mean=[estimate.value for estimate in estimates], low=low, high=high)

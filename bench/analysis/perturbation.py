@@ -95,7 +95,7 @@ def perturb(
     analysis = LayerAnalysis(METHOD_NAME, parts, timestep=timestep)
     method = part_method(analysis, parts[0], backbone_name)
     rows = measure(backbone, task, method, width, options)
-    table = averages(rows, MEASURES, VIEW.bounds)
+    table = pd.concat([averages(_having(rows, measure), [measure], VIEW.bounds) for measure in MEASURES])
     alone = evaluate_parts(analysis, backbone_name, task, options)
     curve = alone[["layer", "site"]].assign(measure="miou", mean=alone["miou"], low=alone["low"], high=alone["high"])
     table = pd.concat([part for part in (table, fidelity, curve) if part is not None], ignore_index=True).sort_values(
@@ -104,7 +104,7 @@ def perturb(
     facts = {
         "backbone": planned.identity.label,
         **task.identity.columns,
-        "images": [_images_with(rows, str(measure)) for measure in table["measure"]],
+        "images": [len({*_having(rows, str(measure))["image"]}) for measure in table["measure"]],
         "width": width,
         "timestep": backbone.noise_level(method.settings).timestep,
         "seed": options.seed,
@@ -112,10 +112,9 @@ def perturb(
     return with_facts(with_correlations(table), facts)
 
 
-def _images_with(rows: pd.DataFrame, measure: str) -> int:
-    """How many images have a measure; those that are made otherwise are of all."""
-    having = rows.dropna(subset=[measure]) if measure in MEASURES else rows
-    return len({*having["image"]})
+def _having(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The rows of images that have a measure. Only pixels of no prompted class can be missing, so only that one can."""
+    return rows.dropna(subset=[measure]) if measure == "change_rest" else rows
 
 
 def measure(backbone: Backbone, task: Task, method: Method, width: float, options: RunOptions) -> pd.DataFrame:

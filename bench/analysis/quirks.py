@@ -21,7 +21,6 @@ from ..runs.options import RunOptions
 from ..runs.plan import build_task
 from ..runs.store import RunStore
 from ..tasks.protocol import BEST, Protocol
-from ..tasks.task import Task
 
 DESCRIBED = "-described"
 ALL = "all of them"
@@ -127,7 +126,7 @@ def _zero_rows(backbone_name: str, dataset_name: str, options: RunOptions) -> li
     method = build_method("seg4diff", backbone_name)
     without = replace(options, backbone_arguments={"zero_rows": False})
     stores = [run_methods(backbone_name, [method], task, each)[0] for each in (options, without)]
-    published, mended = _scored(stores, task, options)
+    published, mended = _scored(stores, frozenset(task.dataset.ids[: options.limit]))
     cell = Cell(method, task.protocol, "zero_rows", "zero rows of the dropped T5 are keys of every softmax")
     return [
         _row(QuirkOwner("backbone", "seg4diff"), cell, backbone_name, estimate_difference(mended, published), mended)
@@ -139,15 +138,15 @@ def _measured(
 ) -> list[dict[str, object]]:
     """Cells under the same protocol run together, so that they share their forwards."""
     stores: dict[int, RunStore] = {}
-    tasks: list[Task] = []
+    asked: frozenset[str] = frozenset()
     for variant in dict.fromkeys(cell.protocol.variant for cell in cells):
         group = [number for number, cell in enumerate(cells) if cell.protocol.variant == variant]
         task = build_task(dataset_name, cells[group[0]].protocol, options)
         stores |= zip(
             group, run_methods(backbone_name, [cells[number].method for number in group], task, options), strict=True
         )
-        tasks.append(task)
-    scored = _scored([stores[number] for number in range(len(cells))], tasks[0], options)
+        asked = frozenset(task.dataset.ids[: options.limit])
+    scored = _scored([stores[number] for number in range(len(cells))], asked)
     published = next(number for number, cell in enumerate(cells) if cell.switch is None)
     return [
         _row(owner, cell, backbone_name, estimate_difference(scored[number], scored[published]), scored[number])
@@ -171,9 +170,8 @@ def _row(
     }
 
 
-def _scored(stores: Sequence[RunStore], task: Task, options: RunOptions) -> list[SampledCounts]:
+def _scored(stores: Sequence[RunStore], asked: frozenset[str]) -> list[SampledCounts]:
     """Counts on the images that are asked for and that all stores have."""
-    asked = frozenset(task.dataset.ids[: options.limit])
     images = asked.intersection(*(store.done() for store in stores))
     return [_sample(store, images) for store in stores]
 

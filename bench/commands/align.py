@@ -145,12 +145,15 @@ def lora_gain(
             "no pictures are asked for, so nothing reads how they are drawn or measured", "add --pictures 100"
         )
     backbone_name, task = subject.backbone_name, subject.task(run_options)
-    table = segmentation_gain(backbone_name, task, gain.method_names, run_options)
+    question = None
     if gain.pictures is not None:
         drawn = replace(run_options, limit=gain.pictures)
         if gain.drawn_name != subject.dataset_name:
             drawn = replace(drawn, split=None, data_root=None, captions=None)
         question = PowerQuestion(backbone_name, gain.drawn_name, choices, networks, drawn)
+        question.check(choices)
+    table = segmentation_gain(backbone_name, task, gain.method_names, run_options)
+    if question is not None:
         table = pd.concat([table, power_gain(question)], ignore_index=True)
     print(gain_text(table))
     lora = Path(run_options.load.lora or "").resolve().name

@@ -130,8 +130,8 @@ def power(
 @options.results
 def scaling(question: ScalingQuestion, published: Path | None, earlier: Path | None, results: Path) -> None:
     """Tell whether mIoU grows with generative power: table, figure and rank correlations with 95 % intervals."""
+    from ..generation.configuration_replicates import by_configuration
     from ..generation.correlations import statistics
-    from ..generation.replicates import by_configuration
     from ..generation.scaling_files import write_scaling
     from ..generation.scaling_sources import gather
     from ..generation.scaling_tables import statistics_text

@@ -35,9 +35,9 @@ class Strengths:
     @property
     def name_parts(self) -> tuple[str, ...]:
         """Methods and scales, where they are not as by default, as parts of the name of a result's file."""
-        methods, scales = "+".join(self.methods), "+".join(f"{scale:g}" for scale in self.scales)
-        defaults = (METHODS.replace(",", "+"), SCALES.replace(",", "+"))
-        return tuple(part for part, default in zip((methods, scales), defaults, strict=True) if part != default)
+        methods, scales = sorted(self.methods), [f"{scale:g}" for scale in sorted(self.scales)]
+        chosen = {"+".join(methods): sorted(METHODS.split(",")), "+".join(scales): SCALES.split(",")}
+        return tuple(part for part, default in chosen.items() if part != "+".join(default))
 
 
 @command(

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from ..evaluation.metrics import Floats
-from .replicates import Replicates
+from .configuration_replicates import ConfigurationReplicates
 
 LEAST_CONFIGURATIONS = 4
 """Fewer configurations than these get no correlation; a partial one needs one more."""
@@ -43,13 +43,13 @@ class Statistic:
         return dict(zip(COLUMNS, (self.name, self.group, self.method, self.against, *numbers), strict=True))
 
 
-def statistics(replicates: Replicates) -> pd.DataFrame:
+def statistics(replicates: ConfigurationReplicates) -> pd.DataFrame:
     """All statistics of all groups that are large enough, a row each."""
     of_groups = [statistic for group in _groups(replicates) for statistic in _of_group(*group)]
     return pd.DataFrame([statistic.row for statistic in (*of_groups, *_leads(replicates))], columns=[*COLUMNS])
 
 
-def _groups(replicates: Replicates) -> Iterator[tuple[str, Replicates]]:
+def _groups(replicates: ConfigurationReplicates) -> Iterator[tuple[str, ConfigurationReplicates]]:
     """All, each family, and of each family the rungs of equal training steps, which steps cannot explain."""
     families = {family: _of_family(replicates, family) for family in sorted(set(replicates.families))}
     named = [(ALL, replicates), *(families.items() if len(families) > 1 else ())]
@@ -59,11 +59,11 @@ def _groups(replicates: Replicates) -> Iterator[tuple[str, Replicates]]:
     yield from ((name, part) for name, part in named if len(part.configurations) >= LEAST_CONFIGURATIONS)
 
 
-def _of_family(replicates: Replicates, family: str) -> Replicates:
+def _of_family(replicates: ConfigurationReplicates, family: str) -> ConfigurationReplicates:
     return replicates.only([each == family for each in replicates.families])
 
 
-def _of_group(name: str, group: Replicates) -> Iterator[Statistic]:
+def _of_group(name: str, group: ConfigurationReplicates) -> Iterator[Statistic]:
     parameters = np.tile(group.parameters, (len(next(iter(group.miou.values()))), 1))
     for measure, part, count in _by_measure(replace(group, power={**group.power, "parameters": parameters})):
         for method, miou in part.miou.items():
@@ -76,7 +76,7 @@ def _of_group(name: str, group: Replicates) -> Iterator[Statistic]:
             yield Statistic("slope of gain", name, f"{method} - {base}", measure, values, count)
 
 
-def _given_steps(name: str, known: Replicates) -> Iterator[Statistic]:
+def _given_steps(name: str, known: ConfigurationReplicates) -> Iterator[Statistic]:
     for measure, part, count in _by_measure(known, LEAST_CONFIGURATIONS + 1):
         if np.ptp(part.steps) == 0:
             continue
@@ -87,7 +87,9 @@ def _given_steps(name: str, known: Replicates) -> Iterator[Statistic]:
             yield Statistic("rho given steps", name, method, measure, values, count)
 
 
-def _by_measure(group: Replicates, least: int = LEAST_CONFIGURATIONS) -> Iterator[tuple[str, Replicates, int]]:
+def _by_measure(
+    group: ConfigurationReplicates, least: int = LEAST_CONFIGURATIONS
+) -> Iterator[tuple[str, ConfigurationReplicates, int]]:
     """Every measure with the configurations that have it, and how many they are; not of fewer than ``least``.
 
     One that is the same for all relates to nothing.
@@ -123,14 +125,14 @@ def slope(values: Floats, against: Floats) -> Floats:
     return (centred * values).sum(1) / (centred**2).sum(1)
 
 
-def _leads(replicates: Replicates) -> Iterator[Statistic]:
+def _leads(replicates: ConfigurationReplicates) -> Iterator[Statistic]:
     for family in sorted(set(replicates.families)):
         for method in replicates.miou:
             if LED in replicates.power and (found := lead(replicates, family, method)) is not None:
                 yield found
 
 
-def lead(replicates: Replicates, family: str, method: str) -> Statistic | None:
+def lead(replicates: ConfigurationReplicates, family: str, method: str) -> Statistic | None:
     """How far segmentation is ahead of the F1 along training, where a family has at least three numbers of steps.
 
     Both are brought to 0 at the fewest steps and 1 at the most; the lead is the mean difference in between. Positive:

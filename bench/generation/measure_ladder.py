@@ -21,6 +21,7 @@ from ..runs.options import RunOptions
 from ..runs.plan import build_methods, build_task, plan_backbone
 from .choices import CAPTIONS, Networks, SamplingChoices
 from .power_record import find_power
+from .scaling_files import FILE_ENDING, MEASURED, read_scaling
 from .settings import sampling_settings
 from .strengths import PowerQuestion
 
@@ -59,6 +60,11 @@ def main() -> None:
     parser.add_argument("--method", default="vanilla,goca,goca-described")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if arguments.results.joinpath(f"{MEASURED}{FILE_ENDING}").exists():
+        conditions = read_scaling(arguments.results, is_published=False).conditions
+        asked = {"pictures": arguments.pictures, "images": arguments.images}
+        if other := [name for name, count in asked.items() if not getattr(conditions, name).startswith(f"{count},")]:
+            parser.error(f"{arguments.results} holds rungs of other numbers of {other[0]}; name another --results")
     pictures = RunOptions(results=arguments.results, limit=arguments.pictures, batch=BATCH)
     images = RunOptions(results=arguments.results, limit=arguments.images)
     for name in rung_names(arguments.results):

@@ -29,14 +29,11 @@ POCKET = "pocket"
 """The benchmark whose pictures the shipped judge understands."""
 
 
-def draw_to_measure(
-    backbone_name: str, dataset_name: str, settings: SamplingSettings, networks: Networks, options: RunOptions
-) -> DrawnCaptions:
-    """Draw what is missing of the pictures for the captions of a dataset, beside other processes that do.
+def is_judged(dataset_name: str, networks: Networks) -> bool:
+    """Whether the shipped judge measures pictures of a dataset's captions, instead of the networks that are named.
 
     Raises:
-        UserError: Where nothing was named that could measure, or networks that nothing reads, or where there are fewer
-            than three captions.
+        UserError: Where nothing was named that could measure, or networks that nothing reads.
     """
     is_pocket = load_config("dataset", dataset_name).get("benchmark") == POCKET
     if not is_pocket and networks == Networks():
@@ -45,6 +42,18 @@ def draw_to_measure(
     if is_pocket and networks != Networks():
         problem = f"the shipped judge measures pictures of {dataset_name}, so nothing reads --inception and --clip"
         raise UserError(problem, "leave them out")
+    return is_pocket
+
+
+def draw_to_measure(
+    backbone_name: str, dataset_name: str, settings: SamplingSettings, networks: Networks, options: RunOptions
+) -> DrawnCaptions:
+    """Draw what is missing of the pictures for the captions of a dataset, beside other processes that do.
+
+    Raises:
+        UserError: See ``is_judged``, and where there are fewer than three captions.
+    """
+    is_pocket = is_judged(dataset_name, networks)
     prompts = captions_of_dataset(dataset_name, options)
     wanted = prompts.first(options.limit)
     if len(wanted) < LEAST_PICTURES:

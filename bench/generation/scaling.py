@@ -76,7 +76,7 @@ def _powers_of(question: ScalingQuestion, stored: Iterable[StoredPower]) -> list
     return [power for power, each in pairs if each.guidance_method == "cfg" and question.seed in (None, each.seed)]
 
 
-def pictures_of(power: StoredPower) -> str:
+def picture_set_label(power: StoredPower) -> str:
     """Captions and noise of the pictures, on which powers compare."""
     plan = power.record.plan
     noise = ", one noise" if plan.settings.shared_noise else ""
@@ -100,7 +100,7 @@ def measured_subjects(
         evaluated: All runs.
         stored: All measurements.
         least: How many backbones must take part.
-        captions: Which pictures, as ``pictures_of`` says; None for the only ones that enough backbones have.
+        captions: Which pictures, as ``picture_set_label`` says; None for the only ones that enough backbones have.
 
     Raises:
         UserError: Where fewer than ``least`` backbones have a measurement and a run of every method, or where it must
@@ -108,7 +108,7 @@ def measured_subjects(
     """
     by_pictures: dict[str, dict[str, StoredPower]] = {}
     for power in sorted(_powers_of(question, stored), key=lambda each: (_as_recommended(each), each.record.images)):
-        by_pictures.setdefault(pictures_of(power), {})[_key(power.record.plan.backbone)] = power
+        by_pictures.setdefault(picture_set_label(power), {})[_key(power.record.plan.backbone)] = power
     runs = _by_backbone(_runs_of(question, evaluated), question.method_names)
     joined = {
         pictures: [Subject(name, runs_of, powers[key]) for key, (name, runs_of) in runs.items() if key in powers]
@@ -120,6 +120,10 @@ def measured_subjects(
         raise UserError(f"power was measured on several sets of pictures ({'; '.join(enough)})", hint)
     largest = max(joined.values(), key=len, default=[])
     subjects = largest if captions is None else joined.get(captions, [])
+    chosen = {subject.name for subject in subjects}
+    others = sorted({each.name for several in joined.values() for each in several} - chosen)
+    if captions is not None and others:
+        log.warning("pictures of %s are not of the earlier captions: passed over", ", ".join(others))
     sizes = {subject.power.record.images for subject in subjects if subject.power is not None}
     if len(sizes) > 1:
         log.warning("numbers of pictures differ (%s): Frechet distances do not compare", ", ".join(map(str, sizes)))

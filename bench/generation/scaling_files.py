@@ -14,18 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from segscale.errors import StoreError
+from segscale.errors import StoreError, UserError
 from segscale.files import explained_writes, json_checksum, replaced_bytes
 from segscale.places import make_folder
 
 from ..evaluation.metrics import Floats
 from ..report.files import write_text
-from .resampled import BackboneReplicates, Conditions, Resampled
+from .backbone_replicates import BackboneReplicates, Conditions, Resampled
 from .scaling_figure import power_figure
 from .scaling_tables import statistics_text
 
-REPLICATES = "-replicates.parquet"
-NAMES = ("{}" + REPLICATES, "{}.csv", "{}-statistics.csv", "{}-statistics.md", "figures/{}.png")
+FILE_ENDING = "-replicates.parquet"
+NAMES = ("{}" + FILE_ENDING, "{}.csv", "{}-statistics.csv", "{}-statistics.md", "figures/{}.png")
 MEASURED, PUBLISHED = "power", "published-power"
 """How the files are called, by where the power is from."""
 MIOU, POWER = "miou ", "power "
@@ -36,9 +36,13 @@ def write_scaling(resampled: Resampled, statistics: pd.DataFrame, results: Path)
     """Write replicates, tables as CSV files, statistics also as text, and figure; returns what was written.
 
     The replicates come first and hold all that the others are made of, so a kill loses nothing.
+
+    Raises:
+        UserError: Where backbones would be lost that the replicates there hold and no run here can give again.
     """
     stem = PUBLISHED if resampled.conditions.is_published else MEASURED
     replicates, table, numbers, text, figure = written = [results / name.format(stem) for name in NAMES]
+    _refuse_loss(resampled, replicates)
     with explained_writes(results):
         make_folder(results)
         with replaced_bytes(replicates) as file:
@@ -50,18 +54,32 @@ def write_scaling(resampled: Resampled, statistics: pd.DataFrame, results: Path)
     return written
 
 
+def _refuse_loss(resampled: Resampled, path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        stored = {*pd.read_parquet(file, columns=["backbone"])["backbone"]}
+    kept = {backbone.name for backbone in resampled.backbones}
+    lost = sorted(name for name in stored - kept if not (path.parent / "runs" / name).exists())
+    if lost:
+        problem = f"{path} holds {len(lost)} backbones that have no runs here, such as {lost[0]}"
+        raise UserError(problem, f"keep them with --earlier {path.parent}, or remove the file")
+
+
 def read_scaling(results: Path, is_published: bool) -> Resampled:
     """Read the replicates that ``write_scaling`` wrote of published or of measured power.
 
     Raises:
         StoreError: Where the file is missing, damaged or of another version.
     """
-    path = results / f"{PUBLISHED if is_published else MEASURED}{REPLICATES}"
+    path = results / f"{PUBLISHED if is_published else MEASURED}{FILE_ENDING}"
     remedy = "give another --earlier, or none"
     try:
         with path.open("rb") as file, pq.ParquetFile(file, page_checksum_verification=True) as source:
             table = source.read()
         return _resampled(table)
+    except FileNotFoundError as error:
+        raise StoreError(f"there is no {path}", remedy) from error
     except OSError as error:
         if error.errno is None:  # Arrow's own about the contents
             raise StoreError(f"{path} is damaged", remedy) from error
@@ -83,7 +101,6 @@ class _Contents:
     backbones: tuple[_Backbone, ...]
     values: str
     """Digest of the rows."""
-    checksum: str = ""
 
 
 _ADAPTER = TypeAdapter(_Contents)
@@ -94,7 +111,6 @@ def _replicate_table(resampled: Resampled) -> pa.Table:
     rows = pd.concat([_rows_of(backbone) for backbone in resampled.backbones], ignore_index=True)
     backbones = [_Backbone(each.name, each.parameters, _plain(each.row)) for each in resampled.backbones]
     contents = asdict(_Contents(resampled.conditions, tuple(backbones), _digest(rows)))
-    del contents["checksum"]
     text = json.dumps({**contents, "checksum": json_checksum(contents)})
     return pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata({KEY: text})
 

@@ -10,11 +10,11 @@ from segscale.errors import UserError
 
 from ..report.evaluated import EvaluatedRun, evaluate_runs
 from ..runs.store import run_folders
+from .backbone_replicates import Resampled
+from .bootstrap import resample
 from .choices import ScalingQuestion
 from .power_record import find_power
 from .published_power import read_published_power
-from .resampled import Resampled
-from .resampling import resample
 from .scaling import LEAST_BACKBONES, Subject, measured_subjects, published_subjects
 from .scaling_files import read_scaling
 
@@ -40,6 +40,7 @@ def gather(question: ScalingQuestion, results: Path, published: Path | None, ear
     runs = evaluate_runs(results) if run_folders(results) else []
     subjects = _subjects(question, runs, results, published, 0, before.conditions.captions)
     both = resample(subjects).joined(before) if subjects else before
+    both = both.with_methods_in_order(question.method_names)
     log.info("%d backbones have runs here, %d are added", len(subjects), len(both.backbones) - len(subjects))
     if len(both.backbones) < LEAST_BACKBONES:
         problem = f"{len(both.backbones)} backbones take part, {LEAST_BACKBONES} are needed"
@@ -66,10 +67,12 @@ def _check(question: ScalingQuestion, before: Resampled, folder: Path) -> None:
     asked = {
         "dataset": (question.dataset_name, known.dataset),
         "protocol": (question.protocol_name, known.protocol),
-        "method": (",".join(sorted(question.method_names)), ",".join(sorted(before.method_names))),
         "split": (question.split or known.split, known.split),
         "seed": (known.seed if question.seed is None else question.seed, known.seed),
     }
     for option, (wanted, stored) in asked.items():
         if wanted != stored:
             raise UserError(f"the tables in {folder} are of {option} {stored}", f"ask for it: --{option} {stored}")
+    if {*question.method_names} != {*before.method_names}:
+        names = ",".join(before.method_names)
+        raise UserError(f"the tables in {folder} are of method {names}", f"ask for it: --method {names}")

@@ -84,9 +84,10 @@ class ScfgSegmenter(Segmenter):
     """S-CFG's token maps (arXiv 2404.05384): attention on text, spread by powers of self-attention.
 
     Of each site, with C its attention on text, S its self-attention and S' a mean of powers of S, the maps S' C are
-    brought to the latent's size and smoothed like rates. Divided by its spatial mean it is summed over sites, and all tokens of the conditional row
-    compete, special ones too. The foreground is where in the unconditional row the first special token does not win
-    against the sum of all others; it is everything where that row looks everywhere alike.
+    brought to the latent's size and smoothed like rates. Each is divided by its spatial mean, and sites are added. All
+    tokens of the conditional row compete, special ones too. The foreground is where in the unconditional row the first
+    special token does not win against the sum of all others, each over its mean; it is everything where that row looks
+    everywhere alike.
 
     The published code reads the sites of a quarter and an eighth of the latent's size alone, and smooths and compares
     maps of a quarter of it. Here all sites are read, and maps are smoothed and compared at the latent's size.

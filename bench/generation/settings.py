@@ -30,7 +30,7 @@ def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 
     guidance = defaults.guidance if choices.guidance is None else choices.guidance
     if guidance <= 1 and choices.guidance_method in IDLE_WITHOUT_GUIDANCE:
         problem = f"{choices.guidance_method} does nothing at a guidance of {guidance:g}"
-        raise UserError(problem, "name a scale above 1, such as --guidance 3")
+        raise UserError(problem, "name a scale above 1")
     return SamplingSettings(
         image_size=choices.size or method_defaults(backbone_name).image_size,
         steps=choices.steps or defaults.steps,

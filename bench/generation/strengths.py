@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -13,7 +13,7 @@ from ..evaluation.metrics import Floats
 from ..report.tables import percent_columns
 from ..runs.options import RunOptions
 from .choices import GuidanceMethod, Networks, SamplingChoices
-from .power import DrawnCaptions, draw_to_measure
+from .power import DrawnCaptions, draw_to_measure, is_judged
 from .power_record import StoredPower, write_power
 from .power_tables import in_percent
 from .settings import sampling_settings
@@ -30,6 +30,11 @@ class PowerQuestion:
     choices: SamplingChoices
     networks: Networks
     options: RunOptions
+
+    def check(self, choices: SamplingChoices) -> None:
+        """Raise UserError where pictures with these choices cannot be drawn or measured."""
+        sampling_settings(self.backbone_name, choices, self.options.seed)
+        is_judged(self.dataset_name, self.networks)
 
     def drawn(self, choices: SamplingChoices) -> DrawnCaptions:
         """The pictures with these choices; what is missing is drawn."""
@@ -70,10 +75,20 @@ def measure_strengths(
 
 def _guided(
     question: PowerQuestion, methods: Sequence[GuidanceMethod], scales: Sequence[float]
-) -> Iterator[tuple[float, dict[GuidanceMethod, SamplingChoices]]]:
-    """Every scale once, from the smallest, with the choices of every method at it."""
-    for scale in sorted(set(scales)):
-        yield scale, {method: replace(question.choices.guided_by(method), guidance=scale) for method in methods}
+) -> list[tuple[float, dict[GuidanceMethod, SamplingChoices]]]:
+    """Every scale once, from the smallest, with the choices of every method at it.
+
+    Raises:
+        UserError: Where one of them could not be drawn or measured, before any is.
+    """
+    guided: list[tuple[float, dict[GuidanceMethod, SamplingChoices]]] = [
+        (scale, {method: replace(question.choices.guided_by(method), guidance=scale) for method in methods})
+        for scale in sorted(set(scales))
+    ]
+    for _, by_method in guided:
+        for choices in by_method.values():
+            question.check(choices)
+    return guided
 
 
 def measure_blurred_blocks(question: PowerQuestion, sites: Sequence[Site]) -> pd.DataFrame:

@@ -62,7 +62,7 @@ class Outcome:
     losses: tuple[float, ...]
     """By scene: the squared error of the velocity on its picture."""
     made_by: dict[str, JsonValue]
-    """All that it follows from: recipe, scenes, first weights, autoencoder, judge and version."""
+    """All that it follows from: recipe, scenes of both kinds, first weights, autoencoder, judge and version."""
 
 
 _OUTCOME = TypeAdapter(Outcome)
@@ -81,29 +81,42 @@ class Ablation:
     judge: Judge = field(default_factory=Judge)
 
     def run(self, seeds: Sequence[int], variants: Sequence[str]) -> Iterator[Outcome]:
-        """All outcomes of seeds and variants, those first that all variants have."""
+        """All outcomes of seeds and variants, those first that all variants have.
+
+        Raises:
+            UserError: Where a kept one was made otherwise.
+        """
         for seed in seeds:
             for variant in variants:
-                yield self._outcome(variant, seed)
+                path = self.folder / f"{variant}-steps{self.steps}-seed{seed}.json"
+                reinitialise(self.backbone.denoiser, seed)
+                recipe = replace(VARIANTS[variant], steps=self.steps, seed=seed)
+                trainer = MaskTrainer(self.backbone, self.train, recipe)
+                yield self._kept(path, trainer) if path.exists() else self._made(path, trainer, variant)
 
-    def _outcome(self, variant: str, seed: int) -> Outcome:
-        """The kept one, or a new one. Raises UserError where the kept one was made otherwise."""
-        path = self.folder / f"{variant}-steps{self.steps}-seed{seed}.json"
-        recipe = replace(VARIANTS[variant], steps=self.steps, seed=seed)
-        reinitialise(self.backbone.denoiser, seed)
-        trainer = MaskTrainer(self.backbone, self.train, recipe)
-        made_by = {**trainer.identity, "judge": self.judge.id}
-        if path.exists():
-            kept = read_outcome(path)
-            refuse_other(f"{path} was made otherwise", kept.made_by, made_by, "remove it and give the command again")
-            return kept
+    def _made_by(self, trainer: MaskTrainer) -> dict[str, JsonValue]:
+        return {
+            **trainer.identity,
+            "held_out": self.held_out.identity,
+            "steps_drawn": MORE_STEPS,
+            "judge": self.judge.id,
+        }
+
+    def _kept(self, path: Path, trainer: MaskTrainer) -> Outcome:
+        kept = read_outcome(path)
+        hint = "remove it and give the command again"
+        refuse_other(f"{path} was made otherwise", kept.made_by, self._made_by(trainer), hint)
+        return kept
+
+    def _made(self, path: Path, trainer: MaskTrainer, variant: str) -> Outcome:
+        recipe, made_by = trainer.recipe, self._made_by(trainer)
         average = trainer.train()
         self.backbone.denoiser.load_state_dict(average.state_dict())
         self.backbone.denoiser.eval().requires_grad_(False)
         one_step, ten_steps = mask_areas(self.backbone, self.held_out, recipe.image_tokens)
         objects = picture_objects(self.backbone, self.held_out, self.judge)
         losses = tuple(picture_losses(self.backbone, self.held_out).tolist())
-        outcome = Outcome(variant, seed, self.steps, one_step, ten_steps, objects, losses, made_by)
+        outcome = Outcome(variant, recipe.seed, self.steps, one_step, ten_steps, objects, losses, made_by)
         with explained_writes(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with replaced(path) as file:
@@ -154,11 +167,11 @@ def known_variants(names: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def read_outcome(path: Path) -> Outcome:
-    """Read a kept outcome. Raises UserError for a damaged one."""
+    """Read a kept outcome. Raises UserError for one that is damaged or of another version."""
     try:
         return _OUTCOME.validate_json(path.read_bytes())
     except (ValidationError, OSError) as error:
-        raise UserError(f"{path} is damaged", "remove it and give the command again") from error
+        raise UserError(f"{path} is damaged or of another version", "remove it and give the command again") from error
 
 
 def _area_rows(counts: PixelCounts) -> Rows:

@@ -17,6 +17,7 @@ from segscale.backbones.pocket.recipe import Recipe
 from segscale.backbones.pocket.train import encode_scenes, training_batches, training_caption
 from segscale.bench.commands.main import main
 from segscale.bench.generation.measure_ladder import rung_names
+from segscale.bench.generation.scaling_files import FILE_ENDING, MEASURED
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import plan_backbone
 from segscale.catalogue import config_file, config_files, unlisted_files
@@ -90,7 +91,7 @@ def test_what_the_tables_have_is_neither_trained_nor_measured_again(
     monkeypatch.setattr(climb, "climb", lambda rungs, folder: trained.extend(rung.name for rung in rungs))
     carried = [name for name in (*TOP, *RUNGS) if name in config_files("backbone") | unlisted_files("backbone")]
     assert [*rung_names(tmp_path)] == carried
-    pd.DataFrame({"backbone": [*carried, *names[:-2]]}).to_parquet(tmp_path / "power-replicates.parquet")
+    pd.DataFrame({"backbone": [*carried, *names[:-2]]}).to_parquet(tmp_path / f"{MEASURED}{FILE_ENDING}")
     monkeypatch.setattr("sys.argv", ["climb", "--folder", str(tmp_path)])
     climb.main()
     assert trained == names[-2:]

@@ -228,7 +228,6 @@ def test_a_denoiser_of_half_precision_is_aligned_as_one_of_float32(dtype: str, t
     for each in ("float32", dtype):
         align("pocket-sd3", task, settings, tmp_path / each, replace(TRAIN, load=LoadOptions(dtype=each)))  # type: ignore[arg-type]
         state = load_file(tmp_path / each / STATE_FILE)
-        assert {tensor.dtype for name, tensor in state.items() if name.startswith("lora.")} == {torch.float32}
         assert {tensor.dtype for name, tensor in state.items() if name.startswith("optimiser.")} == {torch.float32}
         changes.append(torch.cat([state[name].flatten() for name in sorted(state) if ".lora_B" in name]))
     whole, half = changes

@@ -14,12 +14,17 @@ import pandas as pd
 import pytest
 
 from segscale.bench.commands.main import main
-from segscale.bench.generation import resampling
+from segscale.bench.generation import bootstrap
+from segscale.bench.generation.bootstrap import resample
+from segscale.bench.generation.configuration_replicates import member_weights
 from segscale.bench.generation.frechet import Gaussian
-from segscale.bench.generation.power_record import StoredPower, write_power
-from segscale.bench.generation.replicates import member_weights
+from segscale.bench.generation.power_record import StoredPower, find_power, write_power
+from segscale.bench.generation.scaling import measured_subjects
+from segscale.bench.generation.scaling_files import read_scaling
+from segscale.bench.report.evaluated import EvaluatedRun, evaluate_runs
+from segscale.errors import UserError
 
-from .test_scaling import STEPS, backbone, power_of, run_of
+from .test_scaling import QUESTION, STEPS, backbone, power_of, run_of
 
 TABLES = ("power.csv", "power-statistics.csv", "power-replicates.parquet")
 
@@ -37,7 +42,7 @@ def store(results: Path, name: str, number: float) -> None:
 
 @pytest.fixture(autouse=True)
 def near_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "load_reference", lambda: Gaussian(np.zeros(2), np.eye(2)))
+    monkeypatch.setattr(bootstrap, "load_reference", lambda: Gaussian(np.zeros(2), np.eye(2)))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store(folder, "pocket-sd15-60-seed1", 0.3)
     store(folder, "pocket-sd3-60-seed0", 0.7)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resampling, "load_reference", lambda: Gaussian(np.zeros(2), np.eye(2)))
+        patch.setattr(bootstrap, "load_reference", lambda: Gaussian(np.zeros(2), np.eye(2)))
         ask(folder)
     return folder
 
@@ -140,7 +145,7 @@ def bits(path: Path, place: int) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (Path.unlink, "power-replicates.parquet cannot be read (No such file or directory); give another --earlier"),
+        (Path.unlink, "there is no {path}; give another --earlier, or none"),
         (lambda path: path.write_bytes(b"PAR1"), "power-replicates.parquet is damaged"),
         (lambda path: pd.read_parquet(path).to_parquet(path), "is damaged or of another version"),
         *(
@@ -152,10 +157,11 @@ def bits(path: Path, place: int) -> None:
 def test_damaged_tables_are_refused(
     damage: Callable[[Path], object], message: str, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    damage(whole / "power-replicates.parquet")
+    path = whole / "power-replicates.parquet"
+    damage(path)
     with pytest.raises(SystemExit):
         ask(whole / "new", "--earlier", str(whole))
-    assert message in capsys.readouterr().err
+    assert message.format(path=path) in capsys.readouterr().err
 
 
 def relabelled(power: StoredPower, plan: dict[str, Any] | None = None, **others: Any) -> StoredPower:
@@ -182,14 +188,68 @@ def test_backbones_that_were_run_or_measured_otherwise_do_not_join(
         ask(new, "--earlier", str(whole))
     assert message in capsys.readouterr().err
     assert not (new / "power.csv").exists()
-    shutil.copytree(new / "power", whole / "power", dirs_exist_ok=True)
-    shutil.copytree(new / "runs", whole / "runs", dirs_exist_ok=True)
+
+
+def test_backbones_of_one_folder_that_were_measured_otherwise_do_not_join(
+    whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for method in ("vanilla", "goca"):
+        run_of(whole, backbone("pocket-flux"), method, 0.5)
+    write_power(whole, relabelled(power_of(backbone("pocket-flux"), 0.5), measured_by={"judge": "y"}))
     with pytest.raises(SystemExit):
         ask(whole)
-    assert re.search(r"differ in|of several", capsys.readouterr().err)
+    message = (
+        "pocket-flux and pocket-sd15-125-seed0 differ in measured_by (judge y and judge x); keep those of one kind"
+    )
+    assert message in capsys.readouterr().err
 
 
-def test_pictures_of_other_captions_do_not_join(whole: Path) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("images", "9, ab"), ("pictures", "9, ab"), ("thresholds", "goca 0.5"), ("task", "x"), ("replicates", 3)],
+)
+def test_all_conditions_must_agree(field: str, value: str | int, whole: Path) -> None:
+    here = read_scaling(whole, is_published=False)
+    other = replace(here, conditions=replace(here.conditions, **{field: value}))  # type: ignore[arg-type]
+    message = f"differ in {field} ({getattr(here.conditions, field)} and {value}); give another --earlier"
+    with pytest.raises(UserError, match=re.escape(message)):
+        here.joined(other)
+    assert here.joined(here).backbones == here.backbones
+
+
+def test_runs_that_are_read_at_their_best_thresholds_are_read_alike(whole: Path) -> None:
+    subjects = measured_subjects(QUESTION, evaluate_runs(whole), find_power(whole))
+    at_best = [
+        replace(subject, runs={name: at_threshold(run, place % 2) for name, run in subject.runs.items()})
+        for place, subject in enumerate(subjects)
+    ]
+    assert resample(at_best, 5).conditions.thresholds == "goca best, vanilla best"
+
+
+def at_threshold(run: EvaluatedRun, place: int) -> EvaluatedRun:
+    summary = replace(run.summary, threshold=run.counts.thresholds[place])
+    return replace(run, summary=summary, threshold_from="best")
+
+
+@pytest.mark.parametrize("names", ["vanilla,goca", "goca,vanilla"])
+def test_the_first_method_is_what_others_are_compared_with(names: str, whole: Path, tmp_path: Path) -> None:
+    ask(tmp_path / "new", "--earlier", str(whole), "--method", names)
+    statistics = pd.read_csv(tmp_path / "new" / "power-statistics.csv")
+    gains = {*statistics.loc[statistics["statistic"] == "slope of gain", "method"]}
+    assert gains == {" - ".join(reversed(names.split(",")))}
+
+
+def test_backbones_without_runs_here_are_not_lost(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {name: (whole / name).read_bytes() for name in TABLES}
+    shutil.rmtree(whole / "runs" / "pocket-sd3-60-seed0")
+    with pytest.raises(SystemExit):
+        ask(whole)
+    message = "holds 1 backbones that have no runs here, such as pocket-sd3-60-seed0; keep them with --earlier"
+    assert message in capsys.readouterr().err
+    assert before == {name: (whole / name).read_bytes() for name in TABLES}
+
+
+def test_pictures_of_other_captions_do_not_join(whole: Path, caplog: pytest.LogCaptureFixture) -> None:
     """They are no pictures of the question; the earlier tables stand as they are."""
     new = whole / "new"
     for method in ("vanilla", "goca"):
@@ -197,12 +257,13 @@ def test_pictures_of_other_captions_do_not_join(whole: Path) -> None:
     write_power(new, relabelled(power_of(backbone("pocket-flux"), 0.5), {"prompts": "others"}))
     ask(new, "--earlier", str(whole))
     assert_same_tables(new, whole)
+    assert "pictures of pocket-flux are not of the earlier captions: passed over" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--method", "vanilla"], "are of method goca,vanilla; ask for it: --method goca,vanilla"),
+        (["--method", "vanilla"], "are of method vanilla,goca; ask for it: --method vanilla,goca"),
         (["--dataset", "voc"], "are of dataset pocket; ask for it: --dataset pocket"),
         (["--split", "train"], "are of split val; ask for it: --split val"),
         (["--seed", "1"], "are of seed 0; ask for it: --seed 0"),
@@ -227,7 +288,7 @@ def test_published_power_joins_published_power_alone(
     path.write_text("\n".join(["source,arxiv,backbone,measure,value,conditions", *lines]))
     with pytest.raises(SystemExit):
         ask(whole, "--published", str(path), "--earlier", str(whole))
-    assert "published-power-replicates.parquet cannot be read (No such file or directory)" in capsys.readouterr().err
+    assert f"there is no {whole / 'published-power-replicates.parquet'}" in capsys.readouterr().err
     measured = {name: (whole / name).read_bytes() for name in TABLES}
     ask(whole, "--published", str(path))
     assert measured == {name: (whole / name).read_bytes() for name in TABLES}

@@ -48,7 +48,7 @@ def pixels(backbone: Backbone, settings: SamplingSettings, prompts: Sequence[Pic
 def rates_pixel_by_pixel(
     difference: np.ndarray, region: np.ndarray, foreground: np.ndarray, scale: float
 ) -> np.ndarray:
-    """S-CFG's rates once more, from GENERATION's formula, without a tensor library."""
+    """S-CFG's rates once more, from the formula of docs/guidance.md, without a tensor library."""
     _, height, width = difference.shape
     norm = np.array([[math.sqrt(sum(v * v for v in difference[:, y, x])) for x in range(width)] for y in range(height)])
     inside = [norm[y, x] for y in range(height) for x in range(width) if foreground[y, x]]
@@ -223,7 +223,7 @@ def scfg_maps(sites: dict[str, Site], seed: int) -> AttentionMaps:
 
 
 def spread_words(maps: AttentionMaps, name: str, reading: GuidanceReading) -> np.ndarray:
-    """S' C of a site at 6 x 6, smoothed pixel by pixel, ``(6, 6, 6)``; GENERATION's formula once more."""
+    """S' C of a site at 6 x 6, smoothed pixel by pixel, ``(6, 6, 6)``; the formula of docs/guidance.md once more."""
     words, grid = maps.text[name].numpy(), maps.sites[name].grid
     if name in maps.pixels:
         one = maps.pixels[name].numpy()

@@ -15,8 +15,10 @@ from scipy.stats import linregress, spearmanr
 
 from segscale.bench.commands.main import main
 from segscale.bench.evaluation.pixel_counts import PixelCounts
-from segscale.bench.generation import resampling
+from segscale.bench.generation import bootstrap
+from segscale.bench.generation.bootstrap import resample
 from segscale.bench.generation.choices import ScalingQuestion
+from segscale.bench.generation.configuration_replicates import ConfigurationReplicates, by_configuration
 from segscale.bench.generation.correlations import lead, partial_spearman, slope, spearman, statistics
 from segscale.bench.generation.frechet import Gaussian, fit_gaussian, frechet_distance
 from segscale.bench.generation.power_record import (
@@ -30,8 +32,6 @@ from segscale.bench.generation.power_record import (
 )
 from segscale.bench.generation.published_power import read_published_power
 from segscale.bench.generation.record import PicturePlan, SamplingSettings
-from segscale.bench.generation.replicates import Replicates, by_configuration
-from segscale.bench.generation.resampling import resample
 from segscale.bench.generation.scaling import Subject, measured_subjects, published_subjects
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_run, evaluate_runs
 from segscale.bench.report.thresholds import Thresholds
@@ -98,7 +98,7 @@ def backbone(name: str) -> BackboneIdentity:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Four rungs of sd15 and two seeds of one; mIoU and power grow together, goca's gain shrinks."""
-    monkeypatch.setattr(resampling, "load_reference", lambda: Gaussian(np.zeros(2), np.eye(2)))
+    monkeypatch.setattr(bootstrap, "load_reference", lambda: Gaussian(np.zeros(2), np.eye(2)))
     for number, steps in enumerate(STEPS):
         for seed in (0, 1) if steps == 250 else (0,):
             rung = backbone(f"pocket-sd15-{steps}-seed{seed}")
@@ -193,7 +193,9 @@ def test_the_lead_is_positive_where_miou_saturates_before_power() -> None:
     steps = np.array([60.0, 125, 500])
     miou = np.array([[10.0, 50, 60]])
     power = np.array([[20.0, 30, 90]])
-    found = Replicates(("a", "b", "c"), ("sd3",) * 3, ("steps",) * 3, steps, steps, {"vanilla": miou}, {"f1": power})
+    found = ConfigurationReplicates(
+        ("a", "b", "c"), ("sd3",) * 3, ("steps",) * 3, steps, steps, {"vanilla": miou}, {"f1": power}
+    )
     statistic = lead(found, "sd3", "vanilla")
     assert statistic is not None
     assert statistic.values[0] == pytest.approx(0.8 - 1 / 7)
@@ -204,7 +206,9 @@ def test_rungs_of_equal_steps_are_a_group_of_their_own() -> None:
     steps = np.array([60.0, 500, 500, 500, 500, 500])
     power, miou = np.array([[1.0, 2, 3, 4, 5, 9]]), np.array([[90.0, 50, 40, 30, 20, 99]])
     families = ("sd15",) * 5 + ("sd3",)
-    rungs = Replicates(tuple("abcdef"), families, ("width",) * 6, steps, steps, {"vanilla": miou}, {"f1": power})
+    rungs = ConfigurationReplicates(
+        tuple("abcdef"), families, ("width",) * 6, steps, steps, {"vanilla": miou}, {"f1": power}
+    )
     repeated = replace(rungs, miou={"vanilla": np.tile(miou, (3, 1))}, power={"f1": np.tile(power, (3, 1))})
     table = statistics(repeated).set_index(["statistic", "group", "against"])
     assert table.loc[("rho", "sd15 at 500 steps", "f1"), "value"] == -1

@@ -54,11 +54,22 @@ def test_every_choice_shows_in_the_name_of_a_result() -> None:
     assert parts[1] == ("guidance7.5",)
 
 
+def test_what_cannot_be_drawn_is_refused_before_anything_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["guidance", "pocket-sd15", "--methods", "cfg,s-cfg", "--scales", "1,3", "--results", str(tmp_path)])
+    assert "s-cfg does nothing at a guidance of 1; name a scale above 1" in capsys.readouterr().err
+    lora = ["lora-gain", "pocket-sd3", "--lora", "there", "--pictures", "4", "--clip", "x", "--results", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main(lora)
+    assert "nothing reads --inception and --clip" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_command_measures_every_method_at_every_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = ["--methods", "goca-s-cfg,cfg", "--scales", "5,2", "--steps", "2", "--limit", "3", "--batch", "3"]
     main(["guidance", "pocket-sd15", *chosen, "--results", str(tmp_path)])
     printed = capsys.readouterr().out
-    written = tmp_path / "analysis" / "pocket-sd15-pocket-captions-guidance-goca-s-cfg+cfg-5+2-steps2-first3.csv"
+    written = tmp_path / "analysis" / "pocket-sd15-pocket-captions-guidance-cfg+goca-s-cfg-2+5-steps2-first3.csv"
     table: Any = pd.read_csv(written)
     assert written.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     f1 = table.query("measure == 'f1'")

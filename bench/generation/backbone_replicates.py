@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -34,9 +34,9 @@ class Conditions:
     seed: int
     """Of the runs' noise."""
     task: str
-    """Digest of all that dataset and protocol decide."""
+    """Digest of all of dataset and protocol that changes a count, and which classes are averaged."""
     thresholds: str
-    """The one of every method."""
+    """That of every method, or that each run is read at its best one."""
     images: str
     """Number of those that all backbones have, and a digest of their ids."""
     captions: str
@@ -93,6 +93,11 @@ class Resampled:
     def method_names(self) -> tuple[str, ...]:
         """All have a run of each."""
         return tuple(self.backbones[0].miou)
+
+    def with_methods_in_order(self, method_names: Sequence[str]) -> Resampled:
+        """The same with methods in another order: of several the first is what the others are compared with."""
+        ordered = [replace(each, miou={name: each.miou[name] for name in method_names}) for each in self.backbones]
+        return replace(self, backbones=tuple(ordered))
 
     def joined(self, earlier: Resampled) -> Resampled:
         """Add the backbones of ``earlier`` that are not among these.

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from ...backbones.pocket.ladder import configuration_of, family_of, rung_of
 from ..evaluation.metrics import Floats
-from .resampled import BackboneReplicates, random_stream
+from .backbone_replicates import BackboneReplicates, random_stream
 
 RANKED_DECIMALS = 9
 
 
 @dataclass(frozen=True)
-class Replicates:
+class ConfigurationReplicates:
     """Numbers of every configuration: first of the sample itself, then of each replicate."""
 
     configurations: tuple[str, ...]
@@ -34,14 +34,14 @@ class Replicates:
     power: dict[str, Floats]
     """By measure, ``(1 + replicates, configurations)``; shares in percent, NaN where one lacks the measure."""
 
-    def measured_by(self, measure: str) -> Replicates:
+    def measured_by(self, measure: str) -> ConfigurationReplicates:
         """The part of the configurations that have this measure of power."""
         return self.only(~np.isnan(self.power[measure][0]))
 
-    def only(self, chosen: Sequence[bool] | NDArray[np.bool_]) -> Replicates:
+    def only(self, chosen: Sequence[bool] | NDArray[np.bool_]) -> ConfigurationReplicates:
         """The part of some configurations."""
         kept = np.asarray(chosen, bool)
-        return Replicates(
+        return ConfigurationReplicates(
             tuple(compress(self.configurations, kept)),
             tuple(compress(self.families, kept)),
             tuple(compress(self.varied, kept)),
@@ -52,7 +52,7 @@ class Replicates:
         )
 
 
-def by_configuration(backbones: Sequence[BackboneReplicates]) -> Replicates:
+def by_configuration(backbones: Sequence[BackboneReplicates]) -> ConfigurationReplicates:
     """Means over the seeds of every configuration; each replicate draws these seeds anew."""
     groups: dict[str, list[int]] = {}
     for place, backbone in enumerate(backbones):
@@ -71,7 +71,7 @@ def by_configuration(backbones: Sequence[BackboneReplicates]) -> Replicates:
     rungs = [rung_of(backbone.name) for backbone in first]
     missing = np.full(rows, np.nan)
     measures = dict.fromkeys(measure for backbone in backbones for measure in backbone.power)
-    return Replicates(
+    return ConfigurationReplicates(
         configurations=tuple(groups),
         families=tuple(family_of(backbone.name) for backbone in first),
         varied=tuple(None if rung is None else rung.varied for rung in rungs),
@@ -85,8 +85,8 @@ def by_configuration(backbones: Sequence[BackboneReplicates]) -> Replicates:
 def member_weights(rng: np.random.Generator, count: int, replicates: int) -> Floats:
     """Weights of a configuration's seeds, ``(1 + replicates, seeds)``; some are negative, each row sums to 1.
 
-    Means of few seeds that are drawn with replacement vary too little, by (n - 1) / n; stretched they vary as they
-    should (Rao and Wu, Resampling inference with complex survey data, JASA 1988).
+    The variance of means of n drawn seeds is too small by (n - 1) / n, so the distance from equal weights is multiplied
+    by sqrt(n / (n - 1)) (Rao and Wu, Resampling inference with complex survey data, JASA 1988).
     """
     drawn = rng.multinomial(count, np.full(count, 1 / count), replicates) / count
     if count > 1:

@@ -1,4 +1,4 @@
-"""What would change were prompts and images others: mIoU and power of all subjects, bootstrapped together.
+"""Bootstraps mIoU and power of all subjects together: numbers that other images and prompts might have given.
 
 Every replicate draws images and prompts once for all subjects, so that what they share stays shared.
 """
@@ -18,11 +18,11 @@ from segscale.errors import UserError
 from ..evaluation.metrics import Floats, mean_iou
 from ..report.evaluated import EvaluatedRun
 from ..runs.identity import plan_digest
+from .backbone_replicates import FROM_PAPERS, BackboneReplicates, Conditions, Drawn, Resampled, random_stream
 from .frechet import Gaussian, frechet_distance
 from .judge_files import load_reference
 from .power_record import StoredPower
-from .resampled import FROM_PAPERS, BackboneReplicates, Conditions, Drawn, Resampled, random_stream
-from .scaling import Subject, pictures_of
+from .scaling import Subject, picture_set_label
 from .scaling_tables import subject_row
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,10 @@ class _Draws:
 
     @classmethod
     def of(cls, each: Sequence[Sequence[str]], replicates: int, drawn: Drawn) -> _Draws:
-        """Of the items that all have."""
+        """Of the items that all have. Raises UserError where there are none."""
         ids = tuple(sorted(set.intersection(*({*items} for items in each))))
+        if not ids:
+            raise UserError(f"the backbones have no {drawn} in common", "run and measure all of them on the same ones")
         if any(len(items) > len(ids) for items in each):
             log.warning("not all backbones have the same %s: intervals are of the %d that all have", drawn, len(ids))
         rng = np.random.default_rng(random_stream(drawn))
@@ -97,14 +99,23 @@ def _conditions(subject: Subject, images: _Draws, prompts: _Draws | None, replic
         split=plan.task.dataset.split,
         protocol=plan.task.protocol.label,
         seed=plan.seed,
-        task=", ".join(sorted({plan_digest(run.plan.task) for run in subject.runs.values()})),
-        thresholds=", ".join(sorted(f"{name} {run.threshold:g}" for name, run in subject.runs.items())),
+        task=", ".join(sorted({_task_text(run) for run in subject.runs.values()})),
+        thresholds=", ".join(sorted(f"{name} {_threshold_text(run)}" for name, run in subject.runs.items())),
         images=images.text,
-        captions=FROM_PAPERS if power is None or prompts is None else pictures_of(power),
+        captions=FROM_PAPERS if power is None or prompts is None else picture_set_label(power),
         pictures="" if prompts is None else prompts.text,
         measured_by=", ".join(f"{name} {by[name]}" for name in sorted(by)),
         replicates=replicates,
     )
+
+
+def _task_text(run: EvaluatedRun) -> str:
+    return f"{plan_digest(run.plan.task)} averaging {run.run.table_rules.averaging}"
+
+
+def _threshold_text(run: EvaluatedRun) -> str:
+    """The best threshold of a run is its own, so that it is no condition."""
+    return "best" if run.threshold_from == "best" else f"{run.threshold:g}"
 
 
 def _miou(run: EvaluatedRun, images: _Draws) -> Floats:
