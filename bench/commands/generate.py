@@ -124,7 +124,7 @@ def power(
     "--earlier",
     type=Place(),
     metavar="FOLDER",
-    help="folder with earlier tables; its backbones are added to those that have runs here",
+    help="with an earlier power-replicates.parquet, whose backbones are added to those with runs here",
 )
 @options.packed("question", ScalingQuestion)
 @options.results

@@ -19,6 +19,7 @@ from segscale.bench.generation.bootstrap import resample
 from segscale.bench.generation.configuration_replicates import member_weights
 from segscale.bench.generation.frechet import Gaussian
 from segscale.bench.generation.power_record import StoredPower, find_power, write_power
+from segscale.bench.generation.rank_coverage import simulate
 from segscale.bench.generation.scaling import measured_subjects
 from segscale.bench.generation.scaling_files import read_scaling
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_runs
@@ -296,6 +297,12 @@ def test_published_power_joins_published_power_alone(
     ask(tmp_path / "new", "--published", str(path), "--earlier", str(whole))
     for name in TABLES[:2]:
         assert (tmp_path / "new" / f"published-{name}").read_bytes() == (whole / f"published-{name}").read_bytes()
+
+
+def test_intervals_cover_where_seeds_vary_little_and_less_where_they_vary_much() -> None:
+    (little, _), (much, error) = (simulate(9, spread, ladders=60) for spread in (0.1, 1.0))
+    assert little > 0.85 > much
+    assert error < -0.05
 
 
 def test_means_of_few_seeds_vary_as_much_as_they_should() -> None:
