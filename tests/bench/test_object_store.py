@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
@@ -19,7 +20,8 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from segscale.bench.commands.main import main
-from segscale.bench.generation.scaling_files import write_scaling
+from segscale.bench.generation.backbone_replicates import BackboneReplicates, Conditions, Resampled
+from segscale.bench.generation.scaling_files import read_scaling, write_scaling
 from segscale.bench.report.files import write_analysis
 from segscale.bench.runs import leases
 from segscale.bench.runs.leases import HeldLease, read_leases
@@ -177,13 +179,33 @@ def test_an_analysis_is_written_there_and_no_smaller_one_replaces_it(results: Pa
 
 
 def test_tables_and_figure_of_scaling_are_written_there(results: Path) -> None:
-    names = {"backbone": ["a"], "family": ["x"], "varied": [""], "steps": [np.nan]}
-    table = pd.DataFrame({**names, "parameters": [1e6], "vanilla": [50.0]})
-    *texts, figure = write_scaling(table, pd.DataFrame(), ["vanilla"], results)
+    row = {"backbone": "a", "family": "x", "varied": "", "steps": None, "seed": None, "parameters": 10, "vanilla": 50.0}
+    one = BackboneReplicates("a", 10, row, {"vanilla": np.array([50.0, 49.5])}, {"f1": np.array([1.0, 2.0])})
+    names = {
+        "dataset": "voc",
+        "split": "val",
+        "protocol": "goca",
+        "task": "x",
+        "thresholds": "vanilla 0",
+        "images": "2, a",
+    }
+    conditions = Conditions(**names, seed=0, captions="c", pictures="3, b", measured_by="judge y", replicates=1)
+    resampled = Resampled(conditions, (one,))
+    with pytest.raises(UserError, match=r"there is no .*power-replicates\.parquet"):
+        read_scaling(results, is_published=False)
+    replicates, *texts, figure = write_scaling(resampled, pd.DataFrame(), results)
     assert [path.name for path in texts] == ["power.csv", "power-statistics.csv", "power-statistics.md"]
-    assert texts[0].read_text() == table.to_csv(index=False)
+    assert texts[0].read_text() == resampled.table.to_csv(index=False)
     assert texts[2].read_text() == "no correlation: fewer than 4 configurations\n"
     assert figure.read_bytes().startswith(b"\x89PNG")
+    again = read_scaling(results, is_published=False)
+    assert again.conditions == conditions
+    assert again.backbones[0].miou["vanilla"].tolist() == [50.0, 49.5]
+    with pytest.raises(UserError, match=r"holds 1 backbones that have no runs here, such as a"):
+        write_scaling(replace(resampled, backbones=(replace(one, name="b"),)), pd.DataFrame(), results)
+    replicates.write_bytes(replicates.read_bytes()[:-9])
+    with pytest.raises(UserError, match="is damaged"):
+        read_scaling(results, is_published=False)
 
 
 def test_a_store_that_goes_away_ends_a_run_in_one_line_and_no_heart(
