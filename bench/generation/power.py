@@ -20,7 +20,7 @@ from .frechet import LEAST_PICTURES
 from .judge import Judge
 from .network_measures import ClipScorer, clip_measure, fid_measure, load_inception
 from .pictures import PictureFolder, draw_pictures
-from .power_record import Measure, PowerRecord, StoredPower, pictures_digest
+from .power_record import Measure, PowerRecord, StoredPower, rows_digest
 from .prompts import PicturePrompt, captions_of_dataset
 from .record import SamplingSettings, read_record
 from .twin_measures import twin_measures
@@ -93,7 +93,7 @@ class DrawnCaptions:
             images=len(self.prompts),
             measured_by=measured.by,
             measures=measured.measures,
-            pictures_digest=pictures_digest(measured.pictures),
+            pictures_digest=rows_digest(measured.pictures),
         )
         return StoredPower(record, measured.pictures)
 

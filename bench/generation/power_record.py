@@ -79,9 +79,9 @@ def power_path(results: Path, plan: PicturePlan, images: int) -> Path:
     return results / FOLDER / plan.backbone.name / f"{plan.plan_id}-{images}.json"
 
 
-def pictures_digest(pictures: pd.DataFrame) -> str:
+def rows_digest(rows: pd.DataFrame) -> str:
     """SHA-256 of rows, as CSV."""
-    return hashlib.sha256(pictures.to_csv(index=False).encode()).hexdigest()
+    return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
 
 
 def write_power(results: Path, stored: StoredPower) -> Path:
@@ -114,7 +114,7 @@ def read_power(path: Path) -> StoredPower:
         raise StoreError(f"{path} cannot be read ({error.strerror})", REMEDY) from error
     except (ValidationError, ValueError, AttributeError) as error:
         raise StoreError(f"{path} is damaged or of another version", REMEDY) from error
-    if stated != json_checksum(content) or record.pictures_digest != pictures_digest(pictures):
+    if stated != json_checksum(content) or record.pictures_digest != rows_digest(pictures):
         raise StoreError(f"{path} is not as it was written", REMEDY)
     if record.plan_id != record.plan.plan_id:
         raise StoreError(f"{path} is of another version", REMEDY)

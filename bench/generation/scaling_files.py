@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from segscale.places import make_folder
 from ..evaluation.metrics import Floats
 from ..report.files import write_text
 from .backbone_replicates import BackboneReplicates, Conditions, Resampled
+from .power_record import rows_digest
 from .scaling_figure import power_figure
 from .scaling_tables import statistics_text
 
@@ -30,6 +30,8 @@ MEASURED, PUBLISHED = "power", "published-power"
 """How the files are called, by where the power is from."""
 MIOU, POWER = "miou ", "power "
 KEY = b"segscale.scaling"
+DIGITS = 16
+"""Of the digest of the rows."""
 
 
 def write_scaling(resampled: Resampled, statistics: pd.DataFrame, results: Path) -> list[Path]:
@@ -38,7 +40,8 @@ def write_scaling(resampled: Resampled, statistics: pd.DataFrame, results: Path)
     The replicates come first and hold all that the others are made of, so a kill loses nothing.
 
     Raises:
-        UserError: Where backbones would be lost that the replicates there hold and no run here can give again.
+        UserError: Where backbones would be lost that the replicates there hold and no run here can give again, or
+            where they cannot be read.
     """
     stem = PUBLISHED if resampled.conditions.is_published else MEASURED
     replicates, table, numbers, text, figure = written = [results / name.format(stem) for name in NAMES]
@@ -57,8 +60,11 @@ def write_scaling(resampled: Resampled, statistics: pd.DataFrame, results: Path)
 def _refuse_loss(resampled: Resampled, path: Path) -> None:
     if not path.exists():
         return
-    with path.open("rb") as file:
-        stored = {*pd.read_parquet(file, columns=["backbone"])["backbone"]}
+    try:
+        with path.open("rb") as file:
+            stored = {*pd.read_parquet(file, columns=["backbone"])["backbone"]}
+    except (pa.ArrowException, ValueError) as error:
+        raise StoreError(f"{path} is damaged", "remove it, and give the command again") from error
     kept = {backbone.name for backbone in resampled.backbones}
     lost = sorted(name for name in stored - kept if not (path.parent / "runs" / name).exists())
     if lost:
@@ -110,7 +116,7 @@ def _replicate_table(resampled: Resampled) -> pa.Table:
     """A row for the sample and every replicate of every backbone; the metadata hold the rest."""
     rows = pd.concat([_rows_of(backbone) for backbone in resampled.backbones], ignore_index=True)
     backbones = [_Backbone(each.name, each.parameters, _plain(each.row)) for each in resampled.backbones]
-    contents = asdict(_Contents(resampled.conditions, tuple(backbones), _digest(rows)))
+    contents = asdict(_Contents(resampled.conditions, tuple(backbones), rows_digest(rows)[:DIGITS]))
     text = json.dumps({**contents, "checksum": json_checksum(contents)})
     return pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata({KEY: text})
 
@@ -131,17 +137,13 @@ def _plain(row: Mapping[str, object]) -> dict[str, float | int | str | None]:
     return {name: None if value != value else value for name, value in values.items()}  # type: ignore[misc]
 
 
-def _digest(rows: pd.DataFrame) -> str:
-    return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()[:16]
-
-
 def _resampled(table: pa.Table) -> Resampled:
     """Raises an error of pandas, pydantic or Arrow, ValueError or KeyError where it is none."""
     content = json.loads((table.schema.metadata or {})[KEY])
     stated = content.pop("checksum")
     contents = _ADAPTER.validate_python(content)
     rows = table.to_pandas()
-    if stated != json_checksum(content) or contents.values != _digest(rows):
+    if stated != json_checksum(content) or contents.values != rows_digest(rows)[:DIGITS]:
         raise ValueError("changed")
     parts = {str(name): part for name, part in rows.groupby("backbone")}
     backbones = [

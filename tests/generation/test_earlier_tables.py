@@ -250,6 +250,13 @@ def test_backbones_without_runs_here_are_not_lost(whole: Path, capsys: pytest.Ca
     assert before == {name: (whole / name).read_bytes() for name in TABLES}
 
 
+def test_a_damaged_file_in_the_way_is_one_line(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (whole / "power-replicates.parquet").write_bytes(b"PAR1")
+    with pytest.raises(SystemExit):
+        ask(whole)
+    assert "power-replicates.parquet is damaged; remove it, and give the command again" in capsys.readouterr().err
+
+
 def test_pictures_of_other_captions_do_not_join(whole: Path, caplog: pytest.LogCaptureFixture) -> None:
     """They are no pictures of the question; the earlier tables stand as they are."""
     new = whole / "new"

@@ -26,8 +26,8 @@ from segscale.bench.generation.power_record import (
     PowerRecord,
     StoredPower,
     find_power,
-    pictures_digest,
     read_power,
+    rows_digest,
     write_power,
 )
 from segscale.bench.generation.published_power import read_published_power
@@ -87,7 +87,7 @@ def power_of(backbone: BackboneIdentity, share: float) -> StoredPower:
     pictures = pictures.assign(**features)
     plan = PicturePlan(backbone, SamplingSettings(64, 20, 3.0, "cfg", 0), "pocket-captions-val", "digest", "1")
     measures = {"f1": Measure(2 * hits.sum() / (named + shown).sum(), 0.1, 0.9, by_chance=0.2)}
-    digest = pictures_digest(pictures)
+    digest = rows_digest(pictures)
     return StoredPower(PowerRecord(plan, plan.plan_id, 1000, PICTURES, {"judge": "x"}, measures, digest), pictures)
 
 
