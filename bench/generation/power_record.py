@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +20,8 @@ from .record import PicturePlan
 log = logging.getLogger(__name__)
 
 FOLDER = "power"
+NETWORK_OF = {"fid": "inception", "clip_score": "clip"}
+"""Which of the networks that are named gives a measure."""
 REMEDY = "measure again with: segscale power"
 
 
@@ -85,9 +87,13 @@ def rows_digest(rows: pd.DataFrame) -> str:
 
 
 def write_power(results: Path, stored: StoredPower) -> Path:
-    """Write rows, then record, each whole or not at all; returns the record's path."""
+    """Write rows, then record, each whole or not at all; returns the record's path.
+
+    What another network said of the same pictures is kept.
+    """
+    path = power_path(results, stored.record.plan, stored.record.images)
+    stored = _with_other_networks(stored, path)
     record = stored.record
-    path = power_path(results, record.plan, record.images)
     content = _ADAPTER.dump_python(record, mode="json")
     with explained_writes(results):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +102,34 @@ def write_power(results: Path, stored: StoredPower) -> Path:
         with replaced(path) as file:
             json.dump(content | {_CHECKSUM: json_checksum(content)}, file, indent=2)
     return path
+
+
+def _with_other_networks(stored: StoredPower, path: Path) -> StoredPower:
+    """With the measures that are at ``path`` and are by networks which did not measure now."""
+    try:
+        before = read_power(path) if path.exists() else stored
+    except StoreError as error:
+        log.warning("%s: replaced", error.problem)
+        return stored
+    new, old = stored.record, before.record
+    kept = {
+        name: measure for name, measure in old.measures.items() if NETWORK_OF.get(name) not in {None, *new.measured_by}
+    }
+    for name in old.measures.keys() & new.measures:
+        network = NETWORK_OF.get(name, "judge")
+        if (other := old.measured_by[network]) != new.measured_by[network]:
+            log.warning("%s of %s by %s is replaced", name, old.plan.backbone.name, other)
+    if not kept or before.pictures["id"].tolist() != stored.pictures["id"].tolist():
+        return stored
+    others = before.pictures.drop(columns=[name for name in before.pictures if name in stored.pictures])
+    pictures = pd.concat([stored.pictures, others], axis=1)
+    record = replace(
+        new,
+        measured_by={NETWORK_OF[name]: old.measured_by[NETWORK_OF[name]] for name in kept} | new.measured_by,
+        measures=kept | new.measures,
+        pictures_digest=rows_digest(pictures),
+    )
+    return StoredPower(record, pictures)
 
 
 def read_power(path: Path) -> StoredPower:

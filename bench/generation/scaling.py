@@ -92,8 +92,8 @@ def measured_subjects(
 ) -> list[Subject]:
     """Join runs with measurements, by the very backbone: name, weights and all options.
 
-    All measurements are of pictures of the same captions and noise. Of several of a backbone those at the steps and
-    scale of its config come first, then that with most pictures, then the last of equals.
+    All measurements are of pictures of the same captions and noise. Of several of a backbone those at the steps,
+    scale and size of its config come first, then that with most pictures, then the last of equals.
 
     Args:
         question: Which runs.
@@ -131,13 +131,15 @@ def measured_subjects(
 
 
 def _as_recommended(power: StoredPower) -> bool:
-    """Whether steps and scale are those of the backbone's config, where one is at hand."""
+    """Whether steps, scale and size are those of the backbone's config, where one is at hand."""
     from segscale.registry import load_config  # reads configs by mmengine, which takes a second to load
 
     name, settings = power.record.plan.backbone.name, power.record.plan.settings
     if name not in config_files("backbone") | unlisted_files("backbone"):
         return False
-    return load_config("backbone", name).get("sampling") == {"steps": settings.steps, "guidance": settings.guidance}
+    config = load_config("backbone", name)
+    sampling = {"steps": settings.steps, "guidance": settings.guidance}
+    return (config.get("sampling"), config["method_defaults"]["image_size"]) == (sampling, settings.image_size)
 
 
 def published_subjects(

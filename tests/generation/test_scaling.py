@@ -271,6 +271,7 @@ def test_the_packages_figures_can_be_read() -> None:
     published = read_published_power(Path(__file__).parents[2] / "results" / "paper-power.csv")
     assert published["sd15"] == {"geneval": 0.43}
     assert published["sdxl"]["fid"] == 6.63
+    assert published["sd35-large"] == {"geneval": 0.71}
 
 
 @pytest.mark.parametrize("content", ["a,b\n1,2\n", "source,arxiv,backbone,measure,value,conditions\nx,1,b,fid,many,\n"])
@@ -319,7 +320,9 @@ def test_power_by_networks_is_resampled_where_pictures_have_scores(folder: Path)
     assert rows["rho", "vanilla", "fid"] == -1
 
 
-@pytest.mark.parametrize("other", [{"guidance_method": "blurred-block"}, {"guidance": 9.0}, {"steps": 3}])
+@pytest.mark.parametrize(
+    "other", [{"guidance_method": "blurred-block"}, {"guidance": 9.0}, {"steps": 3}, {"image_size": 128}]
+)
 def test_power_is_that_of_plain_guidance_as_recommended(folder: Path, other: dict[str, object]) -> None:
     plain = power_of(backbone("pocket-sd15-60-seed0"), 0.1)
     plan = replace(plain.record.plan, settings=replace(plain.record.plan.settings, **other))  # type: ignore[arg-type]
@@ -390,6 +393,40 @@ def test_an_object_store_holds_measurements() -> None:
     (again,) = find_power(results)
     assert again.record == stored.record
     pd.testing.assert_frame_equal(again.pictures, stored.pictures)
+
+
+def by_networks(values: dict[str, float], clip: str = "a") -> StoredPower:
+    stored = power_of(backbone("b"), 0.5)
+    by = {"fid": ("inception", "digest"), "clip_score": ("clip", clip)}
+    pictures = stored.pictures[["id"]]
+    if "clip_score" in values:
+        pictures = pictures.assign(clip_score=values["clip_score"])
+    record = replace(
+        stored.record,
+        measured_by=dict(by[name] for name in values),
+        measures={name: Measure(value, None, None) for name, value in values.items()},
+        pictures_digest=rows_digest(pictures),
+    )
+    return StoredPower(record, pictures)
+
+
+def test_what_one_network_measured_is_kept_when_another_does(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for first, second in (({"fid": 20.0}, {"clip_score": 30.0}), ({"clip_score": 30.0}, {"fid": 20.0})):
+        path = write_power(tmp_path, by_networks(first))
+        assert write_power(tmp_path, by_networks(second)) == path
+        both = read_power(path)
+        assert {name: each.value for name, each in both.record.measures.items()} == first | second
+        assert both.record.measured_by == {"inception": "digest", "clip": "a"}
+        assert both.pictures["clip_score"].tolist() == [30.0] * PICTURES
+        path.unlink()
+    write_power(tmp_path, by_networks({"fid": 20.0, "clip_score": 30.0}))
+    again = read_power(write_power(tmp_path, by_networks({"clip_score": 31.0}, clip="b")))
+    assert {name: each.value for name, each in again.record.measures.items()} == {"fid": 20.0, "clip_score": 31.0}
+    assert again.record.measured_by == {"inception": "digest", "clip": "b"}
+    assert "clip_score of b by a is replaced" in caplog.text
+    path.write_text("{")
+    write_power(tmp_path, by_networks({"clip_score": 31.0}))
+    assert read_power(path).record.measured_by == {"clip": "a"}
 
 
 def test_a_changed_measurement_is_refused(tmp_path: Path) -> None:
