@@ -77,6 +77,12 @@ def align(
 
     quiet_libraries()
     refuse_ranks("align")
+    if run_options.load.lora is not None:
+        problem = "the LoRA that is trained would be one beside --lora, and commands take a single one"
+        raise UserError(problem, "leave --lora out")
+    if settings.warm_up >= settings.steps:
+        problem = f"a warm-up of {settings.warm_up} steps leaves none of {settings.steps} at the full learning rate"
+        raise UserError(problem, f"name a shorter one, such as --warm-up {max(settings.steps // 10, 1)}")
     if not settings.rules.convolution and settings.head_learning_rate != AlignmentSettings().head_learning_rate:
         problem = f"as {settings.reading} there is no convolution, so nothing reads --head-learning-rate"
         raise UserError(problem, "leave it out, or take --reading published")
@@ -140,7 +146,7 @@ def lora_gain(
 
     quiet_libraries()
     refuse_ranks("lora-gain")
-    if gain.pictures is None and (choices, networks) != (SamplingChoices(), Networks()):
+    if gain.pictures is None and (choices, networks, gain.drawn_name) != (SamplingChoices(), Networks(), CAPTIONS):
         raise UserError(
             "no pictures are asked for, so nothing reads how they are drawn or measured", "add --pictures 100"
         )
@@ -159,6 +165,8 @@ def lora_gain(
     lora = Path(run_options.load.lora or "").resolve().name
     of = "" if gain.drawn_name == CAPTIONS else f"-{gain.drawn_name}"
     pictures = None if gain.pictures is None else f"pictures{gain.pictures}{of}"
-    names = (backbone_name, lora, task.dataset.name, task.dataset.split, task.protocol.name, "lora-gain", pictures)
-    stem = result_stem(*names, *choices.name_parts, options=without_lora(run_options))
+    methods = "+".join(gain.method_names or ()) or None
+    names = (backbone_name, lora, task.dataset.name, task.dataset.split, task.protocol.name, methods, "lora-gain")
+    drawn_by = (pictures, *choices.name_parts, *networks.name_parts)
+    stem = result_stem(*names, *drawn_by, options=without_lora(run_options))
     print_written(*write_analysis(table, run_options.results, stem, overwrite))

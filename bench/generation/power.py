@@ -56,12 +56,17 @@ def draw_to_measure(
     is_pocket = is_judged(dataset_name, networks)
     prompts = captions_of_dataset(dataset_name, options)
     wanted = prompts.first(options.limit)
-    if len(wanted) < LEAST_PICTURES:
-        problem = f"pictures of {len(wanted)} captions do not suffice, {LEAST_PICTURES} are needed"
-        raise UserError(problem, "raise --limit, or --pictures of: segscale lora-gain")
+    refuse_few(len(wanted))
     folder = draw_pictures(backbone_name, prompts, settings, options)
     dataset = build("dataset", dataset_name, **options.dataset_arguments)
     return DrawnCaptions(folder, dataset, wanted, is_pocket, options.load.device)
+
+
+def refuse_few(count: int) -> None:
+    """Raise UserError where pictures are too few to be measured."""
+    if count < LEAST_PICTURES:
+        problem = f"pictures of {count} captions do not suffice, {LEAST_PICTURES} are needed"
+        raise UserError(problem, "raise --limit, --pictures of: segscale lora-gain, or --generate of: segscale perturb")
 
 
 @dataclass(frozen=True)

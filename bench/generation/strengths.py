@@ -13,7 +13,7 @@ from ..evaluation.metrics import Floats
 from ..report.tables import percent_columns
 from ..runs.options import RunOptions
 from .choices import GuidanceMethod, Networks, SamplingChoices
-from .power import DrawnCaptions, draw_to_measure, is_judged
+from .power import DrawnCaptions, draw_to_measure, is_judged, refuse_few
 from .power_record import StoredPower, write_power
 from .power_tables import in_percent
 from .settings import sampling_settings
@@ -35,6 +35,8 @@ class PowerQuestion:
         """Raise UserError where pictures with these choices cannot be drawn or measured."""
         sampling_settings(self.backbone_name, choices, self.options.seed)
         is_judged(self.dataset_name, self.networks)
+        if self.options.limit is not None:
+            refuse_few(self.options.limit)
 
     def drawn(self, choices: SamplingChoices) -> DrawnCaptions:
         """The pictures with these choices; what is missing is drawn."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from segscale.errors import UserError
 from segscale.files import explained_writes, replaced_bytes
 
-from ...backbones.loading.lora import save_lora, set_lora_tensors
+from ...backbones.loading.lora import LORA_FILE, save_lora, set_lora_tensors
 from .alignment import Alignment, StepLosses
 
 STATE_FILE = "training.safetensors"
@@ -37,7 +37,7 @@ class Checkpoint:
         return self.folder / STATE_FILE
 
     def save(self, alignment: Alignment, losses: list[StepLosses]) -> None:
-        """Write the LoRA after as many steps as there are losses, then the state: a kill in between costs steps."""
+        """Write the state after as many steps as there are losses, then the LoRA, which ``resume`` can make of it."""
         lora = alignment.lora
         tensors = {LORA + name: tensor for name, tensor in lora.tensors.items()}
         tensors |= {HEAD + name: tensor.cpu() for name, tensor in alignment.head.state_dict().items()}
@@ -47,17 +47,21 @@ class Checkpoint:
         tensors[LOSSES] = torch.tensor([[*asdict(each).values()] for each in losses], dtype=torch.float64)
         with explained_writes(self.folder, "folder"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_lora(self.folder, alignment.backbone.denoiser_part, lora)
             with replaced_bytes(self.path) as file:
                 file.write(save(tensors, {"identity": json.dumps(self.identity, sort_keys=True)}))
+            save_lora(self.folder, alignment.backbone.denoiser_part, lora)
 
     def resume(self, alignment: Alignment) -> list[StepLosses]:
         """Put the stored state into ``alignment``; the losses of the steps it took, none where nothing is stored.
 
+        A kill may have left no LoRA, or an older one, beside the state, so that it is written again.
+
         Raises:
-            UserError: For a folder of another alignment, or a damaged file.
+            UserError: For a folder of another alignment or LoRA, or a damaged file.
         """
         if not self.path.exists():
+            if (self.folder / LORA_FILE).exists():
+                raise UserError(f"{self.folder} holds a LoRA that no alignment left there", "choose another folder")
             return []
         tensors = self._read()
         set_lora_tensors(alignment.backbone.denoiser, _below(LORA, tensors))
@@ -68,6 +72,8 @@ class Checkpoint:
                 name: tensor if name == "step" else tensor.to(parameter.device)
                 for name, tensor in _below(f"{OPTIMISER}{number}.", tensors).items()
             }
+        with explained_writes(self.folder, "folder"):
+            save_lora(self.folder, alignment.backbone.denoiser_part, alignment.lora)
         return [StepLosses(*row) for row in tensors[LOSSES].tolist()]
 
     def _read(self) -> dict[str, Tensor]:

@@ -273,6 +273,29 @@ def test_alignment_without_mask_loss_leaves_the_segmentation_within_its_interval
     assert aligned.value != plain.value
 
 
+def test_a_folder_with_a_lora_of_other_origin_is_left_alone(task: Task, tmp_path: Path) -> None:
+    (tmp_path / LORA_FILE).write_bytes(b"a download")
+    with pytest.raises(UserError, match="holds a LoRA that no alignment left there; choose another folder"):
+        align("pocket-sd3", task, TINY, tmp_path, TRAIN)
+    assert (tmp_path / LORA_FILE).read_bytes() == b"a download"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--lora", "there"], "leave --lora out"),
+        (["--steps", "150"], "a warm-up of 500 steps leaves none of 150 at the full learning rate; name a shorter one"),
+    ],
+)
+def test_what_could_not_be_evaluated_or_hardly_learns_is_refused(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["align", "pocket-sd3", str(tmp_path / "lora"), *options])
+    assert message in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_block_that_reads_no_text_is_refused(backbone: Backbone) -> None:
     sites = backbone.sites(64)
     assert expert_site("pocket-sd3", sites, None).name == "vit-block4"
