@@ -72,6 +72,7 @@ def guidance(
         return
     table = measure_strengths(question, strengths.methods, strengths.scales)
     print(strengths_text(table))
-    stem = result_stem(*names, "guidance", *strengths.name_parts, *choices.name_parts, options=run_options)
+    chosen = (*strengths.name_parts, *choices.name_parts, *networks.name_parts)
+    stem = result_stem(*names, "guidance", *chosen, options=run_options)
     draw = partial(strengths_figure, table)
     print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))

@@ -39,7 +39,8 @@ def timesteps(
     table = evaluate_timesteps(subject.backbone_name, method_names, timesteps or TIMESTEPS, task, run_options)
     if is_rank_zero():
         print("\n\n".join([f"{printable(table)}\n{best_text(table)}", *interval_notes(table)]))
-        stem = subject.stem(task, "timesteps", run_options=run_options)
+        chosen = None if timesteps is None else "t" + "+".join(f"{timestep:g}" for timestep in timesteps)
+        stem = subject.stem(task, *method_names, "timesteps", chosen, run_options=run_options)
         draw = partial(timesteps_figure, table)
         print_written(*write_analysis(table, run_options.results, stem, overwrite, draw))
 

@@ -67,6 +67,11 @@ class Networks:
     clip: str | None = None
     """Local folder or hub id, for the CLIP score."""
 
+    @property
+    def name_parts(self) -> tuple[str, ...]:
+        """What is named, as parts of the name of a result's file."""
+        return tuple(Path(named).stem for named in (self.inception, self.clip) if named is not None)
+
 
 @dataclass(frozen=True)
 class ScalingQuestion:

@@ -112,7 +112,7 @@ def test_a_method_without_timestep_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "stem"),
     [
-        (["timesteps", "pocket-sd15", "--method", "vanilla", "--timesteps", "100,300"], "timesteps"),
+        (["timesteps", "pocket-sd15", "--method", "vanilla", "--timesteps", "100,300"], "vanilla-timesteps-t100+300"),
         (["ablate", "pocket-sd15", "--method", "seg4diff-described"], "seg4diff-described-ablation"),
     ],
 )

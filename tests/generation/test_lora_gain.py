@@ -32,7 +32,9 @@ def a_lora(folder: Path, up: float) -> str:
 def gain(folder: Path, up: float, images: int, *more: str) -> pd.DataFrame:
     lora, results = a_lora(folder / "lora", up), folder / "results"
     main(["lora-gain", *CHOSEN, "--lora", lora, "--limit", str(images), *more, "--results", str(results)])
-    (written,) = (results / "analysis").glob(f"pocket-sd3-lora-pocket-val-standard-lora-gain*-first{images}.csv")
+    (written,) = (results / "analysis").glob(
+        f"pocket-sd3-lora-pocket-val-standard-vanilla+goca-lora-gain*-first{images}.csv"
+    )
     assert ("-guidance2-steps2-" in written.name) == ("--steps" in more)
     assert ("-pictures4-pocket-" in written.name) == ("--drawn" in more)
     return pd.read_csv(written)
@@ -68,6 +70,12 @@ def test_no_lora_and_ranks_are_refused(
     with pytest.raises(SystemExit):
         main([*arguments, "--steps", "2"])
     assert "add --pictures" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--drawn", "pocket"])
+    assert "add --pictures" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--lora", a_lora(tmp_path / "lora", 0.0), "--pictures", "2"])
+    assert "pictures of 2 captions do not suffice" in capsys.readouterr().err
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(SystemExit):

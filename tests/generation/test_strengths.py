@@ -52,6 +52,8 @@ def test_every_choice_shows_in_the_name_of_a_result() -> None:
     parts = [SamplingChoices(**{name: value}).name_parts for name, value in chosen.items()]  # type: ignore[arg-type]
     assert len({SamplingChoices().name_parts, *parts}) == len(chosen) + 1
     assert parts[1] == ("guidance7.5",)
+    named = [Networks(Path("a.pt")), Networks(clip="x/b"), Networks(Path("a.pt"), "x/b")]
+    assert [each.name_parts for each in named] == [("a",), ("b",), ("a", "b")]
 
 
 def test_what_cannot_be_drawn_is_refused_before_anything_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
