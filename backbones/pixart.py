@@ -16,7 +16,7 @@ from .attention.sites import Grid, Site, cross_attention_sites
 from .backbone import Backbone
 from .latents.noise import NoiseLevel, diffusion_level
 from .latents.settings import CaptureSettings
-from .text.conditioning import Conditioning
+from .text.conditioning import MASK, Conditioning
 from .text.tokens import StreamTokens, stream_tokens
 
 
@@ -48,7 +48,7 @@ class PixArtSigma(Backbone):
         states, mask, _, _ = self.pipeline.encode_prompt(
             texts, do_classifier_free_guidance=False, device=self.device, max_sequence_length=self.text_tokens
         )
-        return Conditioning({"encoder_hidden_states": states, "encoder_attention_mask": mask}, states.shape[1])
+        return Conditioning({"encoder_hidden_states": states, MASK: mask}, states.shape[1])
 
     def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
         """Find the words in each text stream."""

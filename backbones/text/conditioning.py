@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+MASK = "encoder_attention_mask"
+"""The denoiser's input that masks padding, of those that do."""
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -17,6 +20,11 @@ class Conditioning:
     """Keyword arguments of the denoiser, a row for every prompt."""
     text_length: int = 0
     """Text columns of its attention."""
+
+    def unmasked(self, row: int) -> set[int]:
+        """Text columns that attention reads of a prompt: without padding where the denoiser masks it."""
+        mask = self.inputs.get(MASK)
+        return {*range(self.text_length)} if mask is None else {*mask[row].nonzero()[:, 0].tolist()}
 
     def rows(self, dtype: torch.dtype) -> list[Conditioning]:
         """Return every prompt alone, floating-point numbers in ``dtype``."""

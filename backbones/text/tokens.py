@@ -62,6 +62,11 @@ def stream_tokens(
     )
 
 
+def token_columns(streams: tuple[StreamTokens, ...]) -> Columns:
+    """Columns of all tokens of the streams, start, end and padding included."""
+    return tuple(column for stream in streams for column in range(stream.offset, stream.offset + stream.length))
+
+
 def report_truncation(streams: tuple[StreamTokens, ...]) -> None:
     """Log the words that every stream has cut."""
     if cut := [name for name in streams[0].cut if all(name in stream.cut for stream in streams)]:

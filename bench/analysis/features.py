@@ -80,8 +80,9 @@ def features_on(
     rows: list[dict[str, str | int | float]] = []
     pictures: FeaturePictures | None = None
     for sample, features in _observed(backbone, task, settings, options):
-        labels = {grid: grid_labels(sample, grid) for grid in set(grids.values())}
-        if any(len(np.unique(label[label != IGNORE_LABEL])) < 2 for label in labels.values()):
+        label = task.merged_label(sample.label)
+        labels = {grid: grid_labels(label, grid) for grid in set(grids.values())}
+        if any(len(np.unique(each[each != IGNORE_LABEL])) < 2 for each in labels.values()):
             continue
         for site, tokens in features.items():
             measures = explained(tokens, grids[site], labels[grids[site]])
@@ -167,11 +168,11 @@ def one_hot(labels: Tensor) -> Tensor:
     return (labels[:, None] == labels.unique()).double()
 
 
-def grid_labels(sample: Sample, grid: Grid) -> NDArray[np.uint8]:
+def grid_labels(label: NDArray[np.uint8], grid: Grid) -> NDArray[np.uint8]:
     """The label that covers most of every pixel of the grid, flat; the lower one of equals."""
-    label = torch.from_numpy(sample.label.astype(np.int64))
-    present = label.unique()
-    shown = (label == present[:, None, None]).float()
+    pixels = torch.from_numpy(label.astype(np.int64))
+    present = pixels.unique()
+    shown = (pixels == present[:, None, None]).float()
     areas = F.interpolate(shown[None], size=(grid.height, grid.width), mode="area")
     return present[areas[0].argmax(0)].flatten().numpy().astype(np.uint8)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from scipy.stats import permutation_test, rankdata
 from torch import Tensor
 
@@ -86,7 +87,7 @@ def perturb(
         options: Of runs and measurements.
         width: Of the blur, as a share of the image's side.
         timestep: ``t`` in 0..1000 instead of the method's own.
-        fidelity: More such rows, of pictures: layer, site, measure (``lost_f1``), mean, low, high.
+        fidelity: More such rows, of pictures: layer, site, measure (``lost_f1``), mean, low, high, images.
     """
     planned = plan_backbone(backbone_name, options)
     backbone = planned.load()
@@ -95,16 +96,16 @@ def perturb(
     analysis = LayerAnalysis(METHOD_NAME, parts, timestep=timestep)
     method = part_method(analysis, parts[0], backbone_name)
     rows = measure(backbone, task, method, width, options)
-    table = pd.concat([averages(_having(rows, measure), [measure], VIEW.bounds) for measure in MEASURES])
+    table = pd.concat([_averages(rows, measure) for measure in MEASURES])
     alone = evaluate_parts(analysis, backbone_name, task, options)
-    curve = alone[["layer", "site"]].assign(measure="miou", mean=alone["miou"], low=alone["low"], high=alone["high"])
+    curve = alone[["layer", "site", "low", "high", "images"]].assign(measure="miou", mean=alone["miou"])
     table = pd.concat([part for part in (table, fidelity, curve) if part is not None], ignore_index=True).sort_values(
         "layer", kind="stable", ignore_index=True
     )
     facts = {
         "backbone": planned.identity.label,
         **task.identity.columns,
-        "images": [len({*_having(rows, str(measure))["image"]}) for measure in table["measure"]],
+        "images": table.pop("images").tolist(),
         "width": width,
         "timestep": backbone.noise_level(method.settings).timestep,
         "seed": options.seed,
@@ -112,9 +113,14 @@ def perturb(
     return with_facts(with_correlations(table), facts)
 
 
-def _having(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """The rows of images that have a measure. Only pixels of no prompted class can be missing, so only that one can."""
-    return rows.dropna(subset=[measure]) if measure == "change_rest" else rows
+def _averages(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Averages over the images that have a measure, and how many those are.
+
+    An image without pixels of prompted classes has no change on them, one without others none elsewhere.
+    """
+    having = rows.dropna(subset=[measure])
+    table = averages(rows if having.empty else having, [measure], VIEW.bounds)
+    return table.assign(images=having["image"].nunique())
 
 
 def measure(backbone: Backbone, task: Task, method: Method, width: float, options: RunOptions) -> pd.DataFrame:
@@ -138,7 +144,8 @@ def measure(backbone: Backbone, task: Task, method: Method, width: float, option
     for sample, group in prompted_images(backbone, task, options, method.prompt_rule):
         generator = image_generator(options.seed, task.dataset.name, sample.id)
         image, target = _noised(backbone, sample, group.prompt, method.settings, generator)
-        objects = _object_share(sample, group.class_ids, (target.shape[-2], target.shape[-1])).to(target.device)
+        label, size = task.merged_label(sample.label), (target.shape[-2], target.shape[-1])
+        objects = _object_share(label, group.class_ids, size).to(target.device)
         for start in range(0, len(sites), together):
             part = sites[start : start + together]
             plain, *perturbed = denoise_perturbed(backbone, [None, *part], image, width)
@@ -158,9 +165,9 @@ def _noised(
     return PromptedImage(level.mix(clean, draw), level, prompt), level.target(clean, draw)
 
 
-def _object_share(sample: Sample, class_ids: Sequence[int], size: tuple[int, int]) -> Tensor:
+def _object_share(label: NDArray[np.uint8], class_ids: Sequence[int], size: tuple[int, int]) -> Tensor:
     """How much of every latent pixel shows a prompted class, float32 ``(height, width)``."""
-    shown = torch.from_numpy(np.isin(sample.label, class_ids).astype(np.float32))
+    shown = torch.from_numpy(np.isin(label, class_ids).astype(np.float32))
     return F.interpolate(shown[None, None], size=size, mode="area")[0, 0]
 
 

@@ -59,10 +59,11 @@ def _lost_fidelity(backbone_name: str, width: float, pictures: int, run_options:
     drawn = replace(run_options, limit=pictures, split=None, data_root=None, captions=None)
     sites = build_shape_only(backbone_name).sites(method_defaults(backbone_name).image_size)
     question = PowerQuestion(backbone_name, CAPTIONS, choices, Networks(), drawn)
+    question.check(SamplingChoices())
     table = measure_blurred_blocks(question, [*text_sites(sites).values()])
     f1 = pd.DataFrame(table[table["measure"] == "f1"])
     ends = {"mean": 0 - f1["difference"], "low": 0 - f1["difference_high"], "high": 0 - f1["difference_low"]}
-    return pd.DataFrame({"layer": f1["layer"], "site": f1["site"], "measure": LOST, **ends})
+    return f1[["layer", "site", "images"]].assign(measure=LOST, **ends)
 
 
 @command(examples=["segscale features pocket-sd3 --limit 20"])
@@ -83,6 +84,6 @@ def features(subject: Subject, run_options: RunOptions, overwrite: bool) -> None
     stem = subject.stem(task, VIEW.name, run_options=run_options)
     draw = partial(analysis_figure, table, VIEW)
     written = write_analysis(table, run_options.results, stem, overwrite, draw)
-    shown = written[0].with_name(f"{stem}-{pictures.image}.png")
+    shown = written[0].with_name(f"{stem}-{pictures.image.replace('/', '-')}.png")
     features_figure(pictures.pixels, pictures.maps, shown)
     print_written(*written, shown)

@@ -210,9 +210,15 @@ class Task:
         height, width = sample.label.shape if self._matching is None else self._matching.size(sample.label)
         return height * width
 
+    def merged_label(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The label with the class ids that prompts and counts use."""
+        for id, becomes in self.protocol.merged_labels:
+            label = np.where(label == id, np.uint8(becomes), label)
+        return label
+
     def target_label(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The label map that predictions are compared with."""
-        label = self._merged(label)
+        label = self.merged_label(label)
         if self.protocol.void == "ignored" or self.background_id is None:
             return label
         return np.where(label == IGNORE_LABEL, np.uint8(self.background_id), label)
@@ -225,13 +231,8 @@ class Task:
         order = protocol.label_orders.get(self.dataset.benchmark, tuple(range(classes)))
         return ClusterMatching(classes, order, protocol.matching, protocol.evaluated_edges, protocol.crop_before_resize)
 
-    def _merged(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        for id, becomes in self.protocol.merged_labels:
-            label = np.where(label == id, np.uint8(becomes), label)
-        return label
-
     def _prompted_label(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        label = self._merged(label)
+        label = self.merged_label(label)
         if self.protocol.prompted_edges is None:
             return label
         width, height = shortest_edge_size(label.shape[1], label.shape[0], *self.protocol.prompted_edges)

@@ -18,7 +18,7 @@ from ...backbones.attention.sites import Site
 from ...backbones.backbone import Backbone
 from ...backbones.inputs import DenoiserInput
 from ...backbones.loading.lora import Lora, add_lora, lora_tensors
-from .batches import TrainingBatch
+from .batches import TargetMask, TrainingBatch
 from .matching import matched
 from .objectives import dice_loss, focal_loss
 from .settings import GRADIENT_NORM, WEIGHT_DECAY, AlignmentSettings
@@ -93,11 +93,14 @@ class Alignment:
             return denoising, denoising.new_zeros(()), denoising.new_zeros(())
         grid, raw = self.site.grid, self.settings.rules.raw_focal
         masks = torch.stack([each.mask for each in batch.masks]).to(scores.device)
-        maps = (
-            _matched_maps(scores, batch, masks, raw)
-            if self.settings.targets == "matched"
-            else named_maps(scores, batch)
-        )
+        if self.settings.targets == "matched":
+            unmasked = [inputs.conditioning.unmasked(row) for row in range(len(batch.texts))]
+            read = [
+                [*filter(own.__contains__, every)] for own, every in zip(unmasked, batch.token_columns, strict=True)
+            ]
+            maps = matched_maps(scores, batch.masks, masks, read, raw)
+        else:
+            maps = named_maps(scores, batch)
         logits = self.head(maps.unflatten(1, (1, grid.height, grid.width)))[:, 0]
         return denoising, focal_loss(logits, masks, raw), dice_loss(logits, masks)
 
@@ -107,12 +110,22 @@ def named_maps(scores: Tensor, batch: TrainingBatch) -> Tensor:
     return torch.stack([scores[each.row, 0][:, list(each.columns)].mean(-1) for each in batch.masks])
 
 
-def _matched_maps(scores: Tensor, batch: TrainingBatch, masks: Tensor, raw: bool) -> Tensor:
-    """The map of a head and token that each mask is matched with, ``(masks, pixels)``."""
+def matched_maps(
+    scores: Tensor, targets: Sequence[TargetMask], masks: Tensor, columns: Sequence[Sequence[int]], raw: bool
+) -> Tensor:
+    """The map of a head and token that each mask is matched with, ``(masks, pixels)``.
+
+    Args:
+        scores: ``(n, heads, pixels, columns)``.
+        targets: Whose they are, in the order of images.
+        masks: Of ``targets``, ``(masks, height, width)``.
+        columns: Of every image, those that are candidates.
+        raw: As of ``focal_loss``.
+    """
     maps: list[Tensor] = []
     for row, of_row in enumerate(scores):
-        candidates = of_row.transpose(1, 2).flatten(0, 1)
-        own = [place for place, each in enumerate(batch.masks) if each.row == row]
+        candidates = of_row[:, :, [*columns[row]]].transpose(1, 2).flatten(0, 1)
+        own = [place for place, each in enumerate(targets) if each.row == row]
         maps += [candidates[index] for index in matched(candidates, masks[own].flatten(1), raw)]
     return torch.stack(maps)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from segscale.errors import UserError
@@ -17,6 +18,7 @@ from ...backbones.attention.sites import Grid
 from ...backbones.backbone import Backbone
 from ...backbones.latents.noise import NoiseLevel, level_of_share, normal_draws
 from ...backbones.latents.settings import CaptureSettings, Timestep
+from ...backbones.text.tokens import token_columns
 from ...datasets.dataset import Sample
 from ...datasets.labels import IGNORE_LABEL
 from ...methods.method import PromptRule
@@ -55,6 +57,8 @@ class TrainingBatch:
     texts: list[str]
     masks: list[TargetMask]
     """Of all classes that have a token, or of all labels."""
+    token_columns: list[tuple[int, ...]]
+    """Of every text those of its streams' tokens; SD3 without its T5 has others, which are zero."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class BatchSource:
                 for row, (sample, prompt, ids) in enumerate(zip(samples, prompts, class_ids, strict=True))
                 for mask in self._masks(row, sample, prompt, ids)
             ],
+            token_columns=[token_columns(self.backbone.tokenize(prompt)) for prompt in prompts],
         )
 
     def _sample(self, rng: np.random.Generator) -> tuple[Sample, Prompt, tuple[int, ...]]:
@@ -108,16 +113,17 @@ class BatchSource:
 
     def _masks(self, row: int, sample: Sample, prompt: Prompt, class_ids: tuple[int, ...]) -> list[TargetMask]:
         """A pixel of the grid belongs to a mask that covers at least half of it."""
+        label = self.task.merged_label(sample.label)
         if self.settings.targets == "matched":
-            ids, areas = np.unique(sample.label[sample.label != IGNORE_LABEL], return_counts=True)
+            ids, areas = np.unique(label[label != IGNORE_LABEL], return_counts=True)
             largest = ids[np.argsort(-areas, kind="stable")][:MOST_MASKS]
-            return [TargetMask(row, (), mask) for mask in self._on_grid(sample, largest.tolist()) if mask.any()]
+            return [TargetMask(row, (), mask) for mask in self._on_grid(label, largest.tolist()) if mask.any()]
         columns, _ = merged_columns(self.backbone.tokenize(prompt))
-        pairs = zip(columns, self._on_grid(sample, class_ids), strict=True)
+        pairs = zip(columns, self._on_grid(label, class_ids), strict=True)
         return [TargetMask(row, tuple(own), mask) for own, mask in pairs if own]
 
-    def _on_grid(self, sample: Sample, ids: Sequence[int]) -> Tensor:
-        label = torch.from_numpy(sample.label.astype(np.int64))
-        areas = torch.stack([(label == id).float() for id in ids])
+    def _on_grid(self, label: NDArray[np.uint8], ids: Sequence[int]) -> Tensor:
+        pixels = torch.from_numpy(label.astype(np.int64))
+        areas = torch.stack([(pixels == id).float() for id in ids])
         size = (self.grid.height, self.grid.width)
         return (F.interpolate(areas[None], size=size, mode="area")[0] >= 0.5).float()

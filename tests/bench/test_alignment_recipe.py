@@ -18,12 +18,13 @@ from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.bench.tasks.task import Task
-from segscale.bench.training import batches
+from segscale.bench.training import alignment, batches
 from segscale.bench.training.align import expert_site
-from segscale.bench.training.alignment import Alignment, named_maps
+from segscale.bench.training.alignment import Alignment, matched_maps, named_maps
 from segscale.bench.training.batches import BatchSource, TargetMask, TrainingBatch
 from segscale.bench.training.objectives import dice_loss, focal_loss
 from segscale.bench.training.settings import AlignmentSettings
+from segscale.methods.method import PromptRule
 from segscale.registry import build
 
 pytest.importorskip("peft")
@@ -155,8 +156,49 @@ def test_losses_of_masks_are_of_the_logits_that_the_head_gives(
 def test_the_map_of_a_class_is_the_mean_of_its_columns() -> None:
     scores = torch.arange(24.0).view(2, 1, 4, 3)
     masks = [TargetMask(0, (1,), torch.zeros(2, 2)), TargetMask(1, (0, 2), torch.zeros(2, 2))]
-    batch = TrainingBatch(torch.zeros(0), torch.zeros(0), torch.zeros(0), [], masks)
+    batch = TrainingBatch(torch.zeros(0), torch.zeros(0), torch.zeros(0), [], masks, [])
     torch.testing.assert_close(named_maps(scores, batch), torch.tensor([[1.0, 4, 7, 10], [13.0, 16, 19, 22]]))
+
+
+@pytest.mark.parametrize("name", ["pocket-sd3", "pocket-pixart-sigma"])
+def test_masks_are_matched_with_maps_of_tokens_that_are_read(
+    name: str, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = build_backbone(name)
+    sites = backbone.sites(64)
+    aligned = Alignment(backbone, expert_site(name, sites, None), sites, replace(DESCRIBED, targets="matched"))
+    batch, seen = batch_of(aligned, task), []
+    monkeypatch.setattr(alignment, "matched_maps", lambda *given: seen.append(given) or matched_maps(*given))
+    aligned.step(0, batch)
+    ((scores, _, _, columns, _),) = seen
+    if name == "pocket-sd3":  # 16 of CLIP, and as many zero rows in the place of T5
+        assert scores.shape[-1] == 32
+        assert columns == [[*range(16)]] * 3
+    else:
+        tokenizer = backbone.pipeline.tokenizer
+        assert columns == [[*range(len(tokenizer(text.lower()).input_ids))] for text in batch.texts]
+        assert max(map(len, columns)) < scores.shape[-1]
+
+
+def test_a_map_that_is_no_candidate_is_not_matched() -> None:
+    mask = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    scores = torch.stack([8 * (2 * mask.flatten() - 1), torch.zeros(4), torch.ones(4)], dim=-1)[None, None]
+    targets = [TargetMask(0, (), mask)]
+    for columns, best in (([0, 1, 2], 0), ([1, 2], 2)):
+        maps = matched_maps(scores, targets, mask[None], [columns], raw=False)
+        torch.testing.assert_close(maps, scores[0, :, :, best])
+
+
+def test_merged_labels_are_one_class(task: Task) -> None:
+    sample = next(sample for sample in task.dataset if len(np.unique(sample.label)) == 3)
+    first, second = (int(id) for id in np.unique(sample.label) if id != task.dataset.background)
+    merged = replace(task, protocol=replace(task.protocol, merged_labels=((first, second),)))
+    source = BatchSource(build_backbone("pocket-sd3"), merged, 64, Grid(64, 64), DESCRIBED, images=1)
+    (group,) = merged.present_prompts(PromptRule("described", DESCRIBED.rules.location), sample).groups
+    (mask,) = source._masks(0, sample, group.prompt, group.class_ids)
+    np.testing.assert_array_equal(mask.mask.bool().numpy(), np.isin(sample.label, [first, second]))
+    matched = replace(source, settings=replace(DESCRIBED, targets="matched"))
+    assert len(matched._masks(0, sample, group.prompt, group.class_ids)) == 2  # with the ground
 
 
 def test_of_many_masks_the_largest_are_kept(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:

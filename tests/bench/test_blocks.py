@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from segscale.backbones.attention.features import TokenFeatures
 from segscale.backbones.attention.sites import Grid
 from segscale.backbones.build import build_backbone
 from segscale.bench.analysis import features as features_module
-from segscale.bench.analysis import perturbation
+from segscale.bench.analysis import modalities, perturbation
 from segscale.bench.analysis.features import (
     VIEW,
     adjusted_r2,
@@ -34,12 +36,12 @@ from segscale.bench.analysis.perturbation import (
 from segscale.bench.commands.main import main
 from segscale.bench.generation import settings as generation_settings
 from segscale.bench.generation.power_record import find_power
+from segscale.bench.report import feature_figure
 from segscale.bench.report.figures import analyses
 from segscale.bench.report.figures.analyses import AnalysisView
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.bench.tasks.task import Task
-from segscale.datasets.dataset import Sample
 from segscale.errors import UserError
 from segscale.methods.build import build_method
 from segscale.registry import build
@@ -88,11 +90,10 @@ def test_tokens_made_of_position_and_class_are_told_apart() -> None:
     assert measures["key_class_3"] == measures["value_class_3"] == pytest.approx(1)
 
 
-def test_a_pixel_of_the_grid_has_the_label_that_covers_most_of_it(task: Task) -> None:
+def test_a_pixel_of_the_grid_has_the_label_that_covers_most_of_it() -> None:
     label = np.zeros((4, 4), np.uint8)
     label[:2, :2], label[0, 2], label[2:, 2:] = 7, 3, 255
-    sample = Sample("x", task.dataset[0].image, label)
-    assert grid_labels(sample, Grid(2, 2)).tolist() == [7, 0, 0, 255]
+    assert grid_labels(label, Grid(2, 2)).tolist() == [7, 0, 0, 255]
 
 
 def test_a_correlation_with_nothing_is_said_to_be_none() -> None:
@@ -156,23 +157,60 @@ def test_changes_are_shares_of_the_answer_on_their_pixels_and_of_the_loss() -> N
     assert measures["loss"] == pytest.approx(100 * ((2 + 1.69 + 0.81) / 4 - 1), rel=1e-4)
 
 
-def test_an_image_that_classes_cover_does_not_count_for_the_rest(
+def test_an_image_counts_for_the_pixels_that_it_has(
     task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     share = perturbation._object_share
+    covered, empty = task.dataset[0].label, [task.dataset[place].label for place in (1, 2)]
 
-    def covered(sample: Sample, class_ids: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
-        return torch.ones(size) if sample.id == task.dataset.ids[0] else share(sample, class_ids, size)
+    def shown(label: NDArray[np.uint8], class_ids: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
+        if np.array_equal(label, covered):
+            return torch.ones(size)
+        return (
+            torch.zeros(size) if any(np.array_equal(label, each) for each in empty) else share(label, class_ids, size)
+        )
 
-    monkeypatch.setattr(perturbation, "_object_share", covered)
+    monkeypatch.setattr(perturbation, "_object_share", shown)
     table = perturbation.perturb("pocket-sd3", task, RunOptions(limit=4, results=tmp_path), 0.1)
     assert table.groupby("measure")["images"].unique().map(list).to_dict() == {
-        "change_objects": [4],
+        "change_objects": [2],
         "change_rest": [3],
         "loss": [4],
         "miou": [4],
     }
     assert table.loc[table["measure"] != "miou", ["mean", "low", "high", "rho"]].notna().all(axis=None)
+
+
+def test_pixels_of_merged_labels_are_those_of_the_class_that_is_prompted(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = task.dataset[0].label
+    (shown,) = (int(id) for id in np.unique(raw) if id != task.dataset.background)
+    other = shown % 12 + 1
+    merged = replace(task, protocol=replace(task.protocol, merged_labels=((shown, other),)))
+    labels: list[NDArray[np.uint8]] = []
+    monkeypatch.setattr(perturbation, "_object_share", lambda label, _, size: labels.append(label) or torch.ones(size))
+    backbone, method = build_backbone("pocket-sd3"), build_method("seg4diff-described", "pocket-sd3")
+    measure(backbone, merged, method, 0.1, RunOptions(limit=1, batch=1))
+    monkeypatch.setattr(
+        features_module, "grid_labels", lambda label, _: labels.append(label) or np.zeros(256, np.uint8)
+    )
+    with pytest.raises(UserError, match="two classes"):
+        features_module.features_on("pocket-sd3", merged, RunOptions(limit=1))
+    assert len(labels) >= 2
+    for label in labels:
+        np.testing.assert_array_equal(label == other, raw == shown)
+
+
+def test_components_of_a_picture_in_a_subfolder_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = features_module.FeaturePictures("a/b", np.zeros((4, 4, 3), np.uint8), {})
+    monkeypatch.setattr(features_module, "features_on", lambda *_: (pd.DataFrame({"x": [1]}), pictures))
+    monkeypatch.setattr(modalities, "printable", lambda *_: "")
+    monkeypatch.setattr(analyses, "analysis_figure", lambda table, view, path: None)
+    shown: list[Path] = []
+    monkeypatch.setattr(feature_figure, "features_figure", lambda pixels, maps, path: shown.append(path))
+    main(["features", "pocket-sd3", "--results", str(tmp_path)])
+    assert shown == [tmp_path / "analysis" / "pocket-sd3-pocket-val-standard-features-a-b.png"]
 
 
 def test_the_commands_write_the_same_files_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,6 +246,11 @@ def test_pictures_with_blurred_blocks_are_beside_the_other_measures(
     main(["perturb", "pocket-sd3", "--generate", "3", "--limit", "2", "--results", str(tmp_path)])
     table = pd.read_csv(tmp_path / "analysis" / "pocket-sd3-pocket-val-standard-width0.1-perturb-generate3-first2.csv")
     lost = table[table["measure"] == "lost_f1"]
+    assert table.groupby("measure")["images"].unique().map(list)[["lost_f1", "miou", "loss"]].tolist() == [
+        [3],
+        [2],
+        [2],
+    ]
     assert lost["site"].tolist() == table[table["measure"] == "miou"]["site"].tolist()
     records = [power.record for power in find_power(tmp_path)]
     assert {record.images for record in records} == {3}
