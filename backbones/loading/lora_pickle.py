@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from segscale.errors import UserError
 
 from ..backbone import Backbone
-from .lora import checked_lora, save_lora
+from .lora import DOWN, UP, Lora, checked_lora, save_lora
 from .options import Training
 
 SPELLINGS = {
@@ -43,10 +43,20 @@ def convert_pickle(source: Path, folder: Path, backbone: Backbone, alpha: float 
     Raises:
         UserError: For a file that is no such pickle, or tensors that are no LoRA of this denoiser.
     """
-    layers = {name for name, module in backbone.denoiser.named_modules() if isinstance(module, nn.Linear)}
+    layers = {name: module for name, module in backbone.denoiser.named_modules() if isinstance(module, nn.Linear)}
     tensors = dict(_renamed(_read(source), layers, source))
     lora = replace(checked_lora(tensors, alpha, str(source)), training=training)
+    _check_shapes(lora, layers, source)
     return save_lora(folder, backbone.denoiser_part, lora)
+
+
+def _check_shapes(lora: Lora, layers: Mapping[str, nn.Linear], source: Path) -> None:
+    """Raises UserError where the LoRA is of a denoiser of other widths, such as a larger one of the family."""
+    for name in lora.modules:
+        layer = layers[name]
+        for kind, shape in ((DOWN, (lora.rank, layer.in_features)), (UP, (layer.out_features, lora.rank))):
+            if (theirs := tuple(lora.tensors[name + kind].shape)) != shape:
+                raise UserError(f"{source} holds {name}{kind} of {theirs}, not {shape}", "name another BACKBONE")
 
 
 def _read(source: Path) -> Mapping[str, Tensor]:
@@ -65,7 +75,7 @@ def _read(source: Path) -> Mapping[str, Tensor]:
     return content
 
 
-def _renamed(content: Mapping[str, Tensor], layers: set[str], source: Path) -> Iterator[tuple[str, Tensor]]:
+def _renamed(content: Mapping[str, Tensor], layers: Collection[str], source: Path) -> Iterator[tuple[str, Tensor]]:
     """Tensors by the denoiser's own layers, whatever wraps it in front of their names."""
     for key, tensor in sorted(content.items()):
         name = key
@@ -79,7 +89,7 @@ def _renamed(content: Mapping[str, Tensor], layers: set[str], source: Path) -> I
         yield f"{layer}{name[len(module) :]}", tensor.float().contiguous()
 
 
-def _suffix_in(module: str, layers: set[str]) -> str | None:
+def _suffix_in(module: str, layers: Collection[str]) -> str | None:
     """The longest end of a dotted name that is a layer."""
     while module and module not in layers:
         module = module.partition(".")[2]

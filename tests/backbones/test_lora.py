@@ -157,6 +157,13 @@ def test_a_pickle_becomes_the_same_lora(spelling: str, plain: Backbone, tmp_path
     assert all(torch.equal(read.tensors[name], tensor) for name, tensor in lora.tensors.items())
 
 
+def narrower(backbone: Backbone, kind: str, *kept: slice) -> dict[str, torch.Tensor]:
+    """A LoRA of a denoiser that has one channel less at its first layer."""
+    tensors = dict(random_lora(backbone.denoiser, LAYERS[:1]).tensors)
+    name = f"{LAYERS[0]}.lora_{kind}.weight"
+    return tensors | {name: tensors[name][kept].clone()}
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (print, ("code ran",))
@@ -170,6 +177,8 @@ def test_a_pickle_runs_no_code_and_must_be_a_lora(
         ({"x": Evil()}, "tensors alone"),
         ([torch.zeros(1)], "no table of tensors"),
         ({"blocks.9.to_q.lora_A.weight": torch.zeros(1, 1)}, "no LoRA of this backbone"),
+        (narrower(plain, "A", slice(None), slice(-1)), f"{LAYERS[0]}.lora_A.weight of "),
+        (narrower(plain, "B", slice(-1), slice(None)), f"{LAYERS[0]}.lora_B.weight of "),
     ):
         torch.save(content, path)
         with pytest.raises(UserError, match=problem):
