@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from segscale.catalogue import PACKAGED, shipped_configs
+from segscale.errors import StoreError
 from segscale.files import replaced
 
 from ...datasets.generated import TRAIN_SCENES
@@ -29,6 +30,8 @@ from .train import WEIGHTS, encode_scenes, replaced_folder, train_denoiser
 log = logging.getLogger(__name__)
 
 IMAGE_SIZE = 64
+MEASUREMENTS = "power-replicates.parquet"
+"""Where ``segscale scaling`` keeps measured rungs."""
 PARTS = {"sd15": "unet", "sd3": "transformer"}
 RELATIVE = "{{ fileDirname }}/../../weights"
 """Weights as seen from the configs beside them; mmengine fills in the folder."""
@@ -71,9 +74,12 @@ def carry(rung: Rung, folder: Path) -> None:
 
 
 def measured(folder: Path) -> frozenset[str]:
-    """Names of the backbones whose measurements ``folder`` holds."""
-    path = folder / "power-replicates.parquet"
-    return frozenset(pd.read_parquet(path, columns=["backbone"])["backbone"]) if path.exists() else frozenset()
+    """Names of the backbones whose measurements ``folder`` holds. Raises StoreError where they cannot be read."""
+    path = folder / MEASUREMENTS
+    try:
+        return frozenset(pd.read_parquet(path, columns=["backbone"])["backbone"]) if path.exists() else frozenset()
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is damaged", "copy it anew from where it came, or remove it") from error
 
 
 def climb(rungs: Sequence[Rung], folder: Path) -> None:
@@ -101,7 +107,10 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if unknown := [name for name in arguments.names if name not in RUNGS]:
         parser.error(f"there is no rung {unknown[0]}")
-    done = measured(arguments.folder)
+    try:
+        done = measured(arguments.folder)
+    except StoreError as error:
+        parser.error(str(error))
     names = arguments.names or [name for name in RUNGS if name not in done]
     rungs = [RUNGS[name] for name in names]
     if arguments.carry:

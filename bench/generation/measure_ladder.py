@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from segscale.catalogue import config_files, unlisted_files
+from segscale.errors import UserError
 from segscale.registry import build
 
-from ...backbones.pocket.climb import measured
+from ...backbones.pocket.climb import MEASUREMENTS, measured
 from ...backbones.pocket.ladder import RUNGS, TOP
 from ..runs.loop import run_methods
 from ..runs.options import RunOptions
 from ..runs.plan import build_methods, build_task, plan_backbone
 from .choices import CAPTIONS, Networks, SamplingChoices
 from .power_record import find_power
-from .scaling_files import FILE_ENDING, MEASURED, read_scaling
+from .scaling_files import read_scaling
 from .settings import sampling_settings
 from .strengths import PowerQuestion
 
@@ -51,6 +52,15 @@ def measure_rung(name: str, methods: list[str], pictures: RunOptions, images: Ru
     run_methods(name, build_methods(methods, name, task.protocol), task, images)
 
 
+def _refuse_other_numbers(results: Path, asked: Mapping[str, int]) -> None:
+    """Raises UserError where the rungs that were measured in ``results`` have other numbers of pictures or images."""
+    if not results.joinpath(MEASUREMENTS).exists():
+        return
+    conditions = read_scaling(results, is_published=False).conditions
+    if other := [name for name, count in asked.items() if not getattr(conditions, name).startswith(f"{count},")]:
+        raise UserError(f"{results} holds rungs of other numbers of {other[0]}", "name another --results")
+
+
 def main() -> None:
     """Measure all rungs that there are."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -60,11 +70,10 @@ def main() -> None:
     parser.add_argument("--method", default="vanilla,goca,goca-described")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if arguments.results.joinpath(f"{MEASURED}{FILE_ENDING}").exists():
-        conditions = read_scaling(arguments.results, is_published=False).conditions
-        asked = {"pictures": arguments.pictures, "images": arguments.images}
-        if other := [name for name, count in asked.items() if not getattr(conditions, name).startswith(f"{count},")]:
-            parser.error(f"{arguments.results} holds rungs of other numbers of {other[0]}; name another --results")
+    try:
+        _refuse_other_numbers(arguments.results, {"pictures": arguments.pictures, "images": arguments.images})
+    except UserError as error:
+        parser.error(str(error))
     pictures = RunOptions(results=arguments.results, limit=arguments.pictures, batch=BATCH)
     images = RunOptions(results=arguments.results, limit=arguments.images)
     for name in rung_names(arguments.results):

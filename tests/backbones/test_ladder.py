@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from segscale.backbones.pocket.ladder import RUNGS, SEEDS, TOP, Rung, config_tex
 from segscale.backbones.pocket.recipe import Recipe
 from segscale.backbones.pocket.train import encode_scenes, training_batches, training_caption
 from segscale.bench.commands.main import main
+from segscale.bench.generation import measure_ladder
 from segscale.bench.generation.measure_ladder import rung_names
 from segscale.bench.generation.scaling_files import FILE_ENDING, MEASURED
 from segscale.bench.runs.options import RunOptions
@@ -99,6 +101,21 @@ def test_what_the_tables_have_is_neither_trained_nor_measured_again(
     for rung in (RUNGS[carried[-1]], RUNGS[names[5]]):
         climb.write_config(rung, tmp_path)
     assert {*rung_names(tmp_path)} == {carried[-1], names[5]}
+
+
+@pytest.mark.parametrize(("command", "option"), [(climb, "--folder"), (measure_ladder, "--results")])
+def test_damaged_tables_are_told_in_one_line(
+    command: ModuleType,
+    option: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / f"{MEASURED}{FILE_ENDING}").write_bytes(b"PAR1 no more")
+    monkeypatch.setattr("sys.argv", ["ladder", option, str(tmp_path)])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert f"{MEASURED}{FILE_ENDING} is damaged" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_fewer_scenes_are_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
