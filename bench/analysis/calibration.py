@@ -136,7 +136,7 @@ def store_thresholds(
     chosen = {name: choose(runs) for name, runs in by_method.items()}
     if not overwrite:
         for name in chosen.keys() & kept.keys():
-            _refuse_larger(path, name, kept[name], chosen[name])
+            _refuse_loss(path, name, kept[name], chosen[name])
     methods = dict(sorted((kept | chosen).items()))
     with explained_writes(path.parent):
         content = CalibrationFile(task.protocol.name, task.dataset.name, CALIBRATION, RULE, methods)
@@ -144,12 +144,18 @@ def store_thresholds(
     return path, {name: calibration.threshold for name, calibration in methods.items()}
 
 
-def _refuse_larger(path: Path, method_name: str, stored: Calibration, chosen: Calibration) -> None:
-    sizes = [(calibration.images, len(calibration.backbones)) for calibration in (stored, chosen)]
-    (images, backbones), (fewer_images, fewer_backbones) = sizes
-    if images > fewer_images or backbones > fewer_backbones:
-        what = f"{path} holds {method_name} calibrated on {images} images and {backbones} backbones"
-        raise UserError(f"{what}, more than these {fewer_images} and {fewer_backbones}", "replace it with --overwrite")
+def _refuse_loss(path: Path, method_name: str, stored: Calibration, chosen: Calibration) -> None:
+    """Raise UserError where a stored curve would be replaced by none, or by one of fewer images or another run."""
+    lost = [name for name, curve in stored.backbones.items() if curve.run != _run_of(chosen, name)]
+    if stored.images > chosen.images or lost:
+        what = f"{path} holds {method_name} calibrated on {stored.images} images of {', '.join(stored.backbones)}"
+        how = f"these {chosen.images} images would replace the curve of {lost[0]}" if lost else "more than these"
+        raise UserError(f"{what}; {how}", "replace it with --overwrite")
+
+
+def _run_of(calibration: Calibration, backbone_name: str) -> str | None:
+    curve = calibration.backbones.get(backbone_name)
+    return None if curve is None else curve.run
 
 
 def choose(runs: Sequence[MeasuredRun]) -> Calibration:

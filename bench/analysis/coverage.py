@@ -210,8 +210,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = f"{summary(cells)}\n\n{full_table(cells)}\n"
     with explained_writes(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in (("coverage.csv", cells.to_csv(index=False, float_format="%.4f")), ("coverage.md", text)):
-            with replaced(folder / name) as file:
+        stem = "-".join(["coverage", *["quick"] * options.quick, *[f"seed{options.seed}"] * bool(options.seed)])
+        for ending, content in (("csv", cells.to_csv(index=False, float_format="%.4f")), ("md", text)):
+            with replaced(folder / f"{stem}.{ending}") as file:
                 file.write(content)
     sys.stdout.write(f"{summary(cells)}\n")
 

@@ -105,7 +105,13 @@ def protocol_cells(name: str, backbone_name: str) -> Iterator[Cell]:
 
 
 def effects(backbone_names: Sequence[str], dataset_name: str, options: RunOptions) -> pd.DataFrame:
-    """One row per quirk and backbone: mIoU as published and what mending it adds, in points, with its interval."""
+    """One row per quirk and backbone: mIoU as published and what mending it adds, in points, with its interval.
+
+    Raises:
+        UserError: For a dataset of which one of the protocols says nothing, before anything runs.
+    """
+    for name in {*PROTOCOL_OF_METHOD.values(), *METHOD_OF_PROTOCOL}:
+        build_task(dataset_name, build("protocol", name), options)
     rows: list[dict[str, object]] = []
     for backbone_name in backbone_names:
         rows += _zero_rows(backbone_name, dataset_name, options)

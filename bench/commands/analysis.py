@@ -7,6 +7,8 @@ from functools import partial
 
 import click
 
+from segscale.catalogue import training_free_backbones
+
 from ..runs.launcher import is_rank_zero
 from ..runs.options import RunOptions
 from . import options
@@ -65,7 +67,8 @@ def quirks(backbone_names: tuple[str, ...], dataset_name: str, overwrite: bool, 
     print(effects_table(rows))
     for note in interval_notes(rows):
         print(f"\n{note}")
-    stem = result_stem(dataset_name, run_options.split, "quirks", options=run_options)
+    chosen = () if {*backbone_names} == {*training_free_backbones()} else backbone_names
+    stem = result_stem(*chosen, dataset_name, run_options.split, "quirks", options=run_options)
     print_written(*write_analysis(rows, run_options.results, stem, overwrite))
 
 
@@ -107,7 +110,8 @@ def layers(subject: Subject, run_options: RunOptions, overwrite: bool, choice: L
         kind, draw = ("heads", heads_figure) if choice.heads else ("layers", layers_figure)
         print("\n\n".join([f"{printable(table)}\n{best_text(table)}", *notes(table)]))
         method = None if choice.method_name == SEG4DIFF[1] else choice.method_name
-        stem = subject.stem(task, method, kind, run_options=run_options)
+        chosen = [*(choice.site_names or ()), *(["with", *choice.compared] if choice.compared else [])]
+        stem = subject.stem(task, method, kind, *chosen, run_options=run_options)
         print_written(*write_analysis(table, run_options.results, stem, overwrite, partial(draw, table)))
 
 

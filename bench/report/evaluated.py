@@ -204,8 +204,9 @@ def _threshold(run: StoredRun, thresholds: Thresholds) -> tuple[ChosenThreshold,
     # Words of raw attention compete as they are: no offset is of their scale on every backbone.
     if not method.normalised:
         return 0.0, "none"
-    # A variant was not calibrated. On the images it was chosen on, the threshold would be another best one.
-    if not (task.protocol.variant or method.variant) and task.dataset.split != CALIBRATION:
+    # A variant was not calibrated. On the images it was chosen on, the threshold would be another best one; of a folder
+    # they are some of its split train.
+    if not (task.protocol.variant or method.variant) and task.dataset.split not in (CALIBRATION, "train"):
         stored = thresholds.calibrated(task.protocol.name, task.dataset, method.name)
         if stored is not None:
             return stored

@@ -35,9 +35,14 @@ SHIPPED = Path(__file__).parents[2] / "results" / "pocket" / "calibration" / "st
 
 
 def calibrated(
-    results: Path, *methods: str, backbones: tuple[str, ...] = BACKBONES, limit: int = 3, overwrite: bool = False
+    results: Path,
+    *methods: str,
+    backbones: tuple[str, ...] = BACKBONES,
+    limit: int = 3,
+    overwrite: bool = False,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    options = RunOptions(limit=limit, results=results)
+    options = RunOptions(limit=limit, results=results, seed=seed)
     task = task_of("standard", options)
     path, _ = store_thresholds(calibrate(backbones, methods, task, options), task, options, overwrite)
     return json.loads(path.read_text())
@@ -233,9 +238,11 @@ def test_the_shipped_thresholds_follow_from_their_curves_and_from_the_shipped_tw
 def test_a_larger_calibration_is_replaced_only_where_that_is_wanted(tmp_path: Path) -> None:
     calibrated(tmp_path, "vanilla")
     for backbones, limit in ((BACKBONES, 2), (BACKBONES[:1], 3)):
-        with pytest.raises(UserError, match=r"calibrated on 3 images and 2 backbones.*--overwrite"):
+        with pytest.raises(UserError, match=r"vanilla calibrated on 3 images of pocket-.*--overwrite"):
             calibrated(tmp_path, "vanilla", backbones=backbones, limit=limit)
     calibrated(tmp_path, "vanilla", limit=4)
+    with pytest.raises(UserError, match=r"these 4 images would replace the curve of pocket-.*--overwrite"):
+        calibrated(tmp_path, "vanilla", limit=4, seed=1)
     fewer = calibrated(tmp_path, "vanilla", limit=2, overwrite=True)
     assert fewer["methods"]["vanilla"]["images"] == 2
 

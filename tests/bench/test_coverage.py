@@ -50,7 +50,7 @@ def test_they_cover_where_the_percentile_bootstrap_does_not() -> None:
 def test_the_table_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["--quick", "--results", str(tmp_path)])
     assert "mean coverage" in capsys.readouterr().out
-    cells = pd.read_csv(tmp_path / "analysis" / "coverage.csv")
+    cells = pd.read_csv(tmp_path / "analysis" / "coverage-quick.csv")
     assert set(cells["population"]) == {"voc", "cityscapes", "coco", "ade"}
     assert set(cells["number"]) == {"mIoU", "best of sweep", "difference"}
     # Cityscapes labels nearly everything in twenty images, ADE20K does not even in a hundred.

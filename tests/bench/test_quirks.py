@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segscale.bench.analysis import quirks
 from segscale.bench.analysis.quirks import (
     ALL,
     METHOD_OF_PROTOCOL,
@@ -22,6 +23,10 @@ from segscale.bench.evaluation.intervals import Estimate, Interval, SampledCount
 from segscale.bench.evaluation.metrics import score_counts
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import build_task
+from segscale.bench.tasks.protocol import Protocol
+from segscale.bench.tasks.task import Task
+from segscale.errors import UserError
 from segscale.methods.build import build_method
 
 
@@ -89,8 +94,22 @@ def test_effects_are_of_the_images_that_are_asked_for(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(again, effects(["pocket-sd3"], "pocket", fewer))
 
 
+def test_a_dataset_that_a_protocol_does_not_know_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(dataset_name: str, protocol: Protocol, options: RunOptions) -> Task:
+        if protocol.name == "seg4diff-unsupervised":
+            raise UserError("protocol seg4diff-unsupervised says nothing of it")
+        return build_task(dataset_name, protocol, options)
+
+    monkeypatch.setattr(quirks, "build_task", refuses)
+    with pytest.raises(UserError, match="says nothing of it"):
+        effects(["pocket-sd15"], "pocket", RunOptions(limit=1, results=tmp_path))
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_command_writes_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["quirks", "--backbone", "pocket-sd15", "--limit", "1", "--results", str(tmp_path)])
-    written = tmp_path / "analysis" / "pocket-quirks-first1.csv"
+    written = tmp_path / "analysis" / "pocket-sd15-pocket-quirks-first1.csv"
     assert f"wrote {written}" in capsys.readouterr().out
     assert {"goca", "seg4diff", "seg4diff-masks"} <= set(pd.read_csv(written)["name"])
