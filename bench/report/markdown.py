@@ -13,6 +13,7 @@ from .tables import (
     BEST_MARK,
     CUT_MARK,
     DEFAULT_MARK,
+    DISTINGUISHING_COLUMNS,
     NO_INTERVAL_MARK,
     NOT_FINITE_MARK,
     NOT_TAUGHT,
@@ -120,22 +121,26 @@ def _joined_cells(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def oracle_gaps(table: pd.DataFrame) -> dict[str, pd.Series]:
-    """What knowing the classes of an image is worth, in points: oracle - full, where both saw as many images.
+    """What knowing the classes of an image is worth, in points: oracle - full, of runs alike in all else.
 
     Keys are the columns of the full vocabulary, values are series over method and label.
     """
     gaps: dict[str, pd.Series] = {}
     by_row = ["method", "label"]
-    for (dataset, split, oracle, column), full in grouped(
-        table.dropna(subset=["oracle_protocol"]), ["dataset", "split", "oracle_protocol", "column"]
+    full_rows = table.dropna(subset=["oracle_protocol"])
+    for (dataset, split, oracle, protocol, column), full in grouped(
+        full_rows, ["dataset", "split", "oracle_protocol", "protocol", "column"]
     ):
         same_images = (table["dataset"] == dataset) & (table["split"] == split)
         known = table[same_images & (table["protocol"] == oracle)]
-        both = known.merge(full, on=[*by_row, "images"], suffixes=("", "_full")).set_index(by_row)
+        alike = ["method", "backbone", "images", *DISTINGUISHING_COLUMNS]
+        both = known.merge(full, on=alike, suffixes=("", "_full")).set_index(by_row)
         if len(both):
             points = (both["miou"] - both["miou_full"]).map("{:+.1f}".format)
             joined = pd.Series(points.groupby(level=by_row).agg("; ".join))
-            joined.name = f"{dataset} {split} (oracle - full)"
+            of_task = full_rows[(full_rows["dataset"] == dataset) & (full_rows["split"] == split)]
+            name = "full" if of_task["protocol"].nunique() == 1 else protocol
+            joined.name = f"{dataset} {split} (oracle - {name})"
             gaps[str(column)] = joined
     return gaps
 

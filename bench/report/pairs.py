@@ -40,20 +40,31 @@ def facts(run: EvaluatedRun) -> Mapping[str, str]:
 
 
 def select(evaluated: Sequence[EvaluatedRun], text: str) -> Selection:
-    """The runs that have every name in ``text``, separated by slashes. Raises UserError for a name that none has."""
+    """The runs that have every name in ``text``, separated by slashes. Raises UserError for a name that none has.
+
+    A name is what tables show, or of a method its config's. One that fits several fields is of the first
+    that is not named yet: ``goca/goca`` is the method, then the protocol.
+    """
     wanted: dict[str, str] = {}
     for name in text.split("/"):
-        fields = [field for field in NAMED if any(facts(run)[field] == name for run in evaluated)]
+        fields = [field for field in NAMED if any(name in _names(run, field) for run in evaluated)]
         if not fields:
             known = {facts(run)[field] for run in evaluated for field in NAMED}
             raise UserError(f"no stored run has {name!r}", did_you_mean(name, known))
-        if fields[0] in wanted:
+        field = next((field for field in fields if field not in wanted), None)
+        if field is None:
             raise UserError(f"{text} names two of {fields[0]}s", "name one of each kind, as in pocket-sd3/goca")
-        wanted[fields[0]] = name
-    runs = tuple(run for run in evaluated if all(facts(run)[field] == name for field, name in wanted.items()))
+        wanted[field] = name
+    runs = tuple(run for run in evaluated if all(name in _names(run, field) for field, name in wanted.items()))
     if not runs:
         raise UserError(f"no stored run is {text}", "make it with: segscale run, or see: segscale table")
     return Selection(text, frozenset(wanted), runs)
+
+
+def _names(run: EvaluatedRun, field: str) -> set[str]:
+    """What a field of a run may be called."""
+    method = run.plan.method
+    return {facts(run)[field], *([method.name] if field == "method" and not method.variant else [])}
 
 
 def select_one(evaluated: Sequence[EvaluatedRun], text: str) -> EvaluatedRun:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 IDENTITY_LENGTH = 12
+LORA, UNTRAINED = " + LoRA ", " (untrained)"
+"""What stands behind a backbone's name."""
 LABEL_DIGITS = 4
 
 
@@ -96,5 +98,5 @@ def plan_digest(plan: DataclassInstance) -> str:
 
 def backbone_label(name: str, lora: str | None, untrained: bool) -> str:
     """A backbone as tables and lists show it."""
-    taught = "" if lora is None else f" + LoRA {lora[:LABEL_DIGITS]}"
-    return f"{name}{taught}{' (untrained)' if untrained else ''}"
+    taught = "" if lora is None else f"{LORA}{lora[:LABEL_DIGITS]}"
+    return f"{name}{taught}{UNTRAINED if untrained else ''}"

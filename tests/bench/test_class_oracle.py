@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -50,6 +51,16 @@ def test_runs_over_different_images_have_no_gap(results: Path) -> None:
     one_method = rows[(rows["protocol"] == "standard") | (rows["method"] == "vanilla")]
     first = scaling_table(one_method).splitlines()[2]
     assert (cells(first)[0], cells(first)[-1]) == ("goca-described", "-")
+
+
+def test_a_gap_is_of_runs_alike_and_of_each_protocol(results: Path) -> None:
+    rows = long_table(evaluate_runs(results))
+    full = rows["protocol"] == "standard-full"
+    assert GAP not in scaling_table(rows.assign(seed=rows["seed"].where(full, 7)))
+    again = rows[full].assign(protocol="mine", identity=rows[full]["identity"] + "x", miou=rows[full]["miou"] - 1)
+    header, _, first, *_ = (cells(line) for line in scaling_table(pd.concat([rows, again])).splitlines())
+    gaps = {name: float(first[header.index(f"pocket val (oracle - {name})")]) for name in ("mine", "standard-full")}
+    assert gaps["mine"] == pytest.approx(gaps["standard-full"] + 1, abs=0.06)
 
 
 def test_forwards_are_shown(results: Path) -> None:

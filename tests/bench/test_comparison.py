@@ -20,7 +20,7 @@ from segscale.bench.report.comparison import (
     not_worse_than_best,
     size_differences,
 )
-from segscale.bench.report.comparison_tables import comparison_table
+from segscale.bench.report.comparison_tables import comparison_details, comparison_table
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_run
 from segscale.bench.report.markdown import method_matrix
 from segscale.bench.report.pairs import paired, select
@@ -154,6 +154,34 @@ def test_without_interval_only_the_best_is_bold(tmp_path: Path, shares: np.ndarr
     runs = [stored(tmp_path, shares + gain, f"m{gain}", images=4) for gain in (0.0, 0.1)]
     assert isinstance(only((runs[1], runs[0])).difference.interval, NoInterval)
     assert not_worse_than_best(runs) == [False, True]
+
+
+def renamed(run: EvaluatedRun, **fields: str) -> EvaluatedRun:
+    """The same run of another method or protocol."""
+    plan = run.plan
+    if "protocol" in fields:
+        plan = replace(plan, task=replace(plan.task, protocol=replace(plan.task.protocol, name=fields["protocol"])))
+    if "method" in fields:
+        plan = replace(plan, method=replace(plan.method, name=fields["method"]))
+    return replace(run, run=replace(run.run, plan=plan))
+
+
+def test_a_name_of_method_and_protocol_is_first_the_one_then_the_other(pair: tuple[EvaluatedRun, EvaluatedRun]) -> None:
+    runs = [renamed(pair[0], method="goca", protocol=protocol) for protocol in ("goca", "standard")]
+    assert select(runs, "goca/goca").runs == (runs[0],)
+    assert select(runs, "goca/standard").runs == (runs[1],)
+    with pytest.raises(UserError, match="names two of methods"):
+        select(runs, "goca/goca/goca")
+    variant = replace(runs[0].plan, method=replace(runs[0].plan.method, attention="cross"))
+    shown = [replace(runs[0], run=replace(runs[0].run, plan=variant))]
+    assert shown[0].plan.method.label == "goca (cross-attention)"
+    assert select(shown, "goca").fields == {"method"}
+
+
+def test_runs_that_count_other_classes_have_no_details(pair: tuple[EvaluatedRun, EvaluatedRun]) -> None:
+    other = replace(pair[1], run=replace(pair[1].run, classes=(*pair[1].run.classes[1:], "another")))
+    details = comparison_details(only((pair[0], other)))
+    assert details == "By area and class nothing is told: the two runs count other classes."
 
 
 def test_names_select_runs_and_what_is_not_named_pairs_them(tmp_path: Path, shares: np.ndarray) -> None:

@@ -23,7 +23,7 @@ from segscale.bench.report.evaluated import EvaluatedRun
 from segscale.bench.report.figures.classes import class_figure
 from segscale.bench.report.figures.cost import cost_figure
 from segscale.bench.report.figures.examples import Example, chosen_examples, example_figure
-from segscale.bench.report.figures.points import Point
+from segscale.bench.report.figures.points import Point, is_on_line
 from segscale.bench.report.figures.scaling import scaling_figure
 from segscale.bench.report.figures.style import COLOURS, drawn, log_ticks, styles
 from segscale.bench.report.figures.thresholds import Sweep, threshold_figure
@@ -60,7 +60,7 @@ def runs_of(sizes: dict[str, float], methods: tuple[str, ...] = METHODS[:3]) -> 
             low=55.0 + 3 * place,
             high=65.0 + 3 * place,
             seconds=0.01 * size,
-            is_trained="untrained" not in name,
+            is_on_line="untrained" not in name,
             has_best_threshold=False,
         )
         for name, size in sizes.items()
@@ -135,6 +135,13 @@ def test_lines_join_the_backbones_of_a_method_but_no_untrained_one() -> None:
     assert figure is not None
     lines = [line for line in figure.axes[0].lines if line.get_color() == COLOURS[0] and len(line.get_xdata()) == 2]
     assert [[*line.get_ydata()] for line in lines if line.get_linestyle() == "-"] == [[60.0, 60.0]]
+
+
+def test_references_and_aligned_backbones_are_on_no_line() -> None:
+    row = {"backbone": "pocket-sd3", "training": "none"}
+    assert is_on_line(row)
+    others = ({"training": "masks"}, {"backbone": "pocket-sd3 + LoRA ab12"}, {"backbone": "pocket-sd3 (untrained)"})
+    assert not any(is_on_line(row | other) for other in others)
 
 
 def test_methods_are_told_apart() -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..tables import table_rows
+from ...runs.identity import LORA, UNTRAINED
+from ..tables import NOT_TAUGHT, TableRow, table_rows
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Point:
     high: float
     seconds: float
     """Per image."""
-    is_trained: bool
+    is_on_line: bool
+    """Whether its backbone is as it was published: trained, without LoRA, and taught with no masks."""
     has_best_threshold: bool
 
     @property
@@ -48,11 +50,16 @@ def points(table: pd.DataFrame) -> list[Point]:
             low=float(row["low"]),
             high=float(row["high"]),
             seconds=float(row["seconds_per_image"]),
-            is_trained="(untrained)" not in str(row["backbone"]),
+            is_on_line=is_on_line(row),
             has_best_threshold=row["threshold_from"] == "best",
         )
         for row in table_rows(table)
     ]
+
+
+def is_on_line(row: TableRow) -> bool:
+    """Whether a run's backbone is one of those whose mIoU is joined by a line over their sizes."""
+    return row["training"] == NOT_TAUGHT and not any(mark in str(row["backbone"]) for mark in (LORA, UNTRAINED))
 
 
 def methods_of(runs: Sequence[Point]) -> list[str]:

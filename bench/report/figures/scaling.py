@@ -62,7 +62,7 @@ def _panel(axes: Axes, runs: Sequence[Point], looks: Looks) -> None:
                 color=look.colour,
                 elinewidth=1,
             )
-        line = _line([run for run in of_method if run.is_trained])
+        line = _line([run for run in of_method if run.is_on_line])
         axes.plot([x * aside for x in line], [*line.values()], color=look.colour, linestyle=look.dash, linewidth=1)
     labels = {run.label: run.millions for run in runs}
     labels_on_top(axes, sorted(labels.items(), key=lambda label: label[1]), max(run.highest for run in runs))

@@ -73,9 +73,12 @@ def _named(rows: pd.DataFrame, by_id: Mapping[str, EvaluatedRun]) -> dict[str, E
 
 
 def _classes(runs: Runs, looks: Looks, title: str) -> Figure | None:
-    first = next(iter(runs.values()))
-    ious = {name: 100 * run.class_iou(run.score) for name, run in runs.items()}
-    return class_figure(first.run.classes, ious, looks, title)
+    classes = [*dict.fromkeys(name for run in runs.values() for name in run.run.classes)]
+    ious = {
+        name: pd.Series(100 * run.class_iou(run.score), run.run.classes).reindex(classes).to_numpy()
+        for name, run in runs.items()
+    }
+    return class_figure(classes, ious, looks, title)
 
 
 def _thresholds(runs: Runs, looks: Looks, title: str) -> Figure | None:

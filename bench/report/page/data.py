@@ -14,6 +14,7 @@ from ...evaluation.metrics import Score
 from ...runs.conditions import read_conditions
 from ...runs.record import run_text
 from ..evaluated import EvaluatedRun
+from ..figures.points import is_on_line
 from ..markdown import format_miou
 from ..tables import TableRow, table_rows
 
@@ -46,6 +47,8 @@ class PageRun:
     backbone: str
     method: str
     parameters: float | None
+    is_on_line: bool
+    """Whether it is joined with other sizes."""
     miou: Percent
     low: Percent
     high: Percent
@@ -109,6 +112,7 @@ def _page_run(run: EvaluatedRun, row: TableRow, task: int, with_class_curves: bo
         backbone=str(row["label"]),
         method=str(row["method"]),
         parameters=None if pd.isna(row["parameters"]) else float(row["parameters"]),
+        is_on_line=is_on_line(row),
         miou=percent(run.score.miou),
         low=percent(low),
         high=percent(high),

@@ -58,7 +58,8 @@ function drawMethod(svg, runs, aside, { x, y }) {
   const style = METHODS.indexOf(runs[0].method);
   const sorted = [...runs].sort((first, second) => first.parameters - second.parameters);
   const points = sorted.map((run) => [x(run.parameters / 1e6) + aside, y(run.miou)]);
-  svg.append(shape("path", { d: polyline(points), ...lineStyle(style), opacity: 0.55 }));
+  const joined = points.filter((_, place) => sorted[place].is_on_line);
+  svg.append(shape("path", { d: polyline(joined), ...lineStyle(style), opacity: 0.55 }));
   sorted.forEach((run, place) => {
     const [right, down] = points[place];
     const group = shape("g", {}, shape("title", {}, `${run.method} on ${run.backbone}: ${run.text}`));
