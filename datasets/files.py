@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +25,8 @@ DIGEST = "digest"
 
 COLOURED = ("RGB", "RGBA", "P")
 """Modes of masks that are read by their colours where those are known."""
+DAMAGED = (OSError, SyntaxError, ValueError, struct.error)
+"""What Pillow raises for a damaged file."""
 
 Damage = Literal[
     "missing file",
@@ -69,8 +73,9 @@ def read_image(path: Path, upright: bool = False) -> Image.Image:
     Raises:
         FileError: The file is missing or unusable, or has 32-bit integers or floats, whose range no file states.
     """
-    image = _decoded(path)
-    return in_8_bits(ImageOps.exif_transpose(image) if upright else image, str(path))
+    with _damage_named(path):
+        image = _decoded(path)
+        return in_8_bits(ImageOps.exif_transpose(image) if upright else image, str(path))
 
 
 def in_8_bits(image: Image.Image, name: str) -> Image.Image:
@@ -87,13 +92,19 @@ def in_8_bits(image: Image.Image, name: str) -> Image.Image:
 
 
 def _decoded(path: Path) -> Image.Image:
+    check_regular(path)
+    content = path.read_bytes()
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+    image.info[DIGEST] = digest(content)
+    return image
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turn what reading an image raises into a FileError."""
     try:
-        check_regular(path)
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-        image.info[DIGEST] = digest(content)
-        return image
+        yield
     except FileNotFoundError as error:
         raise missing_file(path, names_in(path.parent)) from error
     except Image.DecompressionBombError as error:
@@ -102,7 +113,7 @@ def _decoded(path: Path) -> Image.Image:
         if path.stat().st_size == 0:
             raise FileError("empty file", f"{path} is damaged (it is empty)") from error
         raise FileError("damaged", f"{path} is damaged (it is in no format that Pillow knows)") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGED as error:
         raise FileError("damaged", f"{path} is damaged ({error})") from error
 
 
@@ -155,7 +166,8 @@ def read_mask(path: Path, size: tuple[int, int] | None, table: LabelTable) -> Ma
     Raises:
         FileError: The mask is missing or unusable.
     """
-    mask = _decoded(path)
+    with _damage_named(path):
+        mask = _decoded(path)
     if size is not None and mask.size != size:
         sizes = f"{mask.size[0]}x{mask.size[1]} but its image is {size[0]}x{size[1]}"
         raise FileError("wrong size", f"{path} is {sizes}")

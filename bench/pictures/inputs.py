@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from segscale.errors import UserError
 
-from ...datasets.files import REPLACE, FileError, in_8_bits, read_image
+from ...datasets.files import DAMAGED, REPLACE, FileError, check_regular, in_8_bits, read_image
 from ...datasets.own_folder import pictures_in
 from ...datasets.pocket import make_scene
 
@@ -51,8 +51,9 @@ class PictureFile:
         if self.path is None:
             return
         try:
+            check_regular(self.path)
             Image.open(self.path).close()
-        except (OSError, Image.DecompressionBombError):
+        except (FileError, OSError, Image.DecompressionBombError):
             self.read()
 
     def read(self) -> Image.Image:
@@ -109,7 +110,7 @@ def _from_standard_input() -> Image.Image:
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(sys.stdin.buffer.read())))
     except Image.DecompressionBombError as error:
         raise UserError(f"standard input is too large ({error})", "make it smaller") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGED as error:
         raise UserError("standard input is no picture", READABLE) from error
     return in_8_bits(image, "standard input")
 

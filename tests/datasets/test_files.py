@@ -80,6 +80,19 @@ def test_files_that_end_or_block_a_read_are_one_line_in_the_check(tmp_path: Path
     assert "huge.jpg is too large (Image size (400000000 pixels) exceeds limit" in lines[1]
 
 
+def test_a_pipe_that_is_named_as_a_picture_is_one_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    # In a process of its own, so that a read that blocks ends.
+    program = (
+        "import sys; from segscale.bench.pictures.inputs import picture_files; picture_files(sys.argv[1:])[0].check()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "pipe.png")]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert process.stderr.endswith(
+        "pipe.png is not a regular file; give a picture that Pillow can read, such as PNG or JPEG\n"
+    )
+
+
 def test_control_characters_of_an_id_are_shown_as_escapes(tmp_path: Path) -> None:
     make_voc(tmp_path, ["one"])
     lists = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"

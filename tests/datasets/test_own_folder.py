@@ -141,6 +141,16 @@ def test_a_picture_is_upright_and_so_is_its_mask(folder: Path) -> None:
     assert sample.digests.image == own(folder)[0].digests.image
 
 
+@pytest.mark.parametrize("exif", [b"Exif\0\0no TIFF file", b"Exif\0\0II*\0\x08"])
+def test_damaged_exif_data_are_a_damaged_picture(exif: bytes, folder: Path) -> None:
+    (folder / "images/a.jpg").unlink()
+    Image.new("RGB", (4, 2)).save(folder / "images/a.png", exif=exif)
+    with pytest.raises(FileError, match=r"a\.png is damaged"):
+        own(folder)[0]
+    (finding,) = check(own(folder), workers=1).findings
+    assert (finding.id, finding.kind) == ("a", "damaged")
+
+
 def test_pictures_in_folders_and_masks_of_predict_are_found(folder: Path) -> None:
     for name in ("images", "masks"):
         (folder / name / "sub").mkdir()
