@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from segscale.errors import UserError
 
@@ -63,19 +63,32 @@ def digest(*contents: bytes) -> str:
     return algorithm.hexdigest()[:16]
 
 
-def read_image(path: Path, upright: bool = False) -> Image.Image:
+def read_image(path: Path, as_shown: bool = False) -> Image.Image:
     """The decoded image in its own mode, with the file's digest; 16-bit grey values are scaled to 8 bits.
 
     Args:
         path: The image.
-        upright: Turn it as EXIF says. Masks of published datasets match the stored pixels.
+        as_shown: As viewers do, in RGB and turned as EXIF says. Masks of published datasets match the stored pixels.
 
     Raises:
         FileError: The file is missing or unusable, or has 32-bit integers or floats, whose range no file states.
     """
     with _damage_named(path):
         image = _decoded(path)
-        return in_8_bits(ImageOps.exif_transpose(image) if upright else image, str(path))
+        if as_shown:
+            return in_rgb(ImageOps.exif_transpose(image), str(path))
+        return in_8_bits(image, str(path))
+
+
+def in_rgb(image: Image.Image, name: str) -> Image.Image:
+    """The image in RGB with 8 bits, over white where it is transparent. Raises FileError as ``in_8_bits`` does."""
+    image = in_8_bits(image, name)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+    flat = image.convert("RGB")
+    if image.mode == "RGBA":
+        flat.paste("white", mask=ImageChops.invert(image.getchannel("A")))
+    return flat
 
 
 def in_8_bits(image: Image.Image, name: str) -> Image.Image:

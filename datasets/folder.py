@@ -71,8 +71,8 @@ class FolderDataset(Dataset):
     subfolder: ClassVar[str] = ""
     """Folder below ``data_root`` that holds everything."""
     fails_at_duplicate_ids = True
-    upright: ClassVar[bool] = False
-    """Whether images are turned as EXIF says; masks of published datasets match the stored pixels."""
+    as_shown: ClassVar[bool] = False
+    """Whether images are read as viewers show them; masks of published datasets match the stored pixels."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -160,7 +160,7 @@ class FolderDataset(Dataset):
         entry = self.entries[index]
         if index in self._duplicates:
             raise self._duplicate(index)
-        image = read_image(entry.image, self.upright)
+        image = read_image(entry.image, self.as_shown)
         try:
             mask = read_mask(entry.label, image.size, self.table)
         except FileError as error:

@@ -24,10 +24,10 @@ NEEDED = "name a folder that holds images/, masks/ and classes.txt with --data-r
 class OwnFolder(FolderDataset):
     """The folder ``data_root`` holds ``images``, ``masks`` and ``classes.txt`` or ``classes.csv``.
 
-    A picture and its mask have the same name but for the ending. A picture is shown upright, as cameras mean it.
+    A picture and its mask have the same name but for the ending. Pictures are read as viewers show them.
     """
 
-    upright: ClassVar[bool] = True
+    as_shown: ClassVar[bool] = True
 
     def __init__(self, *, split: str | None = None, data_root: str | None = None, **arguments: Any) -> None:
         """Find the pictures; further arguments are those of FolderDataset.

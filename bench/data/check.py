@@ -113,7 +113,7 @@ def _check_folder(dataset: FolderDataset, workers: int, title: str) -> Iterator[
         missing.append([_finding(entry.id, part, error) for part, error in errors.items()])
         image = None if "image" in errors else entry.image
         present.append(_Files(entry.id, image, None if "mask" in errors else entry.label))
-    look = partial(_look_at, table=dataset.table, upright=dataset.upright)
+    look = partial(_look_at, table=dataset.table, as_shown=dataset.as_shown)
     looks = map_in_processes(look, present, workers, f"checking {title}")
     shown: set[int] = set()
     for absent, (damaged, ids) in zip(missing, looks, strict=True):
@@ -135,14 +135,14 @@ def _missing(entry: Entry, names: dict[Path, frozenset[str]]) -> dict[str, FileE
     }
 
 
-def _look_at(files: _Files, table: LabelTable, upright: bool) -> tuple[list[Finding], frozenset[int]]:
+def _look_at(files: _Files, table: LabelTable, as_shown: bool) -> tuple[list[Finding], frozenset[int]]:
     """What is wrong with the files that are there, and the class ids of the mask."""
     findings: list[Finding] = []
     ids: frozenset[int] = frozenset()
     size = None
     if files.image is not None:
         try:
-            size = read_image(files.image, upright).size
+            size = read_image(files.image, as_shown).size
         except FileError as error:
             findings.append(_finding(files.id, "image", error))
     if files.label is not None:

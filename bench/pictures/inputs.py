@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from segscale.errors import UserError
 
-from ...datasets.files import DAMAGED, REPLACE, FileError, check_regular, in_8_bits, read_image
+from ...datasets.files import DAMAGED, REPLACE, FileError, check_regular, in_rgb, read_image
 from ...datasets.own_folder import pictures_in
 from ...datasets.pocket import make_scene
 
@@ -99,7 +99,7 @@ def _files_of(argument: str) -> Iterable[PictureFile]:
 def read_picture(path: Path) -> Image.Image:
     """The picture as a viewer shows it. Raises UserError for one that cannot be read."""
     try:
-        return read_image(path, upright=True)
+        return read_image(path, as_shown=True)
     except FileError as error:
         hint = READABLE if error.hint == REPLACE else error.hint
         raise UserError(error.problem, hint if path.exists() else "check its name") from error
@@ -112,13 +112,13 @@ def _from_standard_input() -> Image.Image:
         raise UserError(f"standard input is too large ({error})", "make it smaller") from error
     except DAMAGED as error:
         raise UserError("standard input is no picture", READABLE) from error
-    return in_8_bits(image, "standard input")
+    return in_rgb(image, "standard input")
 
 
 def picture_of(picture: PictureLike) -> Image.Image:
     """What was given as a picture. Raises UserError for what is none."""
     if isinstance(picture, Image.Image):
-        return in_8_bits(picture, "the picture")
+        return in_rgb(picture, "the picture")
     if isinstance(picture, str | Path):
         return read_picture(Path(picture))
     values = np.asarray(picture)
@@ -128,7 +128,7 @@ def picture_of(picture: PictureLike) -> Image.Image:
     if not shaped or not values.size or values.dtype != np.uint8:
         problem = f"an array {values.shape} of {values.dtype} is no picture"
         raise UserError(problem, "give (height, width, 3) of uint8, or of floats in [0, 1]")
-    return Image.fromarray(values)
+    return in_rgb(Image.fromarray(values), "the picture")
 
 
 @dataclass(frozen=True)

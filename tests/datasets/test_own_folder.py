@@ -12,6 +12,7 @@ from PIL import Image
 
 from segscale.bench.commands.main import main
 from segscale.bench.data.check import check
+from segscale.bench.pictures.inputs import picture_of
 from segscale.datasets.class_list import read_class_list
 from segscale.datasets.colours import OKABE_ITO, class_colours, lab
 from segscale.datasets.dataset import Dataset
@@ -149,6 +150,20 @@ def test_damaged_exif_data_are_a_damaged_picture(exif: bytes, folder: Path) -> N
         own(folder)[0]
     (finding,) = check(own(folder), workers=1).findings
     assert (finding.id, finding.kind) == ("a", "damaged")
+
+
+def test_a_picture_with_a_palette_is_the_same_in_true_colour_and_white_where_clear(folder: Path) -> None:
+    (folder / "images/a.jpg").unlink()
+    few = Image.fromarray(IDS % 3)
+    few.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    few.info["transparency"] = 0
+    colours = {0: [255, 255, 255], 1: [0, 255, 0], 2: [0, 0, 255]}
+    expected = [[colours[index] for index in row] for row in (IDS % 3).tolist()]
+    for picture in (few, few.convert("RGBA")):
+        picture.save(folder / "images/a.png")
+        for read in (own(folder)[0].image, picture_of(folder / "images/a.png"), picture_of(picture)):
+            assert np.asarray(read).tolist() == expected
+    assert np.asarray(picture_of(np.asarray(few.convert("RGBA")))).tolist() == expected
 
 
 def test_pictures_in_folders_and_masks_of_predict_are_found(folder: Path) -> None:
