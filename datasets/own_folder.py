@@ -58,8 +58,8 @@ class OwnFolder(FolderDataset):
         known = {entry.label for entry in self.entries}
         return tuple(
             Entry(_id(path, masks), self.root / "images" / path.relative_to(masks), path)
-            for path in sorted(masks.rglob("*"))
-            if path.name.endswith(MASK_ENDINGS) and not path.name.startswith(".") and path not in known
+            for path in _visible(masks)
+            if path.name.endswith(MASK_ENDINGS) and path not in known
         )
 
     def __getitem__(self, index: int) -> Sample:
@@ -72,9 +72,14 @@ class OwnFolder(FolderDataset):
 
 
 def pictures_in(folder: Path) -> Iterator[Path]:
-    """Image files of a folder and those in it, sorted."""
+    """Image files of a folder and those in it, sorted, without hidden ones."""
+    return (path for path in _visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """What is below a folder, sorted, without what lies in a hidden one."""
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path
 
 

@@ -125,7 +125,7 @@ def _asked(question: Question, output: Output) -> tuple[list[PictureFile], tuple
         return [PictureFile("example", path)], question.classes or example.classes
     if not question.images:
         raise UserError("no picture is named", "name one, or: segscale predict --example")
-    return picture_files(question.images), question.classes or _classes_of_folder(question.images)
+    return picture_files(question.images, output.folder), question.classes or _classes_of_folder(question.images)
 
 
 def _classes_of_folder(images: tuple[str, ...]) -> tuple[str, ...]:

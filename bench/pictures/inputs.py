@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -61,13 +62,13 @@ class PictureFile:
         return read_picture(self.path) if self.path is not None else _from_standard_input()
 
 
-def picture_files(named: Sequence[str]) -> list[PictureFile]:
-    """Every picture that arguments name.
+def picture_files(named: Sequence[str], output: Path) -> list[PictureFile]:
+    """Every picture that arguments name; of a folder, without those below ``output``, which an earlier call wrote.
 
     Raises:
-        UserError: A path is not there, a folder holds no picture, or output files would have one name.
+        UserError: A path is not there, a folder holds no picture or is ``output``, or output files would have one name.
     """
-    files = [file for argument in named for file in _files_of(argument)]
+    files = [file for argument in named for file in _files_of(argument, output)]
     taken: dict[str, PictureFile] = {}
     for file in files:
         other = taken.setdefault(file.stem, file)
@@ -78,7 +79,7 @@ def picture_files(named: Sequence[str]) -> list[PictureFile]:
     return files
 
 
-def _files_of(argument: str) -> Iterable[PictureFile]:
+def _files_of(argument: str, output: Path) -> Iterable[PictureFile]:
     if argument == STANDARD_INPUT:
         return [PictureFile("stdin", None)]
     path = Path(argument)
@@ -89,11 +90,21 @@ def _files_of(argument: str) -> Iterable[PictureFile]:
     # A folder of own pictures holds masks beside the pictures.
     root = path / "images" if (path / "images").is_dir() else path
     found = [
-        PictureFile(picture.relative_to(root).with_suffix("").as_posix(), picture) for picture in pictures_in(root)
+        PictureFile(picture.relative_to(root).with_suffix("").as_posix(), picture)
+        for picture in _not_written(root, output)
     ]
     if not found:
         raise UserError(f"{root} holds no picture", READABLE)
     return found
+
+
+def _not_written(root: Path, output: Path) -> Iterator[Path]:
+    """Pictures of a folder. Raises UserError where ``output`` is the folder, where masks would pass for them."""
+    place, written = root.resolve(), output.resolve()
+    if written == place:
+        raise UserError(f"masks would lie among the pictures of {root}", "choose another --output")
+    below = root / os.path.relpath(written, place)
+    return (picture for picture in pictures_in(root) if not picture.is_relative_to(below))
 
 
 def read_picture(path: Path) -> Image.Image:

@@ -215,7 +215,7 @@ def test_a_picture_that_is_too_large_is_one_line(named: str, tmp_path: Path, mon
     Image.new("1", (40, 40)).save("huge.png")
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(Path("huge.png").read_bytes())))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    (file,) = picture_files([named])
+    (file,) = picture_files([named], tmp_path / "out")
     with pytest.raises(UserError, match=r"is too large .*; make it smaller"):
         file.check() if file.path else file.read()
 
@@ -283,5 +283,17 @@ def test_what_cannot_be_segmented_is_one_line(
 
 
 def test_every_picture_of_a_folder_is_found_once(folder: Path) -> None:
-    assert [file.stem for file in picture_files([str(folder)])] == ["a", "sub/b"]
-    assert [file.stem for file in picture_files([str(folder / "a.png"), "-"])] == ["a", "stdin"]
+    for hidden in (".c.png", ".thumbs/a.png"):
+        (folder / hidden).parent.mkdir(exist_ok=True)
+        (folder / hidden).write_bytes((folder / "a.png").read_bytes())
+    for output in (folder / "sub/out", folder.parent, folder.parent / "photos2"):
+        assert [file.stem for file in picture_files([str(folder)], output)] == ["a", "sub/b"]
+    assert [file.stem for file in picture_files([str(folder / "a.png"), "-"], folder)] == ["a", "stdin"]
+
+
+def test_files_that_an_earlier_call_wrote_are_no_pictures(folder: Path) -> None:
+    for _ in range(2):
+        main(["predict", str(folder), "--classes", "star", "--write", "overlay", "-o", f"{folder}/out"])
+    assert {path.name for path in (folder / "out").rglob("*.jpg")} == {"a_overlay.jpg", "b_overlay.jpg"}
+    with pytest.raises(UserError, match=f"masks would lie among the pictures of {folder}; choose another --output"):
+        picture_files([str(folder)], folder)

@@ -84,7 +84,8 @@ def test_a_pipe_that_is_named_as_a_picture_is_one_line(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     # In a process of its own, so that a read that blocks ends.
     program = (
-        "import sys; from segscale.bench.pictures.inputs import picture_files; picture_files(sys.argv[1:])[0].check()"
+        "import sys; from pathlib import Path; from segscale.bench.pictures.inputs import PictureFile;"
+        "PictureFile('pipe', Path(sys.argv[1])).check()"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "pipe.png")]
     process = subprocess.run(command, capture_output=True, text=True, timeout=60)

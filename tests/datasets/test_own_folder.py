@@ -171,7 +171,9 @@ def test_pictures_in_folders_and_masks_of_predict_are_found(folder: Path) -> Non
         (folder / name / "sub").mkdir()
     Image.new("RGB", (4, 2)).save(folder / "images/sub/b.PNG")
     Image.fromarray(IDS).save(folder / "masks/sub/b_labels.png")
-    (folder / "images/.hidden.png").write_bytes(b"")
+    for hidden in ("images/.hidden.png", "images/.thumbs/a.png", "masks/.old/c.png"):
+        (folder / hidden).parent.mkdir(exist_ok=True)
+        (folder / hidden).write_bytes(b"")
     dataset = own(folder)
     assert dataset.ids == ("a", "sub/b")
     assert np.array_equal(dataset[1].label, IDS)
