@@ -34,6 +34,11 @@ class ClassList:
     ignored: Colour | None = None
     """In coloured masks."""
 
+    @classmethod
+    def of(cls, names: tuple[str, ...]) -> ClassList:
+        """The list of these names, background first, in colours that nobody chose."""
+        return cls(names, class_colours(len(names)), is_coloured=False)
+
 
 def read_class_list(folder: Path) -> ClassList:
     """The classes that a folder names. Raises UserError where it names none, twice, or not as it should."""
@@ -47,7 +52,7 @@ def read_class_list(folder: Path) -> ClassList:
     names = _with_background(_lines(named, ONE_A_LINE))
     if len(names) == 1:
         raise UserError(f"{named} names no class but {BACKGROUND}", ONE_A_LINE)
-    return ClassList(names, class_colours(len(names)), is_coloured=False)
+    return ClassList.of(names)
 
 
 def _lines(path: Path, hint: str) -> tuple[str, ...]:

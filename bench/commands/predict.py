@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -12,6 +12,7 @@ import click
 
 from segscale.catalogue import packaged_backbones
 from segscale.errors import UserError
+from segscale.prompt import BACKGROUND
 
 from ...backbones.loading.options import LoadOptions
 from ..pictures.kinds import Kind
@@ -21,6 +22,7 @@ from .parameters import NATURAL, THRESHOLD, Names
 from .steps import print_written, quiet_libraries
 
 if TYPE_CHECKING:
+    from ...datasets.class_list import ClassList
     from ..pictures.inputs import PictureFile
     from ..pictures.segmentation import Segmentation
 
@@ -100,9 +102,11 @@ def predict(
     if backbone_name in packaged_backbones() and weights is None and not question.example:
         print(f"{backbone_name} knows generated scenes only, not photographs; to see one: segscale predict --example")
     segmenter = load_segmenter(backbone_name, method_name, weights, threshold=question.threshold, **asdict(load))
-    coco = CocoWriter(dict(enumerate(classes, 1)))
+    names = classes.names[1:]
+    coco = CocoWriter(dict(enumerate(names, 1)))
     for file, image in iterate_pictures(files):
-        result = segmenter(image, classes, question.caption, question.seed)
+        result = segmenter(image, names, question.caption, question.seed)
+        result = replace(result, palette=classes.palette, ignored=classes.ignored)
         _tell(result, file, len(files))
         print_written(*write_segmentation(result, output.folder, file.stem, output.kinds, file.source))
         if "coco" in output.kinds:
@@ -112,8 +116,9 @@ def predict(
         print_written(output.folder / COCO_FILE)
 
 
-def _asked(question: Question, output: Output) -> tuple[list[PictureFile], tuple[str, ...]]:
+def _asked(question: Question, output: Output) -> tuple[list[PictureFile], ClassList]:
     """Pictures and classes. Raises UserError where one of them is not named."""
+    from ...datasets.class_list import ClassList
     from ..pictures.files import write_example
     from ..pictures.inputs import PictureFile, example_picture, picture_files
 
@@ -122,19 +127,22 @@ def _asked(question: Question, output: Output) -> tuple[list[PictureFile], tuple
             raise UserError("--example is a picture by itself", "leave the other pictures out")
         path, example = output.folder / "example.png", example_picture()
         write_example(path, example.image)
-        return [PictureFile("example", path)], question.classes or example.classes
+        return [PictureFile("example", path)], ClassList.of((BACKGROUND, *(question.classes or example.classes)))
     if not question.images:
         raise UserError("no picture is named", "name one, or: segscale predict --example")
-    return picture_files(question.images, output.folder), question.classes or _classes_of_folder(question.images)
+    files = picture_files(question.images, output.folder)
+    if question.classes:
+        return files, ClassList.of((BACKGROUND, *question.classes))
+    return files, _classes_of_folder(question.images)
 
 
-def _classes_of_folder(images: tuple[str, ...]) -> tuple[str, ...]:
+def _classes_of_folder(images: tuple[str, ...]) -> ClassList:
     from ...datasets.class_list import COLOURED, NAMES, read_class_list
 
     folder = Path(images[0])
     if len(images) > 1 or not any((folder / name).exists() for name in (NAMES, COLOURED)):
         raise UserError("there is no class to look for", "name at least one, as in --classes 'dog, grass'")
-    return read_class_list(folder).names[1:]
+    return read_class_list(folder)
 
 
 def _prepare(output: Output) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from segscale.prompt import BACKGROUND
 
 from ...datasets.colours import class_colours
-from ...datasets.labels import Colour
+from ...datasets.labels import IGNORE_LABEL, Colour
 from ..evaluation.labelling import resize_scores
 from . import drawing
 
@@ -39,6 +39,10 @@ class Segmentation:
     """``(height, width)`` at image size, 0 = background, ``i`` = ``names[i - 1]``; uint16 beyond 255 classes."""
     score_maps: NDArray[np.float32]
     """``(classes, h, w)`` as the method gave them, in [0, 1]."""
+    palette: tuple[Colour, ...] = ()
+    """Colours of background and every name, where somebody chose them."""
+    ignored: Colour | None = None
+    """The colour of label 255, which no method gives, for those who correct masks."""
 
     @property
     def scores(self) -> NDArray[np.float32]:
@@ -55,14 +59,20 @@ class Segmentation:
     @property
     def colours(self) -> tuple[Colour, ...]:
         """Of background and every name."""
-        return class_colours(len(self.names) + 1)
+        return self.palette or class_colours(len(self.names) + 1)
 
     def indexed(self) -> Image.Image:
         """The labels as a palette image, or as 16-bit grey beyond 255 classes."""
         image = Image.fromarray(self.labels)
         if self.labels.dtype == np.uint8:
-            image.putpalette([value for colour in class_colours(PALETTE_COLOURS - 1) for value in colour])
+            image.putpalette([value for colour in self._whole_palette() for value in colour])
         return image
+
+    def _whole_palette(self) -> Sequence[Colour]:
+        whole = [*self.colours, *class_colours(PALETTE_COLOURS - 1)[len(self.colours) :]]
+        if self.ignored is not None:
+            whole[IGNORE_LABEL:] = [self.ignored]
+        return whole
 
     def overlay(self, legend: bool = False) -> Image.Image:
         """The picture with every class tinted and background left as it is; with a legend below where asked for."""

@@ -17,6 +17,7 @@ from segscale.datasets.class_list import read_class_list
 from segscale.datasets.colours import OKABE_ITO, class_colours, lab
 from segscale.datasets.dataset import Dataset
 from segscale.datasets.files import FileError
+from segscale.datasets.pocket import make_scene
 from segscale.errors import UserError
 from segscale.registry import build
 
@@ -178,6 +179,28 @@ def test_pictures_in_folders_and_masks_of_predict_are_found(folder: Path) -> Non
     assert dataset.ids == ("a", "sub/b")
     assert np.array_equal(dataset[1].label, IDS)
     assert check(dataset, workers=1).good
+
+
+def test_masks_of_predict_are_read_in_the_colours_of_the_list(folder: Path) -> None:
+    (folder / "images/a.jpg").unlink()
+    (folder / "masks/a.png").unlink()
+    (folder / "classes.txt").unlink()
+    Image.fromarray(make_scene(0, "val", 12).image).save(folder / "images/a.png")
+    # The colours that nobody chose, in another order.
+    first, second = (f"#{bytes(colour).hex()}" for colour in OKABE_ITO[:2])
+    lines = ["name,colour", "background,#ffffff", f"star,{second}", f"ring,{first}", "ignored,#123456"]
+    (folder / "classes.csv").write_text("\n".join(lines))
+    main(["predict", str(folder), "-o", str(folder / "masks"), "--write", "labels"])
+    mask = folder / "masks/a_labels.png"
+    written = Image.open(mask)
+    ids = np.array(written)
+    assert np.array_equal(own(folder)[0].label, ids)
+    assert {1, 2} <= {*ids.ravel().tolist()}
+    ids[0, 0] = 255
+    corrected = Image.fromarray(ids)
+    corrected.putpalette(written.getpalette() or [])
+    corrected.save(mask)
+    assert np.array_equal(own(folder)[0].label, ids)
 
 
 def test_the_check_names_what_is_missing_or_left_over(folder: Path) -> None:
