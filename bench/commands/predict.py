@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -75,7 +74,11 @@ class Output:
 @click.option(
     "--write", "kinds", type=Names("file", click.Choice(get_args(Kind))), default="overlay,labels,heat", help=_write
 )
-@click.option("--overwrite", is_flag=True, help="replace the masks of another picture with the same name")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="also replace masks of another picture of that name, and those that were corrected or drawn by hand",
+)
 @options.packed("question", Question)
 @options.packed("output", Output)
 @options.loading
@@ -157,30 +160,19 @@ def _prepare(output: Output) -> None:
 
 
 def _refuse_others(files: Sequence[PictureFile], output: Output) -> None:
-    """Raises UserError where files of other pictures, or of this call, would be replaced."""
+    """Raises UserError where files of other pictures, of this call, or of the user would be replaced."""
     from ..pictures.coco import pictures_named
-    from ..pictures.files import summary_path
+    from ..pictures.files import refuse_others, summary_path
 
     coco = output.folder / COCO_FILE
     if "coco" in output.kinds and any(summary_path(output.folder, file.stem) == coco for file in files):
         raise UserError(f"{coco} would be of one picture and of all", "rename the picture")
     if output.overwrite:
         return
-    hint = "choose another --output, or give --overwrite"
     for file in files:
-        summary = summary_path(output.folder, file.stem)
-        if summary.exists() and _source(summary) != str(file.source):
-            raise UserError(f"{summary} is not of this picture", hint)
+        refuse_others(output.folder, file.stem, output.kinds, file.source)
     if "coco" in output.kinds and set(pictures_named(coco)) - {file.file_name for file in files}:
-        raise UserError(f"{coco} has other pictures, too", hint)
-
-
-def _source(summary: Path) -> str | None:
-    """The picture that a summary was written for, if it is one."""
-    try:
-        return str(json.loads(summary.read_bytes())["image"])
-    except (ValueError, KeyError, TypeError):
-        return None
+        raise UserError(f"{coco} has other pictures, too", "choose another --output, or give --overwrite")
 
 
 def _tell(result: Segmentation, file: PictureFile, pictures: int) -> None:

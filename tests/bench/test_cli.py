@@ -195,6 +195,26 @@ def test_predict_replaces_no_other_pictures_masks(photo: Path, capsys: pytest.Ca
     assert (out / "photo_labels.png").read_bytes() != masks
 
 
+def test_predict_replaces_no_mask_that_a_user_made(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = photo.parent / "out"
+    command = ["predict", str(photo), "--classes", "star", "--output", str(out), "--write"]
+    # What nobody touched is replaced.
+    for kind in ("labels", "overlay", "labels"):
+        main([*command, kind])
+    mask = out / "photo_labels.png"
+    Image.new("P", Image.open(mask).size).save(mask)
+    corrected = mask.read_bytes()
+    for _ in range(2):
+        line = failing([*command, "labels"], capsys)
+        assert line.endswith(
+            "_labels.png is not as segscale predict wrote it; choose another --output, or give --overwrite"
+        )
+        assert mask.read_bytes() == corrected
+        (out / "photo.json").unlink(missing_ok=True)
+    main([*command, "labels", "--overwrite"])
+    assert mask.read_bytes() != corrected
+
+
 @pytest.mark.parametrize("content", ["[]", "no JSON", '{"image": null}'])
 def test_predict_keeps_a_file_that_it_did_not_write(
     content: str, photo: Path, capsys: pytest.CaptureFixture[str]
