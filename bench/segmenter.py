@@ -66,8 +66,8 @@ class Segmenter:
             seed: Of the noise.
 
         Raises:
-            UserError: For a repeated name, names too long for the text encoder, or a caption in which the method
-                finds no token of a class; for what is no picture.
+            UserError: For classes as one text, a repeated name, names too long for the text encoder, or a caption in
+                which the method finds no token of a class; for what is no picture.
         """
         if isinstance(image, list):
             return [self._segment(each, classes, caption, seed) for each in image]

@@ -39,19 +39,19 @@ class WordMaps:
         return self.steps[:, self._place(word)].mean(0)
 
     def draw(
-        self, image: Image.Image | None = None, words: Sequence[str] | None = None, step: int | None = None
+        self, image: Image.Image | None = None, words: str | Sequence[str] | None = None, step: int | None = None
     ) -> Image.Image:
         """Draw maps side by side, each word's own maximum in the brightest colour.
 
         Args:
             image: The picture, to draw over.
-            words: Which, by default all.
+            words: Which one, or which of them; by default all.
             step: Draw this step, counted from 0 and -1 the last, instead of the mean over all.
 
         Raises:
             UserError: For a word or a step that is not there, and for no word at all.
         """
-        chosen = self.words if words is None else words
+        chosen = self.words if words is None else [words] if isinstance(words, str) else words
         if not chosen:
             raise UserError("there is no word to draw", f"words={list(self.words)} are all that were traced")
         return side_by_side([captioned(self._over(image, self._map(word, step)), word) for word in chosen])
@@ -124,7 +124,7 @@ class Trace:
         return self.pictures[0][word]
 
     def draw(
-        self, image: Image.Image | None = None, words: Sequence[str] | None = None, step: int | None = None
+        self, image: Image.Image | None = None, words: str | Sequence[str] | None = None, step: int | None = None
     ) -> Image.Image:
         """As of ``WordMaps``."""
         return self.pictures[0].draw(image, words, step)

@@ -168,6 +168,7 @@ def test_maps_are_drawn_by_one_call(maps: Trace) -> None:
     assert drawn.width > 4 * 128
     assert drawn.height > 128
     assert maps.draw(words=["Star"]).width == 256
+    assert maps.draw(words="star").width == 256
     first, last = (maps.draw(image, ["ring"], step) for step in (0, -1))
     assert first.tobytes() != last.tobytes()
     assert maps.film("ring", image).width > STEPS * 128

@@ -140,8 +140,15 @@ def test_background_is_left_as_it_is_in_the_overlay(segmenter: Segmenter) -> Non
     assert not same[result.labels > 0].all()
 
 
-@pytest.mark.parametrize(("classes", "message"), [([], "no class to prompt"), (["star", "star"], "named twice")])
-def test_class_lists_that_make_no_sense(segmenter: Segmenter, classes: list[str], message: str) -> None:
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([], "no class to prompt"),
+        (["star", "star"], "named twice"),
+        ("dog", r"classes is one text; give a list, as in \['dog'\]"),
+    ],
+)
+def test_class_lists_that_make_no_sense(segmenter: Segmenter, classes: Sequence[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         segmenter(Image.new("RGB", (64, 64)), classes)
 
