@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch import nn
 from segscale.catalogue import PACKAGED, documentation
 from segscale.errors import UserError
 
-from .options import Dtype, LoadOptions
+from .options import Dtype, LoadOptions, Quantize
 from .whole import (
     TEXT_ENCODERS,
     check_family,
@@ -35,6 +36,11 @@ from .whole import (
 )
 
 NOT_REACHED = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError)
+QUANTIZERS: dict[Quantize, str] = {
+    "bitsandbytes-4bit": "bitsandbytes",
+    "bitsandbytes-8bit": "bitsandbytes",
+    "quanto-int8": "optimum-quanto",
+}
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -130,9 +136,16 @@ def part_dtypes(options: LoadOptions) -> dict[str, torch.dtype]:
 
 
 def quantization(options: LoadOptions, denoiser: str) -> PipelineQuantizationConfig | None:
-    """Configure quantisation of the parts whose weights are large; their other weights keep their dtype."""
+    """Configure quantisation of the parts whose weights are large; their other weights keep their dtype.
+
+    Raises:
+        UserError: Where the backend is not installed.
+    """
     if options.quantize is None:
         return None
+    package = QUANTIZERS[options.quantize]
+    if not [*distributions(name=package)]:
+        raise UserError(f"--quantize {options.quantize} needs {package}", "pip install 'segscale[quantize]'")
     ours, theirs = {
         "bitsandbytes-4bit": (
             lambda: diffusers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=DTYPES[options.dtype]),
@@ -175,8 +188,9 @@ def _explanation(weights: str, source: str, causes: list[BaseException], option:
         return UserError(f"{weights} is gated", f"accept its licence at {page}, then: hf auth login")
     if any(isinstance(cause, RepositoryNotFoundError | HFValidationError) for cause in causes):
         return UserError(f"the hub has no model {weights}, or not for you", f"check {option}, or: hf auth login")
-    if any(isinstance(cause, ImportError) for cause in causes):
-        return UserError(first_line(causes[-1]), "install what is missing: pip install 'segscale[quantize]'")
+    if missing := [cause for cause in causes if isinstance(cause, ImportError)]:
+        problem = f"weights of {weights} cannot be loaded: {first_line(missing[-1])}"
+        return UserError(problem, "install what is missing with pip, or segscale anew")
     if isinstance(causes[0], NotImplementedError):
         return UserError(f"weights of {weights} cannot be loaded: {first_line(causes[0])}", "choose among these")
     if Path(source).is_dir():

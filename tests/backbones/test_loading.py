@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from transformers import T5Tokenizer
+from transformers.convert_slow_tokenizer import import_protobuf
 
 import segscale
 from segscale.backbones.attention.requests import MapRequest
@@ -15,7 +19,7 @@ from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.loading.options import LoadOptions
-from segscale.backbones.loading.pretrained import resolve_weights
+from segscale.backbones.loading.pretrained import QUANTIZERS, resolve_weights
 from segscale.backbones.loading.weights_id import weights_id
 from segscale.backbones.text.memory import REMEMBERED_PROMPTS
 from segscale.datasets.pocket import make_scene
@@ -23,6 +27,8 @@ from segscale.datasets.prompts.described import class_prompt
 from segscale.errors import UserError
 
 POCKET = Path(resolve_weights("pocket:pocket-sd15"))
+# Types of pieces in a file of sentencepiece.
+NORMAL, UNKNOWN, CONTROL = 1, 2, 3
 
 
 def test_a_twin_without_weights_names_the_page_of_its_training() -> None:
@@ -97,6 +103,34 @@ def test_hub_weights_are_known_by_id_and_commit(monkeypatch: pytest.MonkeyPatch)
 def test_options_that_cannot_work_are_one_line(options: LoadOptions, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_backbone("pocket-sd15", options)
+
+
+def test_t5_tokens_are_read_from_sentencepiece_files(tmp_path: Path) -> None:
+    folder = tmp_path / "sigma"
+    shutil.copytree(resolve_weights("pocket:pocket-pixart-sigma"), folder)
+    fast = folder / "tokenizer" / "tokenizer.json"
+    protocol: Any = import_protobuf()
+    model = protocol.ModelProto()
+    for index, (piece, score) in enumerate(json.loads(fast.read_text())["model"]["vocab"]):
+        model.pieces.add(piece=piece, score=score, type=(CONTROL, CONTROL, UNKNOWN)[index] if index < 3 else NORMAL)
+    model.trainer_spec.unk_id = 2
+    fast.with_name("spiece.model").write_bytes(model.SerializeToString())
+    fast.unlink()
+    text = "a red star, a ring on sand"
+    plain, read = (build_backbone("pocket-pixart-sigma", weights=weights) for weights in (None, str(folder)))
+    assert read.pipeline.tokenizer(text).input_ids == plain.pipeline.tokenizer(text).input_ids
+
+
+def test_a_module_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'sentencepiece'")
+
+    monkeypatch.setattr(T5Tokenizer, "from_pretrained", lacking)
+    with pytest.raises(UserError, match=r"cannot be loaded: No module named 'sentencepiece'; install what is missing"):
+        build_backbone("pocket-pixart-sigma")
+    monkeypatch.setitem(QUANTIZERS, "quanto-int8", "no-such-package")
+    with pytest.raises(UserError, match=r"--quantize quanto-int8 needs no-such-package; pip install 'segscale\[quan"):
+        build_backbone("pocket-pixart-sigma", LoadOptions(quantize="quanto-int8"))
 
 
 @pytest.mark.parametrize(
