@@ -29,7 +29,7 @@ from .latents.noise import NoiseLevel, normal_draws
 from .latents.pictures import latents_of, pictures_of
 from .latents.settings import CaptureSettings
 from .loading.lora import merge_lora, read_lora
-from .loading.options import LoadOptions, Training
+from .loading.options import LoadOptions, Training, check_untrained
 from .loading.pretrained import TEXT_ENCODERS, check_device, load_denoiser, load_pipeline, reinitialise
 from .loading.weightless import build_without_weights
 from .text.conditioning import Conditioning
@@ -69,14 +69,14 @@ class Backbone(ABC):
             architecture: The parts' published configuration, to build them without weights.
             denoiser_weights: Where the denoiser is published apart from the rest.
             load: How to load; by default in float32 on the CPU.
-            untrained: Whether the denoiser gets random weights from a fixed seed, to see what the architecture alone
-                yields.
+            untrained: Whether the denoiser gets random weights from a fixed seed, to see the architecture alone.
             training: What the denoiser learnt from beside pictures and captions.
         """
         self.name = name
         self.training = training
         self.load = load or LoadOptions()
-        check_device(self.load.device, self.load.offload)
+        check_device(self.load)
+        check_untrained(untrained, self.load)
         parts: dict[str, Any] = dict.fromkeys(self.dropped_parts)
         part = self.denoiser_part
         self.pipeline: Any

@@ -22,7 +22,7 @@ from segscale.errors import UserError
 from segscale.files import replaced_bytes
 
 from .file_digests import remembered_digests
-from .options import LoadOptions, Training
+from .options import LoadOptions, Training, check_change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,9 +167,7 @@ def lora_id(load: LoadOptions) -> str | None:
     """A digest over the adapter's file, None where none is loaded; what cannot be merged is refused."""
     if load.lora is None:
         return None
-    if load.quantize is not None or load.offload == "sequential":
-        obstacle = "--quantize" if load.quantize is not None else "--offload sequential"
-        raise UserError(f"a LoRA cannot be merged with {obstacle}", "leave one of them out")
+    check_change("a LoRA cannot be merged", load)
     (digest,) = remembered_digests([lora_file(load.lora)])
     return digest[:_DIGITS]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
+from segscale.errors import UserError
+
 Dtype = Literal["float32", "float16", "bfloat16"]
 Offload = Literal["model", "sequential"]
 Training = Literal["none", "masks", "labels"]
@@ -36,6 +38,19 @@ class LoadOptions:
     """Folder of a LoRA that is merged into the denoiser."""
     source: Literal["pretrained", "random", "meta"] = "pretrained"
     """``random`` weights in the config's architecture need no download; on ``meta`` there are only shapes."""
+
+
+def check_change(change: str, load: LoadOptions) -> None:
+    """Raise UserError where weights cannot be changed once they are loaded; ``change`` says what cannot be."""
+    if load.quantize is not None or load.offload == "sequential":
+        obstacle = "--quantize" if load.quantize is not None else "--offload sequential"
+        raise UserError(f"{change} with {obstacle}", "leave one of them out")
+
+
+def check_untrained(untrained: bool, load: LoadOptions) -> None:
+    """Raise UserError where the denoiser is to get random weights and would keep those that it has."""
+    if untrained:
+        check_change("the denoiser cannot get random weights", load)
 
 
 class LoadChoices(TypedDict, total=False):

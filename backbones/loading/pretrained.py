@@ -203,14 +203,16 @@ def _explanation(weights: str, source: str, causes: list[BaseException], option:
     return UserError(f"weights of {weights} cannot be loaded: {first_line(causes[0])}", f"try: hf download {weights}")
 
 
-def check_device(device: str, offload: str | None) -> None:
-    """Raise UserError for a device that torch does not know or this machine lacks, or for no GPU to offload from."""
+def check_device(load: LoadOptions) -> None:
+    """Raise UserError for a device that torch does not know or this machine lacks, or an offload that cannot be."""
     usable = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     usable += ["cuda"] if torch.cuda.is_available() else []
     usable += ["mps"] if torch.backends.mps.is_available() else []
-    if device not in usable:
-        raise UserError(f"there is no device {device!r} here", f"there are: {', '.join(usable)}")
-    if device == "cpu" and offload:
+    if load.device not in usable:
+        raise UserError(f"there is no device {load.device!r} here", f"there are: {', '.join(usable)}")
+    if load.offload and load.device_map:
+        raise UserError("--device-map places parts once, --offload moves them", "leave one of them out")
+    if load.offload and load.device == "cpu":
         raise UserError("offloading moves parts between the CPU and a GPU", "name the GPU with --device")
 
 

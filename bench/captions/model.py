@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from segscale.errors import UserError
 
+from ...backbones.loading.options import LoadOptions
 from ...backbones.loading.pretrained import DTYPES, Dtype, check_device, explained, first_line
 from ...backbones.loading.weights_id import hub_file
 from .captioner import Captioner
@@ -45,7 +46,7 @@ class ModelCaptioner(Captioner):
         Raises:
             UserError: The model cannot be loaded.
         """
-        check_device(device, None)
+        check_device(LoadOptions(device))
         if not Path(name).is_dir():
             hub_file(name, "config.json", revision, offline, "--captioner")
         elif revision is not None:

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...backbones.loading.options import LoadOptions
+from ...backbones.loading.options import LoadOptions, check_untrained
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Choices of a run beside backbone, method, dataset and protocol."""
+    """Choices of a run beside backbone, method, dataset and protocol.
+
+    Raises:
+        UserError: For random weights where loaded ones cannot be changed.
+    """
 
     weights: str | None = None
     """Hub id or local folder, instead of the config's."""
@@ -44,6 +48,10 @@ class RunOptions:
     results: Path = Path("results")
     """Folder that holds ``runs/``."""
     load: LoadOptions = field(default_factory=LoadOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be loaded."""
+        check_untrained(self.untrained, self.load)
 
     @property
     def dataset_arguments(self) -> dict[str, str]:

@@ -24,7 +24,7 @@ def check_memory(backbone_name: str, options: RunOptions) -> None:
     What is placed or quantised otherwise (``--offload``, ``--device-map``, ``--quantize``) is not looked at.
     """
     load = options.load
-    check_device(load.device, load.offload)
+    check_device(load)
     if load.offload or load.device_map or load.quantize:
         return
     needed, there = weights_bytes(backbone_name, options), device_bytes(load.device)

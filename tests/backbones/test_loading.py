@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from segscale.backbones.loading.options import LoadOptions
 from segscale.backbones.loading.pretrained import QUANTIZERS, resolve_weights
 from segscale.backbones.loading.weights_id import weights_id
 from segscale.backbones.text.memory import REMEMBERED_PROMPTS
+from segscale.bench.runs.options import RunOptions
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
 from segscale.errors import UserError
@@ -96,6 +98,7 @@ def test_hub_weights_are_known_by_id_and_commit(monkeypatch: pytest.MonkeyPatch)
     ("options", "message"),
     [
         (LoadOptions(offload="sequential"), r"offloading moves parts .* name the GPU with --device"),
+        (LoadOptions(offload="model", device_map="balanced"), "--device-map places .* leave one of them out"),
         (LoadOptions(device="cuda:99"), r"there is no device 'cuda:99' here; there are: cpu"),
         (LoadOptions(source="random"), "the config of pocket-sd15 states no architecture"),
     ],
@@ -103,6 +106,20 @@ def test_hub_weights_are_known_by_id_and_commit(monkeypatch: pytest.MonkeyPatch)
 def test_options_that_cannot_work_are_one_line(options: LoadOptions, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_backbone("pocket-sd15", options)
+
+
+@pytest.mark.parametrize("load", [LoadOptions(quantize="quanto-int8"), LoadOptions(offload="sequential")])
+def test_weights_that_could_not_be_made_random_are_refused_before_they_load(load: LoadOptions) -> None:
+    with pytest.raises(UserError, match=r"cannot get random weights with --(quantize|offload sequential)"):
+        replace(RunOptions(load=load), untrained=True)
+    with pytest.raises(UserError, match=r"leave one of them out|name the GPU"):
+        build_backbone("pocket-sd15", load, untrained=True)
+
+
+def test_random_weights_are_the_same_under_a_device_map() -> None:
+    loads = (LoadOptions(), LoadOptions(device_map="balanced"))
+    plain, mapped = (build_backbone("pocket-sd15", load, untrained=True).denoiser.state_dict() for load in loads)
+    assert all(torch.equal(mapped[name], tensor) for name, tensor in plain.items())
 
 
 def test_t5_tokens_are_read_from_sentencepiece_files(tmp_path: Path) -> None:
