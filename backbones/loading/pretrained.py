@@ -78,6 +78,7 @@ def load_pipeline(
     pipeline_class: type[DiffusionPipeline], denoiser: str, weights: str, options: LoadOptions, **parts: Any
 ) -> DiffusionPipeline:
     """Load a pipeline in evaluation mode on its device; ``parts`` take the place of its own, None drops one."""
+    make_current(options.device)
     source = resolve_weights(weights)
     if Path(source).is_dir():
         refuse_revision(weights, options)
@@ -106,6 +107,7 @@ def load_pipeline(
 
 def load_denoiser(model_class: Any, weights: str, part: str, options: LoadOptions) -> nn.Module:
     """Load the denoiser alone, from a repository that holds nothing else, at its own revision and variant."""
+    make_current(options.device)
     configuration = quantization(options, part)
     source = resolve_weights(weights, f"{part}/config.json")
     with explained(weights, source), recorded_loading() as loaded:
@@ -214,6 +216,12 @@ def check_device(load: LoadOptions) -> None:
         raise UserError("--device-map places parts once, --offload moves them", "leave one of them out")
     if load.offload and load.device == "cpu":
         raise UserError("offloading moves parts between the CPU and a GPU", "name the GPU with --device")
+
+
+def make_current(device: str) -> None:
+    """Make a numbered GPU torch's current one: bitsandbytes puts weights there, of all ranks on the first otherwise."""
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
 
 
 def ready(pipeline: DiffusionPipeline, options: LoadOptions) -> DiffusionPipeline:

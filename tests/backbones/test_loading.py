@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from transformers import T5Tokenizer
 from transformers.convert_slow_tokenizer import import_protobuf
@@ -19,8 +20,9 @@ from segscale.backbones.build import build_backbone
 from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
+from segscale.backbones.loading import pretrained
 from segscale.backbones.loading.options import LoadOptions
-from segscale.backbones.loading.pretrained import QUANTIZERS, resolve_weights
+from segscale.backbones.loading.pretrained import QUANTIZERS, load_denoiser, load_pipeline, resolve_weights
 from segscale.backbones.loading.weights_id import weights_id
 from segscale.backbones.text.memory import REMEMBERED_PROMPTS
 from segscale.bench.runs.options import RunOptions
@@ -136,6 +138,17 @@ def test_t5_tokens_are_read_from_sentencepiece_files(tmp_path: Path) -> None:
     text = "a red star, a ring on sand"
     plain, read = (build_backbone("pocket-pixart-sigma", weights=weights) for weights in (None, str(folder)))
     assert read.pipeline.tokenizer(text).input_ids == plain.pipeline.tokenizer(text).input_ids
+
+
+def test_weights_load_while_their_own_gpu_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(pretrained, "ready", lambda *_: list(current))
+    for device in ("cpu", "cuda", "cuda:1"):
+        seen = load_pipeline(StableDiffusionPipeline, "unet", str(POCKET), LoadOptions(device))
+        assert seen == (["cuda:1"] if device == "cuda:1" else [])
+    load_denoiser(UNet2DConditionModel, str(POCKET), "unet", LoadOptions("cuda:2"))
+    assert current == ["cuda:1", "cuda:2"]
 
 
 def test_a_module_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
