@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import DiffusionPipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from segscale.errors import UserError
 from segscale.prompt import Prompt, Word
@@ -29,6 +30,8 @@ from .pixart import PixArtSigma
 from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXL
 from .stable_diffusion import StableDiffusion
+
+log = logging.getLogger(__name__)
 
 FAMILIES: tuple[type[Backbone], ...] = (StableDiffusionXL, StableDiffusion, PixArtSigma, StableDiffusion3, Flux)
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
@@ -74,21 +77,29 @@ class Tracer:
         self._backbone = _family(pipeline).around(pipeline)
         self._site_names = site_names
         self._batch: _Batch | None = None
+        self._forward: Generator[None, None, None] | None = None
         self._restore: list[Callable[[], None]] = []
 
     def __enter__(self) -> Tracer:
         """Begin to observe."""
         denoiser = self._backbone.denoiser
         self._replace(self._pipeline, "encode_prompt", self._encoding(self._pipeline.encode_prompt))
-        self._replace(denoiser, "forward", self._observing(denoiser.forward))
+        # Offloading replaces the method ``forward`` after every call of the pipeline, and leaves hooks of torch alone.
+        begin = denoiser.register_forward_pre_hook(self._begin_forward, with_kwargs=True)
+        end = denoiser.register_forward_hook(self._end_forward, always_call=True)
+        self._restore += [begin.remove, end.remove]
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leave the pipeline as it was."""
+        """Leave the pipeline as it was, and warn of prompts that have no maps."""
+        self._drop_forward()
         while self._restore:
             self._restore.pop()()
+        unseen = dict.fromkeys(picture.prompt for picture in self.pictures if not picture.steps)
+        if unseen and exc is None:
+            log.warning("no forward of the denoiser had the prompt, so there are no maps of: %s", ", ".join(unseen))
 
     def _replace(self, owner: Any, name: str, function: Callable[..., Any]) -> None:
         own = vars(owner).get(name)
@@ -126,32 +137,44 @@ class Tracer:
         rows = [_row(self._backbone, text) for text in texts for _ in range(copies)]
         return _Batch(embeddings, tuple(picture for picture, _ in rows), tuple(columns for _, columns in rows))
 
-    def _observing(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(forward)
-        def observed(*args: Any, **kwargs: Any) -> Any:
-            states = kwargs.get("encoder_hidden_states")
-            rows = [] if self._batch is None or states is None else self._batch.rows_with_prompt(states)
-            # A forward without some blocks is a guidance's own, and no step of the picture.
-            if not rows or kwargs.get("skip_layers") is not None:
-                return forward(*args, **kwargs)
-            assert self._batch is not None
-            return self._observe(self._batch, rows, functools.partial(forward, *args, **kwargs))
+    def _begin_forward(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._drop_forward()
+        states = kwargs.get("encoder_hidden_states")
+        rows = [] if self._batch is None or states is None else self._batch.rows_with_prompt(states)
+        # A forward without some blocks is a guidance's own, and no step of the picture.
+        if not rows or kwargs.get("skip_layers") is not None:
+            return
+        assert self._batch is not None
+        self._forward = self._observed(self._batch, rows, args, kwargs)
+        next(self._forward)
 
-        return observed
+    def _end_forward(self, _module: nn.Module, _args: tuple[Any, ...], output: object) -> None:
+        # Torch has no output where the forward raised.
+        if self._forward is not None and output is not None:
+            next(self._forward, None)
+        self._drop_forward()
 
-    def _observe(self, batch: _Batch, rows: Sequence[int], forward: functools.partial[Any]) -> Any:
-        backbone, states = self._backbone, forward.keywords["encoder_hidden_states"]
-        sites = self._sites(_grid(backbone, forward))
+    def _drop_forward(self) -> None:
+        """Observe no more of a forward that did not come to its end."""
+        if self._forward is not None:
+            self._forward.close()
+        self._forward = None
+
+    def _observed(
+        self, batch: _Batch, rows: Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Generator[None, None, None]:
+        """Observe what runs between the generator's two steps."""
+        backbone, states = self._backbone, kwargs["encoder_hidden_states"]
+        sites = self._sites(_grid(backbone, args, kwargs))
         largest = max((site.grid for site in sites.values()), key=lambda grid: grid.pixels)
         joint = functools.partial(backbone.joint_columns, text_length=states.shape[1])
         ways = ways_on(states.device)
         targets = module_targets(sites, MapRequest(text=frozenset(sites)), joint, ways.layers)
         gathered = _Sum(batch, rows, {site.text_module: site.grid for site in sites.values()}, largest)
         with map_probe(backbone.denoiser, targets, observer=gathered, text_way=ways.text):
-            output = forward()
+            yield
         for picture, maps in zip(batch.pictures, gathered.means(), strict=True):
             picture.steps.append(maps)
-        return output
 
     def _sites(self, grid: Grid) -> dict[str, Site]:
         found = text_sites(self._backbone.sites_on(grid))
@@ -239,11 +262,11 @@ def _row(backbone: Backbone, text: str) -> tuple[TracedPicture, tuple[tuple[int,
     return TracedPicture(text, tuple(name for name, _ in kept)), tuple(each for _, each in kept)
 
 
-def _grid(backbone: Backbone, forward: functools.partial[Any]) -> Grid:
+def _grid(backbone: Backbone, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Grid:
     """The denoiser's pixels in a call."""
     if isinstance(backbone, Flux):
-        rows, columns = forward.keywords["img_ids"][..., 1:].reshape(-1, 2).amax(0).tolist()
+        rows, columns = kwargs["img_ids"][..., 1:].reshape(-1, 2).amax(0).tolist()
         return Grid(int(rows) + 1, int(columns) + 1)
-    named = (forward.keywords.get(name) for name in ("hidden_states", "sample"))
-    latent = next(each for each in (*forward.args[:1], *named) if each is not None)
+    named = (kwargs.get(name) for name in ("hidden_states", "sample"))
+    latent = next(each for each in (*args[:1], *named) if each is not None)
     return Grid(latent.shape[-2] // backbone.patch, latent.shape[-1] // backbone.patch)

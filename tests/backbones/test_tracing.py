@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import cpu_offload_with_hook
+from accelerate.hooks import remove_hook_from_module
 from PIL import Image
 from torch import Tensor
 
@@ -110,7 +112,7 @@ def test_maps_are_those_of_every_forward_and_the_picture_stays_the_same(backbone
     for step, call in zip(picture.steps, calls, strict=True):
         assert np.allclose(step, last_row_maps(backbone, call).numpy(), rtol=1e-3, atol=1e-6)
     assert np.array_equal(maps["star"], picture.steps[:, 1].mean(0))
-    assert "forward" not in vars(backbone.denoiser)
+    assert not backbone.denoiser._forward_hooks
     assert "encode_prompt" not in vars(backbone.pipeline)
 
 
@@ -143,6 +145,43 @@ def test_a_negative_prompt_is_not_the_picture(flux: Any) -> None:
     assert np.allclose(picture.steps[0], alone.pictures[0].steps[0], atol=1e-6)
 
 
+def test_every_picture_of_an_offloaded_pipeline_has_maps(flux: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with segscale.trace(flux) as plain:
+        generate(flux)
+
+    def offload() -> None:
+        remove_hook_from_module(flux.transformer)
+        cpu_offload_with_hook(flux.transformer, "cpu")
+
+    # As after ``enable_model_cpu_offload``, which wants a GPU.
+    monkeypatch.setattr(flux, "maybe_free_model_hooks", offload)
+    offload()
+    with segscale.trace(flux) as maps:
+        generate(flux)
+        generate(flux)
+    remove_hook_from_module(flux.transformer)
+    for picture in maps.pictures:
+        assert np.array_equal(picture.steps, plain.pictures[0].steps)
+    assert len(maps.pictures) == 2
+
+
+def test_a_prompt_without_maps_is_named(flux: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with segscale.trace(flux):
+        flux.encode_prompt("a moon", prompt_2=None)
+    assert "there are no maps of: a moon" in caplog.text
+
+
+def test_an_interrupted_forward_is_observed_no_more(flux: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    hook = flux.transformer.proj_out.register_forward_pre_hook(interrupted)
+    with pytest.raises(KeyboardInterrupt), segscale.trace(flux):
+        generate(flux)
+    hook.remove()
+    assert not torch.overrides._get_current_function_mode_stack()
+
+
 def test_sites_may_be_chosen(flux: Any) -> None:
     chosen: list[np.ndarray] = []
     for sites in (["vit-block0"], ["vit-block1"], ["vit-block0", "vit-block1"]):
@@ -152,7 +191,7 @@ def test_sites_may_be_chosen(flux: Any) -> None:
     assert np.allclose((chosen[0] + chosen[1]) / 2, chosen[2], atol=1e-6)
     with pytest.raises(UserError, match="has no text at a site 'vit-block99'"), segscale.trace(flux, ["vit-block99"]):
         generate(flux)
-    assert "forward" not in vars(flux.transformer)
+    assert not flux.transformer._forward_hooks
 
 
 @pytest.fixture(scope="module")
