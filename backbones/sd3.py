@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import DiffusionPipeline, SD3Transformer2DModel, StableDiffusion3Pipeline
 from torch import Tensor
 
 from segscale.prompt import Prompt
@@ -41,6 +41,15 @@ class StableDiffusion3(Backbone):
         super().__init__(**arguments)
         self.t5_tokens = t5_tokens
         self.zero_rows = zero_rows
+        # Asked once: encoders may be freed, and what they encoded stays in use.
+        self.has_t5 = self.pipeline.text_encoder_3 is not None
+
+    @classmethod
+    def around(cls, pipeline: DiffusionPipeline) -> Self:
+        """Decide by its encoder whether a pipeline has T5, as it does itself; its tokenizer may stay without it."""
+        backbone = super().around(pipeline)
+        backbone.has_t5 = getattr(pipeline, "text_encoder_3", None) is not None
+        return backbone
 
     @property
     def patch(self) -> int:
@@ -76,7 +85,7 @@ class StableDiffusion3(Backbone):
             do_classifier_free_guidance=False,
             max_sequence_length=self.t5_tokens,
         )
-        if self.pipeline.tokenizer_3 is None and not self.zero_rows:
+        if not self.has_t5 and not self.zero_rows:
             states = states[:, : self.pipeline.tokenizer.model_max_length]
         return Conditioning({"encoder_hidden_states": states, "pooled_projections": pooled}, states.shape[1])
 
@@ -84,7 +93,7 @@ class StableDiffusion3(Backbone):
         """Find the words in each text stream."""
         clip_tokens = self.pipeline.tokenizer.model_max_length
         streams = (stream_tokens(self.pipeline.tokenizer, prompt, "clip", clip_tokens),)
-        if self.pipeline.tokenizer_3 is None:
+        if not self.has_t5:
             return streams
         return (*streams, stream_tokens(self.pipeline.tokenizer_3, prompt, "t5", self.t5_tokens, clip_tokens))
 

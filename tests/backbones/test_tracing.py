@@ -21,6 +21,7 @@ from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.ways import ways_on
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
+from segscale.backbones.loading.tokenizers import t5_tokenizer
 from segscale.backbones.tracing import words_of
 from segscale.bench.trace import Trace
 from segscale.errors import UserError
@@ -143,6 +144,17 @@ def test_a_negative_prompt_is_not_the_picture(flux: Any) -> None:
     assert len(picture.steps) == STEPS
     # The first step sees the same latents, whoever guides.
     assert np.allclose(picture.steps[0], alone.pictures[0].steps[0], atol=1e-6)
+
+
+def test_zero_rows_in_the_place_of_t5_are_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline: Any = build_backbone("pocket-sd3").pipeline
+    steps: list[np.ndarray] = []
+    for tokenizer in (None, t5_tokenizer(16)):
+        monkeypatch.setattr(pipeline, "tokenizer_3", tokenizer)
+        with segscale.trace(pipeline) as maps:
+            generate(pipeline)
+        steps.append(maps.pictures[0].steps)
+    assert np.array_equal(steps[0], steps[1])
 
 
 def test_every_picture_of_an_offloaded_pipeline_has_maps(flux: Any, monkeypatch: pytest.MonkeyPatch) -> None:
