@@ -31,6 +31,18 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 METADATA = "lora_adapter_metadata"
 TRAINING = "training"
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+SPELLINGS = {
+    ".lora_A.default.weight": DOWN,
+    ".lora_B.default.weight": UP,
+    ".lora.down.weight": DOWN,
+    ".lora.up.weight": UP,
+    ".lora_down.weight": DOWN,
+    ".lora_up.weight": UP,
+}
+"""Ends of names, as peft keeps them in a model and as older diffusers wrote them."""
+
+NOT_READ = ("use_rslora", "alpha_pattern")
+"""Fields of peft's configuration that scale layers otherwise than by alpha / rank."""
 _DIGITS = 12
 
 
@@ -124,14 +136,25 @@ def save_lora(folder: Path, part: str, lora: Lora) -> Path:
 
 
 def read_lora(folder: str, part: str) -> Lora:
-    """Read an adapter of the pipeline's ``part`` from a folder. Raises UserError for what is none of it."""
+    """Read an adapter of the pipeline's ``part`` from a folder. Raises UserError for what would not be merged."""
     path = lora_file(folder)
     with _readable(path) as file:
         config = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-        names = [name for name in file.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
-        tensors = {name.removeprefix(f"{part}."): file.get_tensor(name) for name in names}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if others := [name for name in tensors if not name.startswith(f"{part}.")]:
+        hint = f"name a backbone that it was made for, or a LoRA of the {part} alone"
+        raise UserError(f"{path} holds {min(others)}, which is no part of the {part}", hint)
+    if unread := [field for field in NOT_READ if config.get(f"{part}.{field}")]:
+        raise UserError(f"{path} was made with {unread[0]}, which is not read", "name a LoRA of one alpha and rank")
+    tensors = {respelled(name.removeprefix(f"{part}.")): tensor for name, tensor in tensors.items()}
     lora = checked_lora(tensors, config.get(f"{part}.lora_alpha"), str(path))
     return replace(lora, training=lora_training(folder))
+
+
+def respelled(name: str) -> str:
+    """A tensor's name with its end as ``Lora`` has it."""
+    end = next((theirs for theirs in SPELLINGS if name.endswith(theirs)), "")
+    return name.removesuffix(end) + SPELLINGS.get(end, "")
 
 
 def lora_training(folder: str) -> Training:

@@ -13,18 +13,8 @@ from torch import Tensor, nn
 from segscale.errors import UserError
 
 from ..backbone import Backbone
-from .lora import DOWN, UP, Lora, checked_lora, save_lora
+from .lora import DOWN, UP, Lora, checked_lora, respelled, save_lora
 from .options import Training
-
-SPELLINGS = {
-    ".lora_A.default.weight": ".lora_A.weight",
-    ".lora_B.default.weight": ".lora_B.weight",
-    ".lora.down.weight": ".lora_A.weight",
-    ".lora.up.weight": ".lora_B.weight",
-    ".lora_down.weight": ".lora_A.weight",
-    ".lora_up.weight": ".lora_B.weight",
-}
-"""Ends of names, as peft keeps them in a model and as older diffusers wrote them."""
 
 
 def convert_pickle(source: Path, folder: Path, backbone: Backbone, alpha: float | None, training: Training) -> Path:
@@ -78,10 +68,7 @@ def _read(source: Path) -> Mapping[str, Tensor]:
 def _renamed(content: Mapping[str, Tensor], layers: Collection[str], source: Path) -> Iterator[tuple[str, Tensor]]:
     """Tensors by the denoiser's own layers, whatever wraps it in front of their names."""
     for key, tensor in sorted(content.items()):
-        name = key
-        for theirs, ours in SPELLINGS.items():
-            if name.endswith(theirs):
-                name = name.removesuffix(theirs) + ours
+        name = respelled(key)
         module, kind, _ = name.rpartition(".lora_")
         layer = _suffix_in(module, layers)
         if not kind or layer is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from segscale.backbones.loading.lora import (
     merge_lora,
     read_lora,
     save_lora,
+    set_lora_tensors,
 )
 from segscale.backbones.loading.lora_pickle import convert_pickle
 from segscale.backbones.loading.options import LoadOptions
@@ -29,7 +31,7 @@ from segscale.bench.training.alignment import adapted_layers
 from segscale.errors import UserError
 from segscale.methods.build import method_defaults
 
-pytest.importorskip("peft")
+get_peft_model_state_dict = pytest.importorskip("peft").get_peft_model_state_dict
 
 LAYERS = ["transformer_blocks.4.attn.to_q", "transformer_blocks.4.attn.to_out.0"]
 
@@ -87,6 +89,42 @@ def test_diffusers_pipelines_read_the_same_file(plain: Backbone, tmp_path: Path)
         torch.testing.assert_close(theirs.transformer.state_dict()[key], weight)
 
 
+def test_a_lora_that_diffusers_script_saves_is_merged_as_diffusers_does(tmp_path: Path) -> None:
+    trained = build_backbone("pocket-sd15")
+    layers = [name for name, _ in trained.denoiser.named_modules() if name.endswith(("attn2.to_k", "attn2.to_out.0"))]
+    tensors = random_lora(trained.denoiser, layers).tensors
+    add_lora(trained.denoiser, layers, rank=2, alpha=2)
+    set_lora_tensors(trained.denoiser, tensors)
+    # As its example for Stable Diffusion 1 does, which keeps the older spelling.
+    saved = convert_state_dict_to_diffusers(get_peft_model_state_dict(trained.denoiser))
+    trained.pipeline.save_lora_weights(tmp_path, unet_lora_layers=saved)
+    assert any(name.endswith(".lora.down.weight") for name in load_file(tmp_path / LORA_FILE))
+    ours = build_backbone("pocket-sd15", LoadOptions(lora=str(tmp_path))).denoiser.state_dict()
+    theirs = build_backbone("pocket-sd15").pipeline
+    theirs.load_lora_weights(str(tmp_path))
+    theirs.fuse_lora()
+    theirs.unload_lora_weights()
+    for key, weight in theirs.unet.state_dict().items():
+        torch.testing.assert_close(ours[key], weight)
+
+
+@pytest.mark.parametrize(
+    ("more", "stated", "problem"),
+    [
+        ({"text_encoder.q_proj.lora_A.weight": torch.zeros(2, 4)}, {}, "holds text_encoder.q_proj.* no part of"),
+        ({}, {"transformer.use_rslora": True}, "made with use_rslora"),
+        ({}, {"transformer.alpha_pattern": {"to_q": 4}}, "made with alpha_pattern"),
+    ],
+)
+def test_what_would_be_left_out_of_a_lora_is_refused(
+    more: dict[str, Tensor], stated: dict[str, object], problem: str, plain: Backbone, tmp_path: Path
+) -> None:
+    path = save_lora(tmp_path, "transformer", random_lora(plain.denoiser, LAYERS))
+    save_file(load_file(path) | more, path, {"lora_adapter_metadata": json.dumps({"transformer.r": 2} | stated)})
+    with pytest.raises(UserError, match=problem):
+        read_lora(str(tmp_path), "transformer")
+
+
 def test_a_new_adapter_begins_with_no_effect_and_is_all_that_is_trained() -> None:
     backbone = build_backbone("pocket-sd3")
     parameters = add_lora(backbone.denoiser, LAYERS, rank=3, alpha=3)
@@ -128,7 +166,7 @@ def test_what_is_no_lora_of_this_denoiser_is_refused(plain: Backbone, tmp_path: 
     path = save_lora(tmp_path, "transformer", lora)
     with pytest.raises(UserError, match="does not have"):
         merge_lora(build_backbone("pocket-flux").denoiser, Lora({"x.lora_A.weight": torch.zeros(1)}, 1, 1))
-    with pytest.raises(UserError, match="no LoRA of one rank"):
+    with pytest.raises(UserError, match="which is no part of the unet"):
         read_lora(str(tmp_path), "unet")
     tensors = load_file(path)
     broken = next(iter(tensors))
