@@ -144,5 +144,7 @@ def _level_of_step(scheduler: Any, timestep: float) -> NoiseLevel:
         raise UserError(
             f"a denoiser that predicts {answers!r} is not known", f"known are {', '.join(get_args(Answers))}"
         )
-    alpha_bar = float(scheduler.alphas_cumprod[int(timestep)])
+    # Schedules with an offset begin behind the last training step, at 1000.
+    step = min(int(timestep), len(scheduler.alphas_cumprod) - 1)
+    alpha_bar = float(scheduler.alphas_cumprod[step])
     return NoiseLevel(timestep, math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar), answers)

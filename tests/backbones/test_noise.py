@@ -49,6 +49,15 @@ def test_signal_and_noise_are_those_of_the_fed_timestep() -> None:
     assert level.signal**2 + level.noise**2 == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    "scheduler", [pndm(), EulerDiscreteScheduler(**SCALED_LINEAR, steps_offset=1, timestep_spacing="leading")]
+)
+def test_timestep_1000_has_the_noise_of_the_last_training_step(scheduler: PNDMScheduler) -> None:
+    level = diffusion_level(scheduler, Timestep(t=1000))
+    assert level.timestep == 1000
+    assert level.signal**2 == pytest.approx(float(scheduler.alphas_cumprod[999]))
+
+
 def test_flux_strength_015_is_timestep_407_at_1024_pixels() -> None:
     scheduler = FlowMatchEulerDiscreteScheduler(
         use_dynamic_shifting=True, base_image_seq_len=256, max_image_seq_len=4096
