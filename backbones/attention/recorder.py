@@ -17,6 +17,9 @@ from .rules import HeadWeighting, HeadWeights
 from .ways import Way
 from .word_shares import show_word_shares
 
+STEP = 256.0
+"""What the identity is multiplied by to recover a weight: in half precision the bias would round it away otherwise."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -200,13 +203,13 @@ class _HeadReducer:
 def projection_weight(projection: nn.Module, like: Tensor) -> Tensor:
     """Return the weight of a linear layer, float32 ``(out, in)``.
 
-    A quantised or offloaded weight is recovered by applying the layer to the identity.
+    A quantised or offloaded weight is recovered by applying the layer to a multiple of the identity.
     """
     weight = projection.get_parameter("weight")
     if type(weight) is nn.Parameter and weight.is_floating_point() and weight.device == like.device:
         return weight.detach().float()
     columns = projection.in_features
     assert isinstance(columns, int)
-    steps = torch.cat([like.new_zeros(1, columns), torch.eye(columns, dtype=like.dtype, device=like.device)])
-    moved = projection(steps).float()
-    return (moved[1:] - moved[:1]).T
+    identity = torch.eye(columns, dtype=like.dtype, device=like.device)
+    moved = projection(torch.cat([like.new_zeros(1, columns), STEP * identity])).float()
+    return (moved[1:] - moved[:1]).T / STEP

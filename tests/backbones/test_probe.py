@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from segscale.backbones.attention.recorder import Target, map_probe
+from segscale.backbones.attention.recorder import Target, map_probe, projection_weight
 from segscale.backbones.build import build_backbone
 from segscale.backbones.text.conditioning import Conditioning
 from segscale.errors import UserError
@@ -150,3 +150,17 @@ def test_an_eager_processor_raises_and_is_named() -> None:
 
     with pytest.raises(UserError, match=rf"{site.text_module} .* did not call torch's scaled_dot_product"):
         forward()
+
+
+def test_a_quantised_weight_is_recovered_beside_a_larger_bias() -> None:
+    quanto = pytest.importorskip("optimum.quanto")
+    layer = nn.Linear(64, 64)
+    nn.init.normal_(layer.weight, std=0.03, generator=torch.Generator().manual_seed(0))
+    nn.init.ones_(layer.bias)
+    quantised = quanto.QLinear.from_module(layer.to(torch.bfloat16), weights=quanto.qint8)
+    quantised.freeze()
+    weight = quantised.weight.dequantize().float()
+    with torch.no_grad():
+        recovered = projection_weight(quantised, torch.zeros(1, dtype=torch.bfloat16))
+    # What bfloat16 rounds anyway; the identity as it is loses 6 percent.
+    assert (recovered - weight).norm() < 2**-8 * weight.norm()
