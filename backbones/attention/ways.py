@@ -1,4 +1,4 @@
-"""The two ways to observe attention, both exact, and which one pays on which device."""
+"""The two ways to observe attention, both exact in float32, and which one pays on which device."""
 
 from __future__ import annotations
 
