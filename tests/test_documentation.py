@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import segscale
+from segscale.backbones.backbone import Backbone
 from segscale.bench.commands.main import program
 from segscale.bench.evaluation.referring import PRECISIONS
 from segscale.bench.generation.power_record import Measure, PowerRecord
@@ -235,6 +236,11 @@ def leaves(record: Any, prefix: str = "") -> Iterator[str]:
             yield from leaves(types[field.name], f"{name}.")
         else:
             yield name
+
+
+def test_what_a_new_family_implements_is_listed() -> None:
+    listed = {name.partition("(")[0] for name in rows(section("extending.md", "A new family")) if "(" in name}
+    assert listed == {*Backbone.__abstractmethods__}
 
 
 def test_fields_of_a_protocol_that_are_explained_exist() -> None:
