@@ -138,8 +138,10 @@ def oracle_gaps(table: pd.DataFrame) -> dict[str, pd.Series]:
         if len(both):
             points = (both["miou"] - both["miou_full"]).map("{:+.1f}".format)
             joined = pd.Series(points.groupby(level=by_row).agg("; ".join))
-            of_task = full_rows[(full_rows["dataset"] == dataset) & (full_rows["split"] == split)]
-            name = "full" if of_task["protocol"].nunique() == 1 else protocol
+            rules = {
+                row["protocol"] for row in table_rows(full_rows) if (row["dataset"], row["split"]) == (dataset, split)
+            }
+            name = "full" if len(rules) == 1 else protocol
             joined.name = f"{dataset} {split} (oracle - {name})"
             gaps[str(column)] = joined
     return gaps
