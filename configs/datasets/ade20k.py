@@ -5,4 +5,5 @@ custom_imports = dict(imports=["segscale.datasets.ade20k"])
 type = "ADE20K"
 split = "val"
 background = False
+data_root = "data/ade20k"
 benchmark = "ade20k"

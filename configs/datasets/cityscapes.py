@@ -5,4 +5,5 @@ custom_imports = dict(imports=["segscale.datasets.cityscapes"])
 type = "Cityscapes"
 split = "val"
 background = False
+data_root = "data/cityscapes"
 benchmark = "cityscapes"

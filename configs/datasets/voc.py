@@ -5,4 +5,5 @@ custom_imports = dict(imports=["segscale.datasets.voc"])
 type = "PascalVOC"
 split = "val"
 background = True
+data_root = "data/voc"
 benchmark = "voc"

@@ -67,6 +67,23 @@ def test_missing_data_is_one_line_that_names_the_path_and_what_to_do(
 
 
 @pytest.mark.parametrize("name", WITH_BACKGROUND)
+def test_a_config_that_varies_a_dataset_reads_its_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGSCALE_CONFIGS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets").mkdir()
+    base = f'_base_ = ["segscale::datasets/{name}.py"]'
+    (tmp_path / "datasets/mine.py").write_text(f"{base}\nbackground = {not WITH_BACKGROUND[name]}\n")
+    problems: list[str] = []
+    for one in (name, "mine"):
+        with pytest.raises(UserError) as caught:
+            build("dataset", one)
+        problems.append(caught.value.problem)
+    assert problems[0] == problems[1]
+
+
+@pytest.mark.parametrize("name", WITH_BACKGROUND)
 def test_every_official_split_and_the_calibration_split_are_known(name: str, tmp_path: Path) -> None:
     known = [*folder_class(name).official_counts, "calibration"]
     assert {"train", "val"} < set(known)
