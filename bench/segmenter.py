@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Unpack, overload
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from segscale.errors import UserError
 from segscale.registry import build
@@ -83,7 +81,7 @@ class Segmenter:
         scores = answer.scores.classes
         # A class that a caption leaves out, where the protocol does not add it, has no score.
         maps = scores.new_zeros(len(classes), *scores.shape[1:])
-        maps[[id - 1 for id in answer.prompts.class_ids]] = _visible(scores, self.method.normalised)
+        maps[[id - 1 for id in answer.prompts.class_ids]] = self.method.shown(scores)
         ids = task.label_map(answer.scores, answer.prompts.class_ids, (picture.height, picture.width))
         labels = ids.astype(np.uint8) if len(classes) < PALETTE_COLOURS else ids.astype(np.uint16)
         return Segmentation(picture, tuple(classes), labels, maps.float().cpu().numpy())
@@ -110,11 +108,6 @@ class Segmenter:
 def _refuse_unnamed(method: Method) -> None:
     if method.unnamed_masks:
         raise UserError(f"{method.name} gives masks without names", "name another method, see: segscale list")
-
-
-def _visible(maps: Tensor, normalised: bool) -> Tensor:
-    """Raw attention is shown relative to its largest value."""
-    return maps if normalised or not len(maps) else maps / maps.max().clamp(min=torch.finfo(maps.dtype).tiny)
 
 
 def load(
@@ -144,7 +137,7 @@ def load(
     _refuse_unnamed(built)
     if threshold is not None and not built.normalised:
         raise UserError(
-            f"{built.name} gives raw attention, which has no threshold", "name another method, or leave it out"
+            f"{built.name} has an edge of its own, which no threshold moves", "name another method, or leave it out"
         )
     rules = rules.at_threshold(threshold)
     return Segmenter(build_backbone(backbone, LoadOptions(**choices), weights), built, rules)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from segscale.registry import METHODS
 
@@ -44,6 +45,10 @@ class GenMask(Method):
     def prompt_rule(self) -> PromptRule:
         """One prompt per class."""
         return PromptRule("each")
+
+    def shown(self, maps: Tensor) -> Tensor:
+        """Grey as it is, so that a class that is not there stays dark."""
+        return maps.clamp(0, 1)
 
     def request(self, sites: Sequence[Site]) -> MapRequest:
         """Return that the prediction alone is needed."""

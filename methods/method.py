@@ -92,6 +92,12 @@ class Method(ABC):
     def __call__(self, maps: AttentionMaps) -> ClassScores:
         """Score the prompt's classes."""
 
+    def shown(self, maps: Tensor) -> Tensor:
+        """Scores of classes as heat maps in [0, 1]; raw attention is shown relative to its largest value."""
+        if self.normalised or not len(maps):
+            return maps
+        return maps / maps.max().clamp(min=torch.finfo(maps.dtype).tiny)
+
     def check(self, scores: ClassScores, classes: int) -> None:
         """Raise UserError for scores that are none of ``classes`` words, or not scaled as ``normalised`` says."""
         if not isinstance(scores, ClassScores):

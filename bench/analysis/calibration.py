@@ -99,7 +99,7 @@ def calibrate(
         options: Of the runs.
 
     Raises:
-        UserError: For a method that gives raw attention.
+        UserError: For a method whose scores are not normalised.
     """
     kept = replace(options, results=options.results / "calibration")
     grid = [(name, _calibrated_methods(method_names, name, task.protocol)) for name in dict.fromkeys(backbone_names)]
@@ -110,7 +110,7 @@ def _calibrated_methods(names: Sequence[str] | None, backbone_name: str, protoco
     methods = build_methods(names, backbone_name, protocol)
     raw = [method.name for method in methods if not method.normalised]
     if names and raw:
-        raise UserError(f"{raw[0]} gives raw attention, whose threshold is 0", "leave it out")
+        raise UserError(f"{raw[0]} has an edge of its own, which no threshold moves", "leave it out")
     return [method for method in methods if method.normalised]
 
 

@@ -104,7 +104,7 @@ def test_a_higher_threshold_finds_less(segmenter: Segmenter) -> None:
         chosen = segscale.load("pocket-sd15", "goca-described", threshold=threshold)
         areas.append(chosen(SCENE.image, CLASSES).areas["background"])
     assert areas[0] < areas[1]
-    with pytest.raises(UserError, match="raw attention, which has no threshold"):
+    with pytest.raises(UserError, match="seg4diff has an edge of its own, which no threshold moves"):
         segscale.load("pocket-sd3", "seg4diff", threshold=0.1)
 
 

@@ -179,6 +179,13 @@ def test_a_class_that_the_caption_leaves_out_has_no_pixels(backbone: Backbone) -
     assert all(scores.any() for scores in result.scores[1:])
 
 
+def test_a_class_that_is_not_there_stays_dark_where_scores_are_greys() -> None:
+    segmenter = segscale.load("pocket-genmask", "genmask")
+    assert "ball" not in SCENE.objects
+    assert segmenter(SCENE.image, ["ball"]).score_maps.max() < 0.5
+    assert segmenter(SCENE.image, SCENE.objects[:1]).score_maps.max() > 0.5
+
+
 @pytest.mark.parametrize(
     ("method_name", "protocol_name", "message"),
     [("seg4diff-masks", "standard", "masks without names"), ("vanilla", "goca", "chooses its threshold")],

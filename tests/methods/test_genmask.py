@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import segscale
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.backbone import Backbone
 from segscale.bench.evaluation.referring import referring_score
@@ -55,6 +56,13 @@ def test_scores_are_the_grey_of_the_mask_and_background_is_one_half() -> None:
     assert scores.classes[0, 1, 1].item() == pytest.approx(1 / 3)
     assert scores.classes[0, 2:].abs().max() == 0
     assert (scores.background == 0.5).all()
+
+
+def test_greys_are_shown_within_black_and_white_and_no_threshold_moves_their_edge() -> None:
+    shown = build_method("genmask", BACKBONE).shown(torch.tensor([[[-0.25, 0.25, 1.25]]]))
+    assert shown.tolist() == [[[0.0, 0.25, 1.0]]]
+    with pytest.raises(UserError, match="genmask has an edge of its own, which no threshold moves; name another"):
+        segscale.load(BACKBONE, "genmask", threshold=0.2)
 
 
 def test_it_runs_where_masks_are_drawn_alone() -> None:
