@@ -20,6 +20,7 @@ from .inference.score import image_noise, score
 from .pictures.inputs import PictureLike, picture_of
 from .pictures.segmentation import PALETTE_COLOURS, Segmentation
 from .tasks.pictures import picture_sample, task_of_classes
+from .tasks.prompts import reads_captions
 from .tasks.protocol import Protocol
 from .tasks.task import Task
 
@@ -65,13 +66,14 @@ class Segmenter:
 
         Raises:
             UserError: For classes as one text, a repeated name, names too long for the text encoder, or a caption in
-                which the method finds no token of a class; for what is no picture.
+                which the method finds no token of a class, or which it does not read; for what is no picture.
         """
         if isinstance(image, list):
             return [self._segment(each, classes, caption, seed) for each in image]
         return self._segment(image, classes, caption, seed)
 
     def _segment(self, image: PictureLike, classes: Sequence[str], caption: str | None, seed: int) -> Segmentation:
+        self._check_caption(caption)
         picture = picture_of(image)
         task = task_of_classes(classes, self.protocol, self.method.normalised)
         sample = picture_sample(task, picture, caption)
@@ -85,6 +87,11 @@ class Segmenter:
         ids = task.label_map(answer.scores, answer.prompts.class_ids, (picture.height, picture.width))
         labels = ids.astype(np.uint8) if len(classes) < PALETTE_COLOURS else ids.astype(np.uint16)
         return Segmentation(picture, tuple(classes), labels, maps.float().cpu().numpy())
+
+    def _check_caption(self, caption: str | None) -> None:
+        if caption is not None and not reads_captions(self.protocol, self.method.prompt_rule):
+            problem = f"{self.method.name} reads no caption under protocol {self.protocol.name}"
+            raise UserError(problem, "leave the caption out, or name method goca-described and protocol standard")
 
     def _check_words(self, task: Task, sample: Sample) -> None:
         """Raise UserError for a class that has no token in the prompt, and so no map."""

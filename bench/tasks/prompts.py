@@ -51,6 +51,11 @@ class PromptGroups:
         return bool(self.groups) and all(group.captioned for group in self.groups)
 
 
+def reads_captions(protocol: Protocol, rule: PromptRule) -> bool:
+    """Whether the caption of an image makes its prompt, where it has one."""
+    return protocol.prompt == "caption" and rule.text in ("published", "described")
+
+
 def prompts_for_present(
     protocol: Protocol, rule: PromptRule, names: Names, caption: str | None, class_ids: Sequence[int]
 ) -> PromptGroups:
@@ -105,7 +110,7 @@ def _prompt_group(
     """The prompt for ``class_ids``; without a caption, or where none is wanted, it is made of class names."""
     if rule.text == "empty":
         return PromptGroup(Prompt("", ()), (), captioned=False)
-    if rule.text != "names" and protocol.prompt == "caption" and caption is not None:
+    if caption is not None and reads_captions(protocol, rule):
         read = published_prompt if rule.text == "published" else described_prompt
         prompt, named = read(caption, names, class_ids, protocol.caption_background, protocol.add_missing)
         return PromptGroup(replace(prompt, location=rule.location), named, captioned=True)

@@ -81,8 +81,13 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[MethodScores]:
     return answers
 
 
-@pytest.mark.parametrize("caption", [LISTED, None], ids=["caption", "names"])
-@pytest.mark.parametrize("method_name", ["vanilla", "goca", "goca-described", "seg4diff"])
+READERS = ("vanilla", "goca", "goca-described")
+
+
+@pytest.mark.parametrize(
+    ("method_name", "caption"),
+    [*((name, LISTED) for name in READERS), *((name, None) for name in (*READERS, "seg4diff"))],
+)
 def test_a_picture_is_segmented_as_a_run_segments_it(
     method_name: str, caption: str | None, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +161,17 @@ def test_class_lists_that_make_no_sense(segmenter: Segmenter, classes: Sequence[
 def test_a_class_that_the_published_rule_reads_as_part_of_a_phrase_is_one_line(segmenter: Segmenter) -> None:
     with pytest.raises(UserError, match="vanilla reads class 'star' as part of another word of 'a star, star';"):
         segmenter(Image.fromarray(SCENE.image), ["star"], "a star")
+
+
+@pytest.mark.parametrize(
+    ("method_name", "protocol_name"), [("seg4diff", "standard"), ("genmask", "standard"), ("vanilla", "standard-full")]
+)
+def test_a_caption_that_nothing_reads_is_one_line(method_name: str, protocol_name: str, segmenter: Segmenter) -> None:
+    backbone_name = "pocket-genmask" if method_name == "genmask" else "pocket-sd3"
+    method = build_method(method_name, backbone_name)
+    deaf = Segmenter(segmenter.backbone, method, build("protocol", protocol_name))
+    with pytest.raises(UserError, match=f"{method_name} reads no caption under protocol {protocol_name}; leave"):
+        deaf(Image.fromarray(SCENE.image), SCENE.objects, LISTED)
 
 
 def test_a_prompt_that_is_too_long_is_one_line(segmenter: Segmenter) -> None:
