@@ -26,6 +26,8 @@ _examples = [
     "segscale caption --dataset pocket --limit 20",
     "segscale caption --endpoint http://localhost:8000/v1 --captioner MODEL --workers 4",
 ]
+GREEDY = 0.0
+"""The temperature where none is said."""
 _captioner = "hub id or folder of an image-text-to-text model, or an endpoint's model"
 _remote = partial(
     click.option, cls=Option, heading="An OpenAI-compatible endpoint (key: SEGSCALE_API_KEY or OPENAI_API_KEY)"
@@ -51,12 +53,15 @@ class Writing:
 
             if self.captioner is None:
                 raise UserError("the endpoint's model is not named", "name it with --captioner")
+            if load != LoadOptions():
+                problem = "--device, --dtype, --revision and --offline are for a model on this machine"
+                raise UserError(problem, "leave them out beside --endpoint")
             limiter = RateLimiter(self.rate)
             return EndpointCaptioner(self.endpoint, self.captioner, key_from(), self.temperature, limiter)
         from ..captions.model import DEFAULT, ModelCaptioner
 
-        if self.requests > 1 or self.rate is not None:
-            raise UserError("--workers and --rate are for an endpoint", "name it with --endpoint")
+        if self.requests > 1 or self.rate is not None or self.temperature != GREEDY:
+            raise UserError("--workers, --rate and --temperature are for an endpoint", "name it with --endpoint")
         name = self.captioner or DEFAULT
         return ModelCaptioner(name, words, load.device, load.dtype, load.revision, load.offline)
 
@@ -75,7 +80,7 @@ class Writing:
 @_remote("--endpoint", metavar="URL", help="base URL, such as http://localhost:8000/v1")
 @_remote("--workers", "requests", type=POSITIVE, default=1, help="requests at the same time")
 @_remote("--rate", type=POSITIVE, help="requests per minute, at most", show_default="no limit")
-@_remote("--temperature", type=TEMPERATURE, default=0.0, help="none: the model's own")
+@_remote("--temperature", type=TEMPERATURE, default=GREEDY, help="none: the model's own")
 @options.packed("writing", Writing)
 @click.pass_obj
 def caption(again: str, dataset_name: str, run_options: RunOptions, load: LoadOptions, writing: Writing) -> None:
