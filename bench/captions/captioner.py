@@ -41,6 +41,8 @@ class Captioner(ABC):
 
     name: str
     """The model's name in the record of a caption file."""
+    revision: str | None = None
+    """Of the model, where one was asked for."""
 
     @abstractmethod
     def __call__(self, image: Image.Image, question: str) -> str:

@@ -24,7 +24,7 @@ class CaptionFile:
         Args:
             path: The file, which need not exist.
             origin: Everything that decides what captions say, stored as ``<name>.origin.json``. A file without that
-                record was made elsewhere and is continued.
+                record was made elsewhere and is continued; a value that a record lacks counts as none.
 
         Raises:
             UserError: The file is damaged, or a writer of another origin wrote it.
@@ -38,9 +38,9 @@ class CaptionFile:
         self._images = {image_key(image) for image in self._entries}
         self._origin = None if self._entries else origin
         stored = _read(self._record, "record of a writer") if self._entries else {}
-        for key in origin:
-            if key in stored and stored[key] != origin[key]:
-                raise UserError(f"{path} was written with another {key}: {one_line(str(stored[key]))}", OTHER_OUTPUT)
+        for key in origin if stored else ():
+            if stored.get(key) != origin[key]:
+                raise UserError(f"{path} was written with another {key}: {_shown(stored.get(key))}", OTHER_OUTPUT)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -66,6 +66,10 @@ class CaptionFile:
 
 def _read(path: Path, content: str) -> dict[str, object]:
     return read_json_object(path, content, f"remove it or {OTHER_OUTPUT}") if path.exists() else {}
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else one_line(str(value))
 
 
 def _replace(path: Path, content: Mapping[str, object]) -> None:

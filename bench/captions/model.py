@@ -52,6 +52,7 @@ class ModelCaptioner(Captioner):
         elif revision is not None:
             raise UserError(f"{name} is a folder, so it has no revision {revision}", "leave --revision out")
         self.name = name
+        self.revision = revision
         self._tokens = TOKENS_PER_WORD * words
         options: dict[str, Any] = {
             "revision": revision,

@@ -83,11 +83,12 @@ def write_captions(
     return CaptionReport(len(ids), len(ids) - len(failed), dict(sorted(failed.items())))
 
 
-def _origin(dataset: Dataset, captioner: Captioner, words: int, question: str) -> dict[str, str | int]:
+def _origin(dataset: Dataset, captioner: Captioner, words: int, question: str) -> dict[str, str | int | None]:
     return {
         "dataset": dataset.name,
         "split": dataset.split,
         "captioner": captioner.name,
+        "revision": captioner.revision,
         "words": words,
         "question": question,
     }

@@ -33,7 +33,7 @@ from segscale.datasets.pocket import PocketScenes
 from segscale.errors import UserError
 from segscale.registry import build
 
-ORIGIN = {"dataset": "pocket", "split": "val", "captioner": "a", "words": 20}
+ORIGIN = {"dataset": "pocket", "split": "val", "captioner": "a", "words": 20, "revision": "v1"}
 
 
 def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -168,7 +168,7 @@ def test_a_damaged_file_is_one_line_and_left_alone(
     assert path.read_text() == content
 
 
-@pytest.mark.parametrize(("key", "other"), [("captioner", "b"), ("words", 35), ("split", "train")])
+@pytest.mark.parametrize(("key", "other"), [("captioner", "b"), ("words", 35), ("split", "train"), ("revision", None)])
 def test_captions_of_two_writers_are_not_mixed(tmp_path: Path, key: str, other: object) -> None:
     path = tmp_path / "deep" / "c.json"
     file = CaptionFile(path, ORIGIN)
@@ -178,6 +178,19 @@ def test_captions_of_two_writers_are_not_mixed(tmp_path: Path, key: str, other: 
     with pytest.raises(UserError, match=f"was written with another {key}: {ORIGIN[key]}; choose another --output"):
         CaptionFile(path, ORIGIN | {key: other})
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["c.json", "c.origin.json"]
+
+
+def test_a_record_of_an_earlier_version_is_of_no_revision(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    captioner = Counting()
+    write_captions(build("dataset", "pocket"), captioner, path, 20, limit=1)
+    record = tmp_path / "c.origin.json"
+    earlier = {key: value for key, value in json.loads(record.read_text()).items() if key != "revision"}
+    record.write_text(json.dumps(earlier))
+    assert write_captions(build("dataset", "pocket"), captioner, path, 20, limit=2).captions == 2
+    captioner.revision = "v2"
+    with pytest.raises(UserError, match="was written with another revision: none; choose another --output"):
+        write_captions(build("dataset", "pocket"), captioner, path, 20, limit=3)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
