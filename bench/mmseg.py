@@ -29,7 +29,7 @@ from ..datasets.files import read_image
 from ..datasets.folder import mmseg_metainfo
 from ..datasets.labels import IGNORE_LABEL
 from ..datasets.mmseg_import import import_mmseg
-from ..datasets.prompts.caption_file import read_captions
+from ..datasets.prompts.caption_file import CaptionTexts
 from .inference.score import image_noise, score
 from .runs.plan import build_methods
 from .tasks.task import Task
@@ -101,7 +101,7 @@ class SegscaleSegmentor(BaseModel):
         super().__init__()
         self.dataset = ForeignDataset(dataset)
         self.task = task_for(protocol, self.dataset, threshold)
-        self.captions = {} if captions is None else read_captions(Path(captions).expanduser())
+        self.captions = None if captions is None else CaptionTexts.read(Path(captions).expanduser())
         (self.method,) = build_methods([method], backbone, self.task.protocol)
         self.backbone = build_backbone(backbone, LoadOptions(**{"device": get_device(), **(load or {})}), weights)
         self.noise = image_noise(self.backbone, self.task, seed)
@@ -129,9 +129,7 @@ class SegscaleSegmentor(BaseModel):
             raise UserError("the data sample has no img_path", "keep it in meta_keys of PackSegInputs")
         path = Path(meta["img_path"])
         image = read_image(path)
-        return Sample(
-            path.stem, image, self._label(data_sample, path, image.size), self.captions.get(path.stem) or None
-        )
+        return Sample(path.stem, image, self._label(data_sample, path, image.size), self._caption(path))
 
     def labels(self, sample: Sample) -> NDArray[np.int16]:
         """Class id of every pixel, 255 where no class competes."""
@@ -139,6 +137,9 @@ class SegscaleSegmentor(BaseModel):
         (answer,) = scored.by_method
         size = (sample.image.height, sample.image.width)
         return self.task.label_map(answer.scores, answer.prompts.class_ids, size)
+
+    def _caption(self, path: Path) -> str | None:
+        return None if self.captions is None else self.captions.text_of(path.stem)
 
     def _label(self, data_sample: Any, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         if "gt_sem_seg" not in data_sample:

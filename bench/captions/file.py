@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segscale.errors import UserError
 from segscale.files import explained_writes, replaced
 
-from ...datasets.prompts.caption_file import caption_text, image_key, read_json_object
+from ...datasets.prompts.caption_file import CaptionTexts, caption_text, captions_by_key, read_json_object
 from .captioner import one_line
 
 OTHER_OUTPUT = "choose another --output"
@@ -31,11 +31,12 @@ class CaptionFile:
         """
         self.path = path
         self._record = path.with_suffix(".origin.json")
-        self._entries = _read(path, "captions by image")
-        for image, entry in self._entries.items():
+        entries = _read(path, "captions by image")
+        for image, entry in entries.items():
             if not isinstance(entry, dict) or caption_text(entry) is None:
                 raise UserError(f"{path} has no caption under {image!r}", f"remove it or {OTHER_OUTPUT}")
-        self._images = {image_key(image) for image in self._entries}
+        # An empty caption is none, so its image is asked about again.
+        self._entries = {image: entry for image, entry in entries.items() if str(caption_text(entry)).strip()}
         self._origin = None if self._entries else origin
         stored = _read(self._record, "record of a writer") if self._entries else {}
         for key in origin if stored else ():
@@ -45,14 +46,13 @@ class CaptionFile:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, image: str) -> bool:
-        """True where the image has a caption, under its id or the name of its file."""
-        return image_key(image) in self._images
+    def captioned(self, ids: Sequence[str]) -> frozenset[str]:
+        """The images of a split that have a caption, as ``captions_of`` finds it. Raises UserError for two of one."""
+        return frozenset(CaptionTexts(self.path, captions_by_key(self.path, self._entries)).keys_of(ids))
 
     def add(self, image: str, caption: str) -> None:
         """Keep the caption of an image until the file is saved."""
         self._entries[image] = {"caption": caption}
-        self._images.add(image_key(image))
 
     def save(self) -> None:
         """Write record and captions, sorted by image. Raises UserError where that is impossible."""

@@ -58,8 +58,8 @@ def write_captions(
     names = [name for index, name in enumerate(dataset.classes) if index != dataset.background]
     question = caption_question(names, words)
     file = CaptionFile(path, _origin(dataset, captioner, words, question))
-    ids = dataset.ids[:limit]
-    pending = [index for index, image in enumerate(ids) if image not in file]
+    ids, captioned = dataset.ids[:limit], file.captioned(dataset.ids)
+    pending = [index for index, image in enumerate(ids) if image not in captioned]
     failed: dict[str, str] = {}
     silent = 0
     saved = time.monotonic()

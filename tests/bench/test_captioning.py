@@ -30,6 +30,7 @@ from segscale.catalogue import config_files
 from segscale.datasets.dataset import Sample
 from segscale.datasets.files import FileError
 from segscale.datasets.pocket import PocketScenes
+from segscale.datasets.prompts.caption_file import captions_of
 from segscale.errors import UserError
 from segscale.registry import build
 
@@ -131,6 +132,14 @@ def test_stored_captions_are_kept_under_file_names_too(tmp_path: Path) -> None:
     assert content == {key: {"caption": caption} for key, caption in expected.items()}
 
 
+def test_an_image_with_an_empty_caption_is_asked_about_again(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"val-00000.jpg": {"caption": " "}, "val-00001": {"caption": "a dog"}}))
+    captioner, dataset = Counting(), build("dataset", "pocket")
+    assert write_captions(dataset, captioner, path, 20, limit=2).captions == 2
+    assert captions_of(dataset.ids, path).by_id == {"val-00000": "thing 1", "val-00001": "a dog"}
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_image_that_cannot_be_read_is_named_and_passed_over(
     tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
@@ -174,7 +183,7 @@ def test_captions_of_two_writers_are_not_mixed(tmp_path: Path, key: str, other: 
     file = CaptionFile(path, ORIGIN)
     file.add("one", "a dog \ud800")
     file.save()
-    assert "one" in CaptionFile(path, ORIGIN)
+    assert CaptionFile(path, ORIGIN).captioned(["one", "two"]) == {"one"}
     with pytest.raises(UserError, match=f"was written with another {key}: {ORIGIN[key]}; choose another --output"):
         CaptionFile(path, ORIGIN | {key: other})
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["c.json", "c.origin.json"]

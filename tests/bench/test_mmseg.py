@@ -180,7 +180,7 @@ def test_seed_and_threshold_count(tmp_path: Path, evaluated: Any) -> None:
 def test_captions_are_prompted(tmp_path: Path, evaluated: Any) -> None:
     root = generated(tmp_path / "data", "voc")
     captions = tmp_path / "captions.json"
-    captions.write_text('{"scene_0": "an aeroplane over a sofa, sea and rocks"}')
+    captions.write_text('{"JPEGImages/scene_0.jpg": "an aeroplane over a sofa, sea and rocks"}')
     options = RunOptions(data_root=str(root), results=tmp_path / "results", captions=captions)
     (store,) = run_named("pocket-sd15", ["vanilla"], "voc", "standard", options)
     own = cells.evaluated(store)

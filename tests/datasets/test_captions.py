@@ -141,7 +141,7 @@ def test_a_caption_file_that_cannot_be_read_is_one_line(name: str, tmp_path: Pat
     [
         ("2007_1.jpg", "2007_1"),
         ("2007_1", "2007_1"),
-        ("folder/a.JPEG", "a"),
+        ("folder/a.JPEG", "folder/a"),
         ("scene.v2", "scene.v2"),
         ("scene.v2.png", "scene.v2"),
         ("scene.v2.tar", "scene.v2.tar"),
@@ -157,5 +157,30 @@ def test_readers_and_the_writer_of_caption_files_agree_on_the_image(tmp_path: Pa
     ids = ("a", "a.v2", "a.v2.jpg", "b", "b.png", "b.v2")
     captions = captions_of(ids, path).by_id
     assert captions == {"a.v2": "a dog", "a.v2.jpg": "a dog", "b": "a cat", "b.png": "a cat"}
-    file = CaptionFile(path, {})
-    assert {id for id in ids if id in file} == captions.keys()
+    assert CaptionFile(path, {}).captioned(ids) == captions.keys()
+
+
+@pytest.mark.parametrize(
+    ("keys", "ids", "named"),
+    [
+        (["day1/a", "day2/a"], ["day1/a", "day2/a"], {"day1/a": "day1/a", "day2/a": "day2/a"}),
+        (["day1/a.jpg", "a"], ["day1/a", "day2/a"], {"day1/a": "day1/a.jpg"}),
+        (["folder/a.JPEG"], ["a", "b"], {"a": "folder/a.JPEG"}),
+        (["a", "images/day1/b.jpg"], ["day1/a", "day1/b"], {"day1/a": "a", "day1/b": "images/day1/b.jpg"}),
+        (["day2/a", "b"], ["day1/a", "b"], {"b": "b"}),
+    ],
+)
+def test_images_of_one_name_in_several_folders_have_captions_of_their_own(
+    keys: list[str], ids: list[str], named: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps({key: {"caption": key} for key in keys}))
+    assert captions_of(ids, path).by_id == named
+    assert CaptionFile(path, {}).captioned(ids) == named.keys()
+
+
+def test_two_captions_of_the_only_image_of_a_name_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text('{"x/a.jpg": "a dog", "y/a.jpg": "a cat"}')
+    with pytest.raises(UserError, match="has two captions for 'a'; leave one of them"):
+        captions_of(["a"], path)
