@@ -5,6 +5,7 @@ Importing this module registers ``SegscaleSegmentor`` in mmsegmentation's MODELS
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from numpy.typing import NDArray
 
+from segscale.arguments import check_arguments
 from segscale.catalogue import documentation
 from segscale.errors import UserError
 from segscale.prompt import BACKGROUND
@@ -32,7 +34,10 @@ from ..datasets.mmseg_import import import_mmseg
 from ..datasets.prompts.caption_file import CaptionTexts
 from .inference.score import image_noise, score
 from .runs.plan import build_methods
+from .segmenter import check_threshold
 from .tasks.task import Task
+
+log = logging.getLogger(__name__)
 
 MODELS = import_mmseg("registry").MODELS
 DOCUMENTATION = f"see {documentation('mmsegmentation.md')}"
@@ -99,10 +104,13 @@ class SegscaleSegmentor(BaseModel):
         captions: str | None = None,
     ) -> None:
         super().__init__()
+        check_arguments("load of SegscaleSegmentor", LoadOptions, load or {})
         self.dataset = ForeignDataset(dataset)
         self.task = task_for(protocol, self.dataset, threshold)
         self.captions = None if captions is None else CaptionTexts.read(Path(captions).expanduser())
+        self.lacks_captions = False
         (self.method,) = build_methods([method], backbone, self.task.protocol)
+        check_threshold(self.method, threshold)
         self.backbone = build_backbone(backbone, LoadOptions(**{"device": get_device(), **(load or {})}), weights)
         self.noise = image_noise(self.backbone, self.task, seed)
 
@@ -139,7 +147,14 @@ class SegscaleSegmentor(BaseModel):
         return self.task.label_map(answer.scores, answer.prompts.class_ids, size)
 
     def _caption(self, path: Path) -> str | None:
-        return None if self.captions is None else self.captions.text_of(path.stem)
+        """The image's caption. The first that is missing is told, as the file may be of another split."""
+        if self.captions is None:
+            return None
+        caption = self.captions.text_of(path.stem)
+        if caption is None and not self.lacks_captions:
+            self.lacks_captions = True
+            log.warning("%s has no caption of %s; no further ones are told", self.captions.path, path.name)
+        return caption
 
     def _label(self, data_sample: Any, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         if "gt_sem_seg" not in data_sample:

@@ -117,6 +117,13 @@ def _refuse_unnamed(method: Method) -> None:
         raise UserError(f"{method.name} gives masks without names", "name another method, see: segscale list")
 
 
+def check_threshold(method: Method, threshold: float | None) -> None:
+    """Raise UserError for a threshold where the method uses none."""
+    if threshold is not None and not method.normalised:
+        problem = f"{method.name} has an edge of its own, which no threshold moves"
+        raise UserError(problem, "name another method, or leave it out")
+
+
 def load(
     backbone: str = "pocket-sd15",
     method: str = "goca-described",
@@ -142,9 +149,6 @@ def load(
     built, rules = build_method(method, backbone), build("protocol", protocol)
     # Before weights are loaded, which takes long.
     _refuse_unnamed(built)
-    if threshold is not None and not built.normalised:
-        raise UserError(
-            f"{built.name} has an edge of its own, which no threshold moves", "name another method, or leave it out"
-        )
+    check_threshold(built, threshold)
     rules = rules.at_threshold(threshold)
     return Segmenter(build_backbone(backbone, LoadOptions(**choices), weights), built, rules)

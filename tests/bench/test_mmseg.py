@@ -189,6 +189,17 @@ def test_captions_are_prompted(tmp_path: Path, evaluated: Any) -> None:
     assert own.score.miou * 100 == pytest.approx(metrics["mIoU"], abs=0.00501)
 
 
+def test_the_first_image_without_a_caption_is_told_once(
+    tmp_path: Path, evaluated: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = generated(tmp_path / "data", "voc")
+    captions = tmp_path / "captions.json"
+    captions.write_text('{"scene_0": "an aeroplane", "scene_1": " ", "elsewhere": "a sofa"}')
+    evaluated(config_of(root, tmp_path / "work", captions=str(captions)))
+    told = [record.getMessage() for record in caplog.records if "caption" in record.getMessage()]
+    assert told == [f"{captions} has no caption of scene_1.jpg; no further ones are told"]
+
+
 def test_the_documented_config_runs(tmp_path: Path) -> None:
     root = generated(tmp_path / "data" / "voc", "voc")
     (tmp_path / "segscale_voc.py").write_text(CONFIG)
@@ -225,6 +236,9 @@ REFUSED = {
     "no threshold": ({"protocol": "seg4diff", "dataset": "ade20k", "threshold": 0.1}, "uses no threshold"),
     "no counterpart": ({"dataset": "coco-object"}, "no dataset class for 'coco-object'; there are: voc"),
     "method of clusters": ({"method": "seg4diff-masks"}, "gives nameless masks"),
+    "threshold of raw attention": ({"method": "seg4diff", "threshold": 0.1}, "seg4diff has an edge of its own"),
+    "misspelt choice of loading": ({"load": {"dtpye": "float16"}}, "LoadOptions takes no 'dtpye'; did you mean dtype"),
+    "wrong type of one": ({"load": {"offline": "yes"}}, "offline = 'yes' should be a valid boolean"),
     "no protocol": ({"protocol": "standart"}, "did you mean standard"),
 }
 
