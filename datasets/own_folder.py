@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,8 @@ from .prompts.caption_file import IMAGE_SUFFIXES
 
 MASK_ENDINGS = (".png", "_labels.png", ".bmp", ".tif", ".tiff")
 """After the name of an image: lossless formats, and the masks of ``segscale predict``."""
+CUTOUT = re.compile(r"_cutout\d+_\w*\.png$")
+"""Ends the names of other files of ``segscale predict`` beside its masks."""
 NEEDED = "name a folder that holds images/, masks/ and classes.txt with --data-root"
 
 
@@ -55,11 +58,11 @@ class OwnFolder(FolderDataset):
     @property
     def masks_without_image(self) -> tuple[Entry, ...]:
         masks = self.root / "masks"
-        known = {entry.label for entry in self.entries}
+        known = {place for entry in self.entries for place in _places(entry.id, masks)}
         return tuple(
             Entry(_id(path, masks), self.root / "images" / path.relative_to(masks), path)
             for path in _visible(masks)
-            if path.name.endswith(MASK_ENDINGS) and path not in known
+            if path.name.endswith(MASK_ENDINGS) and path not in known and not CUTOUT.search(path.name)
         )
 
     def __getitem__(self, index: int) -> Sample:
@@ -85,8 +88,13 @@ def _visible(folder: Path) -> Iterator[Path]:
 
 def _entry(image: Path, images: Path, masks: Path) -> Entry:
     id = _id(image, images)
-    places = [masks / f"{id}{ending}" for ending in MASK_ENDINGS]
+    places = _places(id, masks)
     return Entry(id, image, next((place for place in places if place.exists()), places[0]))
+
+
+def _places(id: str, masks: Path) -> list[Path]:
+    """Where the mask of a picture may be; the first that is there counts."""
+    return [masks / f"{id}{ending}" for ending in MASK_ENDINGS]
 
 
 def _id(path: Path, folder: Path) -> str:

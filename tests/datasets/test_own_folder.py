@@ -211,6 +211,13 @@ def test_the_check_names_what_is_missing_or_left_over(folder: Path) -> None:
     assert kinds == {("b", "missing mask"), ("c", "missing image"), ("a", "duplicate id")}
 
 
+def test_a_mask_beside_the_predicted_one_and_cutouts_lack_no_picture(folder: Path) -> None:
+    Image.fromarray(np.zeros_like(IDS)).save(folder / "masks/a_labels.png")
+    Image.new("RGBA", (4, 2)).save(folder / "masks/a_cutout1_hot_dog.png")
+    assert np.array_equal(own(folder)[0].label, IDS)
+    assert check(own(folder), workers=1).good
+
+
 def test_the_check_names_masks_that_show_no_class(folder: Path) -> None:
     """White on black, as editors export: 255 is ignored."""
     assert check(own(folder), workers=1).good
