@@ -153,8 +153,11 @@ class FolderDataset(Dataset):
         return {index: self._duplicate(index) for index in self._duplicates}
 
     def _duplicate(self, index: int) -> FileError:
-        problem = f"{self.name} {self.split} lists {self.entries[index].id} twice"
-        return FileError("duplicate id", problem, "list it once")
+        entry = self.entries[index]
+        first = self.entries[self.ids.index(entry.id)]
+        if first.image != entry.image:
+            return FileError("duplicate id", f"{first.image} and {entry.image} have one name", "rename one")
+        return FileError("duplicate id", f"{self.name} {self.split} lists {entry.id} twice", "list it once")
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]

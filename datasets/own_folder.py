@@ -11,7 +11,7 @@ from segscale.registry import DATASETS
 
 from .class_list import ClassList, read_class_list
 from .dataset import CALIBRATION, Sample
-from .files import FileError
+from .files import REPLACE, FileError
 from .folder import DOCUMENTATION, Entry, FolderDataset, Layout
 from .labels import IGNORE_LABEL, Colour, LabelTable
 from .prompts.caption_file import IMAGE_SUFFIXES
@@ -69,6 +69,8 @@ class OwnFolder(FolderDataset):
         try:
             return super().__getitem__(index)
         except FileError as error:
+            if error.hint != REPLACE:
+                raise
             missing = error.kind == "missing file"
             hint = "draw it, or leave its image out: --skip-bad" if missing else f"correct it; {DOCUMENTATION}"
             raise FileError(error.kind, error.problem, hint) from error

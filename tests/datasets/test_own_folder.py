@@ -207,8 +207,13 @@ def test_the_check_names_what_is_missing_or_left_over(folder: Path) -> None:
     Image.new("RGB", (4, 2)).save(folder / "images/b.png")
     Image.new("RGB", (4, 2)).save(folder / "images/a.png")
     Image.fromarray(IDS[:1]).save(folder / "masks/c.png")
-    kinds = {(finding.id, finding.kind) for finding in check(own(folder), workers=1).findings}
-    assert kinds == {("b", "missing mask"), ("c", "missing image"), ("a", "duplicate id")}
+    findings = check(own(folder), workers=1).findings
+    kinds = {(finding.id, finding.kind): finding.what for finding in findings}
+    assert kinds.keys() == {("b", "missing mask"), ("c", "missing image"), ("a", "duplicate id")}
+    images = folder / "images"
+    assert kinds["a", "duplicate id"] == f"{images / 'a.jpg'} and {images / 'a.png'} have one name"
+    with pytest.raises(FileError, match="have one name; rename one"):
+        own(folder)[1]
 
 
 def test_a_mask_beside_the_predicted_one_and_cutouts_lack_no_picture(folder: Path) -> None:
