@@ -46,13 +46,24 @@ def read_class_list(folder: Path) -> ClassList:
     if named.exists() and coloured.exists():
         raise UserError(f"{folder} has {NAMES} and {COLOURED}", "remove one of them")
     if coloured.exists():
-        return _coloured(coloured)
+        return _told_apart(coloured, _coloured(coloured))
     if not named.exists():
         raise UserError(f"there is no {named}", f"{ONE_A_LINE}, or {COLOURED}")
     names = _with_background(_lines(named, ONE_A_LINE))
     if len(names) == 1:
         raise UserError(f"{named} names no class but {BACKGROUND}", ONE_A_LINE)
-    return ClassList.of(names)
+    return _told_apart(named, ClassList.of(names))
+
+
+def _told_apart(path: Path, classes: ClassList) -> ClassList:
+    """The classes. Raises UserError for a name that stands twice, also but for case."""
+    known: dict[str, str] = {}
+    for name in classes.names:
+        if name.casefold() in known:
+            problem = f"{path} names {name!r}, and {known[name.casefold()]!r} is a class already"
+            raise UserError(problem, "leave it out, or call it otherwise")
+        known[name.casefold()] = name
+    return classes
 
 
 def _lines(path: Path, hint: str) -> tuple[str, ...]:
@@ -60,7 +71,7 @@ def _lines(path: Path, hint: str) -> tuple[str, ...]:
         return read_list(path)
     except FileError as error:
         if error.kind != "empty file":
-            raise
+            raise FileError(error.kind, error.problem, "save it as UTF-8 text") from error
         raise UserError(f"{path} names no class", hint) from error
 
 

@@ -122,6 +122,31 @@ def test_a_list_of_names_that_is_empty_is_one_line(content: str, but: str, folde
     assert str(caught.value) == f"{folder}/classes.txt names no class{but}; {hint}"
 
 
+@pytest.mark.parametrize(
+    ("file_name", "content", "name", "known"),
+    [
+        ("classes.txt", "Background\ndog\n", "Background", "background"),
+        ("classes.txt", "dog\ncat\ndog\n", "dog", "dog"),
+        ("classes.csv", "name,colour\ncat,red\nCat,blue\n", "Cat", "cat"),
+    ],
+)
+def test_a_name_that_stands_twice_is_one_line(
+    file_name: str, content: str, name: str, known: str, folder: Path
+) -> None:
+    (folder / "classes.txt").unlink()
+    (folder / file_name).write_text(content)
+    with pytest.raises(UserError) as caught:
+        own(folder)
+    problem = f"{folder}/{file_name} names {name!r}, and {known!r} is a class already"
+    assert str(caught.value) == f"{problem}; leave it out, or call it otherwise"
+
+
+def test_a_list_of_another_encoding_is_one_line(folder: Path) -> None:
+    (folder / "classes.txt").write_bytes("Bär\n".encode("latin-1"))
+    with pytest.raises(FileError, match=r"classes\.txt is damaged .*; save it as UTF-8 text"):
+        own(folder)
+
+
 def test_one_list_of_classes_is_needed(folder: Path) -> None:
     (folder / "classes.csv").write_text("name,colour\ndog,red\n")
     with pytest.raises(UserError, match=r"has classes\.txt and classes\.csv; remove one"):
