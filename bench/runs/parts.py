@@ -94,6 +94,10 @@ class PartRules:
         return (self.classes,) if name == "label_area" else (self.thresholds, self.classes)
 
 
+DAMAGE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, ValueError)
+"""What contents that are not what was written raise. Arrow's other errors are of this machine: memory or threads."""
+
+
 class PartError(Exception):
     """A part that must not be counted; the message is a predicate, such as "is damaged"."""
 
@@ -146,13 +150,14 @@ def read_part(path: Path, rules: PartRules) -> pa.Table:
     Raises:
         PartError: It is damaged, of another run or format, or holds what no image can have.
         OSError: The file system gave it not.
+        MemoryError, pa.ArrowException: This machine could not read it now.
     """
     try:
         with pq.ParquetFile(_source(path), page_checksum_verification=True) as file:
             _check_owner(file.schema_arrow, rules)
-            table = file.read()
+            table = file.read(use_threads=False)
         table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except DAMAGE as error:
         # The file system's own errors carry a number; Arrow's about the contents do not.
         if isinstance(error, OSError) and error.errno is not None:
             raise

@@ -237,8 +237,9 @@ class RunStore:
             return None
         except FileNotFoundError:
             raise
-        except OSError as error:
-            raise StoreError(f"{path} cannot be read ({error.strerror})", "run the same command again") from error
+        except (OSError, MemoryError, pa.ArrowException) as error:
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+            raise StoreError(f"{path} cannot be read ({reason})", "give the same command again") from error
         self._digests[key] = digests_of(table)
         return table
 

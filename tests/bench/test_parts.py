@@ -213,6 +213,25 @@ def test_a_damaged_part_that_cannot_be_renamed_is_named_and_not_counted(
     assert message.endswith("it stays there (Read-only file system) and is not counted")
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [pa.ArrowMemoryError("malloc failed"), pa.ArrowException("Unknown error: Failed to launch worker thread")],
+)
+def test_a_part_that_this_machine_cannot_read_now_is_whole_and_stays(
+    refusal: Exception, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> pa.Table:
+        raise refusal
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq.ParquetFile, "read", refuse)
+        with pytest.raises(StoreError) as caught:
+            RunStore(store.folder).done()
+    part = store.parts / "0-000000.parquet"
+    assert str(caught.value) == f"{part} cannot be read ({refusal}); give the same command again"
+    assert RunStore(store.folder).done() == {*IMAGES}
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 1}', b"{", bytes(range(256))])
 def test_a_damaged_list_of_images_left_out_is_one_line(
     content: bytes, store: RunStore, caplog: pytest.LogCaptureFixture
