@@ -32,8 +32,7 @@ def verify(names: tuple[str, ...], results: Path, data_root: str | None) -> None
     RUN is the beginning of a run's id, or a folder with runs; without it, all are verified. The exit status is 1 where
     something disagrees, and 3 where nothing does and something is not on this machine, so that it was not compared.
     """
-    from ..runs.store import named_runs
-    from ..runs.verify import Verifier
+    from ..runs.verify import Verifier, named_runs
 
     quiet_libraries()
     verifier = Verifier(data_root)

@@ -128,20 +128,21 @@ def write_part(table: pa.Table, run_id: str, file: BinaryIO) -> None:
     pq.write_table(table.replace_schema_metadata(metadata), file, write_page_checksum=True)
 
 
-def rows_of(path: Path) -> int | None:
-    """How many images a part holds, None for one that cannot be read; ``read_part`` verifies them.
-
-    The name of a merged part says it, so that very many runs are counted by the names of their files.
-    """
+def stated_images(path: Path) -> int:
+    """How many images a merged part holds, by its name: very many runs are counted so. 0 for any other part."""
     mark = path.name.split(".")[1]
-    if mark.isdecimal():
-        return int(mark)
+    return int(mark) if mark.isdecimal() else 0
+
+
+def images_of(path: Path) -> frozenset[str]:
+    """Ids of the images of a part, none of one that cannot be read; ``read_part`` verifies them."""
     try:
-        return pq.read_metadata(_source(path)).num_rows
+        with pq.ParquetFile(_source(path)) as file:
+            return frozenset(file.read(["image"], use_threads=False)["image"].to_pylist())
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError):
-        return None
+    except (pa.ArrowException, OSError, ValueError, LookupError):
+        return frozenset()
 
 
 def read_part(path: Path, rules: PartRules) -> pa.Table:

@@ -32,8 +32,9 @@ from .parts import (
     as_table,
     digests_of,
     each_image_once,
+    images_of,
     read_part,
-    rows_of,
+    stated_images,
     write_part,
 )
 from .record import REMEDY, StoredRun, parse_run, run_text
@@ -165,12 +166,17 @@ class RunStore:
         return None
 
     def count(self, since: float = 0.0) -> int:
-        """How many images are stored, without reading them; one in two parts counts twice until parts are merged.
+        """How many images are stored, unverified; only ids are read, and none of a run whose parts are all merged.
 
         Args:
             since: Parts that are older are left out; in seconds since 1970.
         """
-        return sum(self._each_part(lambda path: rows_of(path) if not since or path.stat().st_mtime >= since else None))
+
+        def each(read: Callable[[Path], T]) -> list[T]:
+            return self._each_part(lambda path: read(path) if not since or path.stat().st_mtime >= since else None)
+
+        stated = each(stated_images)
+        return sum(stated) if all(stated) else len(frozenset[str]().union(*each(images_of)))
 
     def skip(self, images: Mapping[str, str]) -> None:
         """Remember images of this rank that cannot be used, with the reason; those stored since are forgotten."""
@@ -277,21 +283,3 @@ def find_runs(results: Path) -> list[RunStore]:
         others = "".join(f", or see those of --results {folder}" for folder in below)
         raise UserError(f"there are no runs in {results}/runs", f"make some with: segscale bench{others}")
     return [RunStore(folder) for folder in folders]
-
-
-def named_runs(results: Path, names: Sequence[str]) -> list[RunStore]:
-    """Runs by the beginning of their id or by a folder that holds them; all below ``results`` where none is named."""
-    if not names:
-        return find_runs(results)
-    return list({store.folder: store for name in names for store in _named(results, name)}.values())
-
-
-def _named(results: Path, name: str) -> list[RunStore]:
-    if Path(name).is_dir():
-        stores = [RunStore(folder) for folder in sorted(path.parent for path in Path(name).rglob("parts"))]
-    else:
-        stores = [store for store in find_runs(results) if store.folder.name.startswith(name)]
-    if not stores:
-        hint = f"name a folder of {results}/runs or the beginning of a run's id, which is its last folder"
-        raise UserError(f"there is no run {name!r}", hint)
-    return stores

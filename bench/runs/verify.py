@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .identity import BackboneIdentity
 from .options import RunOptions
 from .plan import build_task, plan_backbone
 from .record import Sources, StoredRun
-from .store import RunStore
+from .store import RunStore, find_runs
 
 SAMPLED_IMAGES = 8
 """Of a stored run are compared before it goes on."""
@@ -170,3 +170,21 @@ def _weights_problems(stored: BackboneIdentity, now: BackboneIdentity) -> Iterat
     ):
         if was != current:
             yield f"the {name} are {current}, not {was}"
+
+
+def named_runs(results: Path, names: Sequence[str]) -> list[RunStore]:
+    """Runs by the beginning of their id or by a folder that holds them; all below ``results`` where none is named."""
+    if not names:
+        return find_runs(results)
+    return list({store.folder: store for name in names for store in _named(results, name)}.values())
+
+
+def _named(results: Path, name: str) -> list[RunStore]:
+    if Path(name).is_dir():
+        stores = [RunStore(folder) for folder in sorted(path.parent for path in Path(name).rglob("parts"))]
+    else:
+        stores = [store for store in find_runs(results) if store.folder.name.startswith(name)]
+    if not stores:
+        hint = f"name a folder of {results}/runs or the beginning of a run's id, which is its last folder"
+        raise UserError(f"there is no run {name!r}", hint)
+    return stores

@@ -13,6 +13,7 @@ import pytest
 from segscale.bench.commands.main import main
 from segscale.bench.runs.leases import HeldLease
 from segscale.bench.runs.store import RunStore
+from segscale.bench.sweeps.progress import stored_images
 from segscale.bench.sweeps.record import CellRecord, JobRecord, JobState, SweepFolder, SweepRecord, named_sweep
 from segscale.bench.sweeps.status import START_SECONDS, RunStatus, status_text, statuses
 from segscale.errors import UserError
@@ -139,8 +140,17 @@ def test_a_part_that_is_no_part_is_not_counted(tmp_path: Path) -> None:
 def test_merged_parts_are_counted_without_a_look_into_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = stored(tmp_path, "abc")
     store.compact()
-    monkeypatch.setattr("segscale.bench.runs.parts.pq.read_metadata", lambda path: pytest.fail("a part was opened"))
+    monkeypatch.setattr("segscale.bench.runs.parts.pq.ParquetFile", lambda path: pytest.fail("a part was opened"))
     assert statuses(tmp_path)[0].stored == 3
+
+
+def test_an_image_in_two_parts_makes_no_run_done(tmp_path: Path) -> None:
+    store = stored(tmp_path, "ab")
+    store.compact()
+    store.append([record("a")])
+    _, job = sweep(tmp_path, CellRecord("m", below(store, tmp_path)))
+    assert [(run.outcome, run.stored) for run in statuses(tmp_path)] == [("waiting", 2)]
+    assert stored_images(tmp_path, job) == 2
 
 
 def test_the_command_prints_it_and_its_status_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
