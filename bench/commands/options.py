@@ -14,7 +14,7 @@ from segscale.catalogue import Kind, packaged_backbones, training_free_backbones
 
 from ...backbones.loading.options import Dtype, LoadOptions, Offload, Quantize
 from ..report.selection import RunSelection
-from ..runs.launcher import local_device
+from ..runs.devices import local_device
 from ..runs.options import RunOptions
 from .command import Option
 from .parameters import AMOUNT, NATURAL, POSITIVE, Name, Names, Place

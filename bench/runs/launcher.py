@@ -12,6 +12,12 @@ RANK_VARIABLES = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
 )
 """Of torchrun, srun and Open MPI."""
+LOCAL_RANKS = {
+    "RANK": "LOCAL_RANK",
+    "SLURM_PROCID": "SLURM_LOCALID",
+    "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_LOCAL_RANK",
+}
+"""Where the same launchers count the processes of one machine."""
 BATCH_SCRIPT = {"SLURM_PROCID"}
 """What sbatch sets of them: it starts one process, whatever the number of tasks."""
 
@@ -22,11 +28,17 @@ def rank_and_world() -> tuple[int, int]:
     Raises:
         UserError: For variables that no launcher sets so.
     """
+    names = _launcher()
+    return (0, 1) if names is None else _checked(*names)
+
+
+def _launcher() -> tuple[str, str] | None:
+    """The variables of the launcher that started this process, if one did."""
     for names in RANK_VARIABLES:
         given = {name for name in names if name in os.environ}
         if given and given != BATCH_SCRIPT:
-            return _checked(*names)
-    return 0, 1
+            return names
+    return None
 
 
 def _checked(rank_name: str, world_name: str) -> tuple[int, int]:
@@ -47,7 +59,8 @@ def is_rank_zero() -> bool:
     return rank_and_world()[0] == 0
 
 
-def local_device(device: str) -> str:
-    """``cuda`` is the launcher's GPU for this process, where there is a launcher."""
-    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID"))
-    return f"cuda:{local}" if device == "cuda" and local is not None else device
+def local_rank() -> int | None:
+    """The place of this process among those of its launcher on this machine; None without a launcher that says it."""
+    names = _launcher()
+    local = os.environ.get(LOCAL_RANKS[names[0]], "") if names else ""
+    return int(local) if local.isdecimal() else None

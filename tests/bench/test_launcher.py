@@ -3,15 +3,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from segscale.bench.commands.main import main
-from segscale.bench.runs.launcher import RANK_VARIABLES, is_rank_zero, rank_and_world
+from segscale.bench.runs.devices import local_device
+from segscale.bench.runs.launcher import LOCAL_RANKS, RANK_VARIABLES, is_rank_zero, rank_and_world
 from segscale.errors import UserError
 
 
 @pytest.fixture(autouse=True)
 def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for names in RANK_VARIABLES:
+    for names in (*RANK_VARIABLES, LOCAL_RANKS.values()):
         for name in names:
             monkeypatch.delenv(name, raising=False)
 
@@ -37,6 +39,31 @@ def test_ranks_of_every_launcher(variables: str, expected: tuple[int, int], monk
     launch(monkeypatch, variables)
     assert rank_and_world() == expected
     assert is_rank_zero() == (expected[0] == 0)
+
+
+SRUN = "SLURM_PROCID=3 SLURM_STEP_NUM_TASKS=4 SLURM_LOCALID=3"
+MPIRUN = "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=1"
+
+
+@pytest.mark.parametrize(
+    ("variables", "visible", "expected"),
+    [
+        ("", 4, "cuda"),
+        ("SLURM_PROCID=0 SLURM_LOCALID=0", 4, "cuda"),
+        ("RANK=5 WORLD_SIZE=8 LOCAL_RANK=1", 4, "cuda:1"),
+        (SRUN, 4, "cuda:3"),
+        (SRUN, 1, "cuda:0"),
+        (MPIRUN, 2, "cuda:1"),
+        (f"SLURM_PROCID=0 SLURM_LOCALID=0 {MPIRUN}", 2, "cuda:1"),
+    ],
+)
+def test_cuda_is_the_gpu_of_the_launcher_that_gives_the_rank(
+    variables: str, visible: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(monkeypatch, variables)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    assert local_device("cuda") == expected
+    assert local_device("cpu") == "cpu"
 
 
 HALF = {
