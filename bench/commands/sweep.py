@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from segscale.catalogue import config_file, packaged_backbones
 from segscale.errors import UserError
@@ -124,6 +125,7 @@ def sweep(
         numbers = cancel(named_sweep(run_options.results, execution.cancel))
         print(f"cancelled on SLURM: job {', '.join(numbers)}; what was computed is stored")
         return
+    _refuse_unread(execution.executor, slurm)
     quiet_libraries()
     planned = _plan(_products(sweep_name, cells), cells, execution, run_options)
     refused = any(cell.problem for job in planned for cell in job.record.cells)
@@ -132,6 +134,27 @@ def sweep(
         return
     folder = _stored(sweep_name or "sweep", planned, run_options)
     _execute(folder, planned, execution, slurm, run_options)
+
+
+def _refuse_unread(executor: str, slurm: SlurmOptions) -> None:
+    """Raise UserError for an option of the other executor, and for GPUs that the jobs would not use."""
+    if executor == "slurm":
+        _refuse_given(
+            ["gpus"], "this machine", "leave --executor out, or name those of a job: --gres gpu:1 --device cuda"
+        )
+        if (slurm.gres or "").startswith("gpu") and not _is_given("device"):
+            raise UserError(f"--gres {slurm.gres} asks for GPUs, and jobs run on --device cpu", "add --device cuda")
+    else:
+        _refuse_given([field.name for field in fields(SlurmOptions)], "SLURM", "add --executor slurm")
+
+
+def _refuse_given(parameters: Sequence[str], owner: str, hint: str) -> None:
+    if given := [f"--{name.replace('_', '-')}" for name in parameters if _is_given(name)]:
+        raise UserError(f"{given[0]} is for {owner}", hint)
+
+
+def _is_given(parameter: str) -> bool:
+    return click.get_current_context().get_parameter_source(parameter) is not ParameterSource.DEFAULT
 
 
 def _products(sweep_name: str | None, cells: Cells) -> list[Product]:
@@ -177,14 +200,18 @@ def _plan(products: Sequence[Product], cells: Cells, execution: Execution, run_o
 
 
 def _devices(execution: Execution, run_options: RunOptions) -> tuple[str, ...]:
-    """The devices that jobs are shared out to."""
+    """The devices that jobs are shared out to. Raises UserError for a GPU that is not here."""
     if execution.gpus is None:
         return (run_options.load.device,)
-    if execution.gpus != ("all",):
-        return tuple(f"cuda:{number}" for number in execution.gpus)
     import torch
 
-    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count())) or ("cuda",)
+    from ...backbones.loading.pretrained import check_device
+
+    numbers = execution.gpus if execution.gpus != ("all",) else range(torch.cuda.device_count())
+    devices = tuple(f"cuda:{number}" for number in numbers) or ("cuda",)
+    for device in devices:
+        check_device(device, run_options.load.offload)
+    return devices
 
 
 def _stored(name: str, planned: Sequence[PlannedJob], run_options: RunOptions) -> SweepFolder:

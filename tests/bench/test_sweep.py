@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from segscale.backbones.loading.options import LoadOptions
 from segscale.bench.commands import run as run_commands
@@ -80,6 +81,31 @@ def test_a_choice_of_no_cell_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         main(["sweep", "papers", "--backbone", "pocket-sd15", "--results", str(tmp_path)])
     assert "no cell of sweep papers has all of these names; see " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--partition gpu", "--partition is for SLURM; add --executor slurm"),
+        ("--executor local --time 30", "--time is for SLURM; add --executor slurm"),
+        ("--array-parallelism 8", "--array-parallelism is for SLURM; add --executor slurm"),
+        ("--executor slurm --gpus 0,1", "--gpus is for this machine; leave --executor out, or name those of a job: "),
+        (
+            "--executor slurm --gres gpu:1",
+            "--gres gpu:1 asks for GPUs, and jobs run on --device cpu; add --device cuda",
+        ),
+        ("--gpus 0,1,2,3", "there is no device 'cuda:2' here; there are: cpu, cuda:0, cuda:1"),
+    ],
+)
+def test_an_option_that_no_job_would_read_is_one_line(
+    words: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    chosen = ["--backbone", "pocket-sd15", "--method", "vanilla", "--limit", "1", "--dry-run"]
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", *chosen, *words.split(), "--results", str(tmp_path)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"segscale: error: {line}")
 
 
 @pytest.mark.parametrize(
