@@ -83,7 +83,7 @@ class PartFiles:
 
     def _free_names(self, mark: str) -> Iterator[Path]:
         names = [path.name for path in children(self.folder) if path.name.startswith(f"{self.rank}-")]
-        numbers = (name.partition(".")[0].partition("-")[2] for name in names if SUFFIX in name)
+        numbers = (name.partition(".")[0].split("-")[1] for name in names if SUFFIX in name)
         sequence = max((int(number) for number in numbers if number.isdecimal()), default=-1)
         while True:
             sequence += 1
@@ -107,7 +107,8 @@ class PartObjects(PartFiles):
     def write(self, write: Write, mark: str = "") -> Path:
         buffer = io.BytesIO()
         write(buffer)
-        for path in self._free_names(mark):
+        # A store may replace what exists, and all processes without a launcher have the same rank.
+        for path in self._free_names(f"-{token_hex(8)}{mark}"):
             if created(path, buffer.getvalue()):
                 return path
         raise AssertionError("names never end")

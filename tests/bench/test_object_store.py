@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from segscale.bench.commands.main import main
 from segscale.bench.generation.backbone_replicates import BackboneReplicates, Conditions, Resampled
 from segscale.bench.generation.scaling_files import read_scaling, write_scaling
 from segscale.bench.report.files import write_analysis
-from segscale.bench.runs import leases
+from segscale.bench.runs import leases, part_files
 from segscale.bench.runs.leases import HeldLease, read_leases
 from segscale.bench.runs.loop import run_methods
 from segscale.bench.runs.options import RunOptions
@@ -93,6 +94,11 @@ def store_at(results: Path, rank: int = 0) -> RunStore:
     return store
 
 
+def places_of(store: RunStore) -> list[str]:
+    """Names of its parts, without what tells those of an object store apart."""
+    return [re.sub("-[0-9a-f]{16}", "", path.name) for path in store.files.paths()]
+
+
 def test_a_store_holds_what_a_folder_would(results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     here, there = store_at(tmp_path), store_at(results)
     for store in (here, there):
@@ -103,14 +109,26 @@ def test_a_store_holds_what_a_folder_would(results: Path, tmp_path: Path, caplog
     assert there.count() == 3
     assert stored(results) == stored(tmp_path)
     assert "set aside as 0-000009.parquet.damaged" in caplog.text
-    assert [path.name for path in there.files.paths()] == [path.name for path in here.files.paths()]
+    assert places_of(there) == places_of(here)
     for store in (here, there):
         store.compact()
         store.skip({"x": "it is damaged"})
-    assert [path.name for path in there.files.paths()] == ["0-000010.3.parquet"]
+    assert places_of(there) == places_of(here) == ["0-000010.3.parquet"]
     assert stored(results) == stored(tmp_path)
     (found,) = find_runs(results)
     assert (found.read(), found.done(), found.skipped()) == (here.read(), here.done(), here.skipped())
+
+
+def test_of_workers_that_choose_a_name_at_once_none_replaces_a_part_where_the_store_lets_them(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_at(results)
+    with monkeypatch.context() as patch:
+        patch.setattr(part_files, "children", lambda folder: iter(()))
+        patch.setattr(part_files, "created", lambda path, content: bool(path.write_bytes(content)))
+        for image in "ab":
+            RunStore(store.folder).append([record(image)])
+    assert store.done() == {"a", "b"}
 
 
 def test_a_damaged_record_is_kept_aside_and_written_anew(results: Path) -> None:
