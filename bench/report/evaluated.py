@@ -139,7 +139,7 @@ def evaluate_run(store: RunStore, thresholds: Thresholds, images: Collection[str
 
 
 def _summary(store: RunStore, run: StoredRun, chosen: ChosenThreshold, part: frozenset[str] | None) -> RunSummary:
-    """The kept summary, or a new one, which is kept where it is of all images."""
+    """The kept summary, or a new one, which is kept where it is of all images that are there now."""
     kept = SummaryFile(store, run, chosen)
     if part is None and (summary := kept.read()) is not None:
         return summary
@@ -150,8 +150,9 @@ def _summary(store: RunStore, run: StoredRun, chosen: ChosenThreshold, part: fro
         hint = "give the command that made it again, or remove the folder"
         raise EmptyRunError(f"{store.folder} holds no image yet", hint)
     summary = RunSummary.of(counts, chosen, run)
-    if part is None:
-        SummaryFile(store, run, chosen).write(summary)  # loading may have set a part aside
+    now = SummaryFile(store, run, chosen)  # loading may have set a part aside, and another process may have added one
+    if part is None and now.parts <= kept.parts:
+        now.write(summary)
     return summary
 
 

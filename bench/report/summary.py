@@ -111,7 +111,9 @@ class SummaryFile:
     def __init__(self, store: RunStore, run: StoredRun, chosen: ChosenThreshold) -> None:
         """Name the file by everything that the summary follows from: parts, rules, and the code that applies them."""
         rules = [run.run_id, chosen, run.table_rules.averaging, run.split_images, segscale.__version__, _code()]
-        digest = hashlib.sha256(json.dumps([rules, store.part_keys()]).encode()).hexdigest()[:16]
+        parts = store.part_keys()
+        self.parts = frozenset(parts)
+        digest = hashlib.sha256(json.dumps([rules, parts]).encode()).hexdigest()[:16]
         self.path = store.folder / NAME.format(digest)
 
     def read(self) -> RunSummary | None:

@@ -15,10 +15,12 @@ from segscale.bench.evaluation.score_histograms import BINS, ScoreHistograms
 from segscale.bench.report import summary as summary_module
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_runs
 from segscale.bench.report.tables import class_table, long_table
+from segscale.bench.runs.counts import StoredCounts
 from segscale.bench.runs.parts import ImageRecord
+from segscale.bench.runs.record import StoredRun
 from segscale.bench.runs.store import RunStore
 
-from .stored_runs import PLAN, image_record, new_run
+from .stored_runs import PLAN, image_record, new_run, record
 
 IMAGES = 40
 
@@ -133,6 +135,24 @@ def test_where_anything_changed_it_is_made_anew(change: object, results: Path, m
     for path in kept(results):
         path.unlink()
     assert [run.miou for run in evaluated] == [run.miou for run in evaluate_runs(results)]
+
+
+def test_a_part_that_comes_while_images_are_read_is_in_the_next_table(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = RunStore.load
+
+    def joined(store: RunStore, run: StoredRun) -> StoredCounts:
+        counts = load(store, run)
+        if store.folder.parts[-3] == "m3":
+            store.append([record(f"{IMAGES - 1:03d}")])
+        return counts
+
+    monkeypatch.setattr(RunStore, "load", joined)
+    assert [run.summary.images for run in evaluate_runs(results)] == [40, 40, 40, 30]
+    monkeypatch.undo()
+    monkeypatch.setattr(summary_module, "KEPT_FROM", 10)
+    assert [run.summary.images for run in evaluate_runs(results)] == [40, 40, 40, 31]
 
 
 def test_another_code_makes_another_summary(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
