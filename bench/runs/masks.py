@@ -2,6 +2,7 @@
 
 ``masks/<image>.png`` holds class ids in the order of stored counts, 255 where nothing is predicted, in the dataset's
 colours. ``gallery/`` has a small picture and label of the first of these images, so that a report needs no dataset.
+Every PNG says its image, because the name of a file has room for 255 bytes.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from segscale.errors import UserError
 from segscale.files import explained_writes, replaced_bytes
 from segscale.places import make_folder
 
-from ...datasets.files import read_ids
+from ...datasets.files import FileError, digest, read_ids, read_image
 from ...datasets.labels import IGNORE_LABEL, VALUES, Colour, LabelTable
 
 if TYPE_CHECKING:
@@ -35,6 +37,12 @@ PICTURES = 24
 PICTURE_EDGE = 240
 """The longest edge of a picture there, in pixels."""
 IGNORED_COLOUR: Colour = (224, 224, 224)
+LONGEST_STEM, CUT_STEM = 229, 180
+"""Bytes of a file's name, without what an ending and a temporary name add; longer ones are cut."""
+CUT = "="
+"""Between the beginning of a cut name and a digest; ``quote`` leaves it in no name."""
+NAME_KEY = "image"
+"""Of the text in a PNG."""
 
 
 def mask_path(folder: Path, image: str) -> Path:
@@ -53,14 +61,14 @@ def label_path(folder: Path, image: str) -> Path:
 
 
 def pictured_images(folder: Path) -> list[str]:
-    """Ids of the images that have a mask, a picture and a label, in order."""
-    images = sorted(unquote(path.stem) for path in folder.glob("gallery/[!.]*.jpg"))
-    return [image for image in images if mask_path(folder, image).exists() and label_path(folder, image).exists()]
+    """Ids of the images that have a mask, a picture and a label, in order. Raises FileError, see ``_image_of``."""
+    images = sorted(map(_image_of, folder.glob("gallery/[!.]*.png")))
+    return [image for image in images if mask_path(folder, image).exists() and picture_path(folder, image).exists()]
 
 
 def masked_images(folder: Path) -> list[str]:
-    """Ids of the images of a run that have a mask, in order."""
-    return [unquote(path.stem) for path in sorted(folder.glob("masks/[!.]*.png"))]
+    """Ids of the images of a run that have a mask, in order. Raises FileError, see ``_image_of``."""
+    return [*map(_image_of, sorted(folder.glob("masks/[!.]*.png")))]
 
 
 def kept_masks(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -78,12 +86,13 @@ def no_masks(folder: Path) -> UserError:
     return UserError(f"{folder} has no masks", "keep some: segscale run --save-masks, with another --results")
 
 
-def write_label_map(path: Path, ids: NDArray[np.uint8], palette: Sequence[Colour]) -> None:
-    """Write class ids as an indexed PNG."""
-    image = Image.fromarray(ids)
+def write_label_map(path: Path, ids: NDArray[np.uint8], palette: Sequence[Colour], name: str = "") -> None:
+    """Write class ids, and the name of their image, as an indexed PNG."""
+    image, text = Image.fromarray(ids), PngInfo()
     image.putpalette([part for colour in _whole_palette(palette) for part in colour])
+    text.add_text(NAME_KEY, name)
     with replaced_bytes(path) as file:
-        image.save(file, "PNG", optimize=True)
+        image.save(file, "PNG", optimize=True, pnginfo=text)
 
 
 class MaskKeeper:
@@ -116,7 +125,7 @@ class MaskKeeper:
         height, width = sample.label.shape
         ids = self.task.label_map(answer.scores, answer.prompts.class_ids, (height, width)).astype(np.uint8)
         with explained_writes(folder):
-            self._write(mask_path(folder, sample.id), ids)
+            self._write(mask_path(folder, sample.id), ids, sample.id)
             if sample.id in self.pictured:
                 self._keep_picture(folder, sample)
 
@@ -124,13 +133,13 @@ class MaskKeeper:
         picture = sample.image.convert("RGB")
         picture.thumbnail((PICTURE_EDGE, PICTURE_EDGE))
         label = Image.fromarray(self.task.target_label(sample.label)).resize(picture.size, Image.Resampling.NEAREST)
-        self._write(label_path(folder, sample.id), np.asarray(label))
+        self._write(label_path(folder, sample.id), np.asarray(label), sample.id)
         with replaced_bytes(picture_path(folder, sample.id)) as file:
             picture.save(file, "JPEG", quality=85)
 
-    def _write(self, path: Path, ids: NDArray[np.uint8]) -> None:
+    def _write(self, path: Path, ids: NDArray[np.uint8], image: str) -> None:
         make_folder(path.parent)
-        write_label_map(path, ids, self.task.dataset.palette)
+        write_label_map(path, ids, self.task.dataset.palette, image)
 
 
 def _check(task: Task) -> None:
@@ -149,5 +158,16 @@ def _whole_palette(palette: Sequence[Colour]) -> list[Colour]:
 
 
 def _file_stem(image: str) -> str:
-    """The id with all but letters, digits and a few marks as %XX, so that it is the name of one file."""
-    return quote(image, safe="").replace(".", "%2E")
+    """The id with all but letters, digits and a few marks as %XX, so that it is the name of one file; cut if long."""
+    stem = quote(image, safe="").replace(".", "%2E")
+    return stem if len(stem) <= LONGEST_STEM else f"{stem[:CUT_STEM]}{CUT}{digest(image.encode())}"
+
+
+def _image_of(path: Path) -> str:
+    """The image of a PNG. Raises FileError for one whose name is cut and that does not say it."""
+    if CUT not in path.stem:
+        return unquote(path.stem)
+    name = read_image(path).info.get(NAME_KEY)
+    if name is None:
+        raise FileError("damaged", f"{path} does not say which image it is of")
+    return str(name)

@@ -17,10 +17,18 @@ from segscale.bench.commands.main import main
 from segscale.bench.report.evaluated import evaluate_all
 from segscale.bench.report.page import gallery
 from segscale.bench.report.page.render import Page, collect, render
-from segscale.bench.runs.masks import label_path, mask_path, picture_path, pictured_images, write_label_map
+from segscale.bench.runs.masks import (
+    kept_masks,
+    label_path,
+    mask_path,
+    picture_path,
+    pictured_images,
+    write_label_map,
+)
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.bench.runs.store import RunStore, find_runs
+from segscale.datasets.files import FileError
 from segscale.registry import build
 
 COMMAND = ("run", "--method", "vanilla,goca", "--limit", "3", "--save-masks")
@@ -94,6 +102,23 @@ def test_an_image_of_any_name_is_one_file_in_its_folder(tmp_path: Path) -> None:
             each.parent.mkdir(exist_ok=True)
             each.touch()
     assert pictured_images(tmp_path) == sorted(["aachen/a_0.png", "..", "a b%2F", "ä"])
+
+
+def test_an_image_whose_name_is_too_long_for_its_mask_keeps_one(tmp_path: Path) -> None:
+    names = ["写真" * 40 + end for end in "ab"]
+    for folder in ("images", "masks"):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+        for name in names:
+            Image.new("L", (64, 64), 1).save(tmp_path / f"own/{folder}/{name}.png")
+    (tmp_path / "own/classes.txt").write_text("dog\n")
+    words = ["run", "--backbone", "pocket-sd15", "--method", "vanilla", "--dataset", "folder", "--save-masks"]
+    main([*words, "--data-root", str(tmp_path / "own"), "--results", str(tmp_path / "results")])
+    (store,) = stores(tmp_path / "results")
+    assert pictured_images(store.folder) == [image for image, _ in kept_masks(store.folder)] == names
+    damaged = mask_path(store.folder, names[0])
+    damaged.write_bytes(damaged.read_bytes()[:9])
+    with pytest.raises(FileError, match=f"{damaged.name} is damaged"):
+        [*kept_masks(store.folder)]
 
 
 def test_the_page_shows_them_in_the_colours_of_the_dataset(results: Path) -> None:
