@@ -79,7 +79,15 @@ class JobProcess:
             with self._lock:
                 if self._stopping.is_set():
                     return None
-                self._child = subprocess.Popen(self._words(methods), stdout=log, stderr=log, env=_environment())
+                # In a group of its own, so that Ctrl-C reaches it once, by ``stop``, and cannot disturb what it stores.
+                self._child = subprocess.Popen(
+                    self._words(methods),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=_environment(),
+                    process_group=0,
+                )
             status = self._child.wait()
         if status == 0:
             return None

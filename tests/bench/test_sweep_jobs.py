@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,8 +119,9 @@ with terminable():
 """
 CHILD = """
 import pathlib, signal, sys, time
-def end(*_):
-    pathlib.Path({folder!r}, "stored-" + {name!r}).touch()
+def end(number, _):
+    pathlib.Path({folder!r}, signal.Signals(number).name + "-" + {name!r}).touch()
+    time.sleep(0.5)
     sys.exit(143)
 signal.signal(signal.SIGTERM, end)
 signal.signal(signal.SIGINT, end)
@@ -129,18 +130,24 @@ time.sleep(60)
 """
 
 
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_children_as_it_ends_a_run(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_ends_the_children_once(
+    number: signal.Signals, send: Callable[[int, int], None], tmp_path: Path
+) -> None:
+    """Ctrl-C in a terminal reaches every process of the group."""
     names = ("a", "b", "c")
     sweep = sweep_of(tmp_path, {name: CHILD.format(folder=str(tmp_path), name=name) for name in names})
     code = SWEEP.format(folder=str(sweep.folder), logs=str(tmp_path / "logs"))
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, preexec_fn=interruptible)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, preexec_fn=interruptible, process_group=0
+    )
     while len(list(tmp_path.glob("began-*"))) < 2 and process.poll() is None:
         time.sleep(0.02)
-    os.kill(process.pid, number)
+    send(process.pid, number)
     process.communicate(timeout=30)
     assert process.returncode != 0
-    assert sorted(path.name for path in tmp_path.glob("stored-*")) == ["stored-a", "stored-b"]
+    assert sorted(path.name for path in tmp_path.glob("SIG*")) == ["SIGTERM-a", "SIGTERM-b"]
     assert [sweep.state(job).outcome for job in sweep.read().jobs] == ["stopped", "stopped", "waiting"]
 
 
