@@ -11,6 +11,8 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 Offload = Literal["model", "sequential"]
 Training = Literal["none", "masks", "labels"]
 Quantize = Literal["bitsandbytes-4bit", "bitsandbytes-8bit", "quanto-int8"]
+LESS_MEMORY = "halve memory with --dtype float16, or see --offload and --quantize in: segscale run --help"
+"""What to try where a device's memory is too small."""
 
 
 @dataclass(frozen=True)

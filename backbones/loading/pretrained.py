@@ -24,7 +24,7 @@ from torch import nn
 from segscale.catalogue import PACKAGED, documentation
 from segscale.errors import UserError
 
-from .options import Dtype, LoadOptions, Quantize
+from .options import LESS_MEMORY, Dtype, LoadOptions, Quantize
 from .whole import (
     TEXT_ENCODERS,
     check_family,
@@ -185,6 +185,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _explanation(weights: str, source: str, causes: list[BaseException], option: str) -> UserError:
+    if any(isinstance(cause, torch.OutOfMemoryError) for cause in causes):
+        return _too_large()
     if any(isinstance(cause, GatedRepoError) for cause in causes):
         page = f"https://huggingface.co/{weights}"
         return UserError(f"{weights} is gated", f"accept its licence at {page}, then: hf auth login")
@@ -224,21 +226,31 @@ def make_current(device: str) -> None:
         torch.cuda.set_device(device)
 
 
+def _too_large() -> UserError:
+    return UserError("the weights do not fit into the device's memory", LESS_MEMORY)
+
+
 def ready(pipeline: DiffusionPipeline, options: LoadOptions) -> DiffusionPipeline:
-    """Put a pipeline into evaluation mode, on its device."""
+    """Put a pipeline into evaluation mode, on its device. Raises UserError where that has too little memory."""
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
-    if options.device_map is not None or options.source == "meta":
-        return pipeline
+    if options.device_map is None and options.source != "meta":
+        try:
+            _place(pipeline, options)
+        except torch.OutOfMemoryError as error:
+            raise _too_large() from error
+    return pipeline
+
+
+def _place(pipeline: DiffusionPipeline, options: LoadOptions) -> None:
     if options.offload == "model":
         pipeline.enable_model_cpu_offload(device=options.device)
     elif options.offload == "sequential":
         pipeline.enable_sequential_cpu_offload(device=options.device)
     else:
         pipeline.to(options.device)
-    return pipeline
 
 
 def first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from segscale.errors import UserError
 
+from ...backbones.loading.options import LESS_MEMORY
 from .memory import PeakMemory
 
 log = logging.getLogger(__name__)
@@ -83,8 +84,7 @@ class BatchLimit:
             work(batch)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1 and not (in_chunks and self.chunk_share > SMALLEST_CHUNK_SHARE):
-                hint = "halve memory with --dtype float16, or see --offload and --quantize in: segscale run --help"
-                raise UserError("one image does not fit into the device's memory", hint) from error
+                raise UserError("one image does not fit into the device's memory", LESS_MEMORY) from error
         else:
             return True
         if len(batch) > 1:

@@ -62,6 +62,18 @@ def test_a_truncated_weight_file_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("step", ["to", "from_pretrained"])
+def test_weights_that_do_not_fit_into_the_device_are_one_line(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(StableDiffusionPipeline, step, full)
+    with pytest.raises(UserError) as caught:
+        build_backbone("pocket-sd15")
+    hint = "halve memory with --dtype float16, or see --offload and --quantize in: segscale run --help"
+    assert str(caught.value) == f"the weights do not fit into the device's memory; {hint}"
+
+
 def test_only_safetensors_are_read(tmp_path: Path) -> None:
     folder = tmp_path / "pickled"
     shutil.copytree(POCKET, folder)
