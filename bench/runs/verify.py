@@ -133,7 +133,7 @@ class Verifier:
             changes = disk.changes(stored)
             compared = len(stored)
         except UserError as error:
-            problems.append(str(error))
+            not_compared.append(f"images ({error})")
         try:
             problems.extend(_weights_problems(run.plan.backbone, _weights_now(run)))
         except UserError as error:
