@@ -81,9 +81,10 @@ def break_down(backbone: Backbone, methods: Sequence[Method], batch: int, repeat
         repeats: Of every step.
 
     Raises:
-        UserError: For methods that do not share a noised image.
+        UserError: For methods that do not share a noised image and a prompt.
     """
-    apart = [method.name for method in methods if method.settings != methods[0].settings]
+    asked = [(method.settings, method.prompt_rule) for method in methods]
+    apart = [method.name for method, question in zip(methods, asked, strict=True) if question != asked[0]]
     if apart:
         raise UserError(f"{apart[0]} cannot share a forward with {methods[0].name}", "measure them one by one")
     with TemporaryDirectory() as folder:

@@ -44,8 +44,9 @@ def test_what_the_device_waits_for_is_what_workers_do() -> None:
     assert result.busy_share == pytest.approx(20 / 36)
 
 
-def test_methods_that_see_other_noise_have_no_breakdown_together() -> None:
-    method, other = build_method("vanilla", "pocket-sd15"), build_method("vanilla", "pocket-sd15", image_size=32)
+@pytest.mark.parametrize(("name", "options"), [("vanilla", {"image_size": 32}), ("goca-described", {})])
+def test_methods_that_see_other_noise_or_words_have_no_breakdown_together(name: str, options: dict[str, int]) -> None:
+    method, other = build_method("vanilla", "pocket-sd15"), build_method(name, "pocket-sd15", **options)
     with pytest.raises(UserError, match="cannot share a forward"):
         break_down(build_backbone("pocket-sd15"), [method, other], 1, 1)
 
