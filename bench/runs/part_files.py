@@ -16,6 +16,8 @@ from segscale.places import children, created, is_remote
 SUFFIX = ".parquet"
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.ENOSYS, errno.EMLINK)
 """What file systems without hard links answer."""
+NO_FLUSH = (errno.EINVAL, errno.EBADF)
+"""What shares that cannot flush a folder answer, such as older CIFS."""
 Write = Callable[[BinaryIO], None]
 
 
@@ -133,5 +135,8 @@ def _flush_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FLUSH:
+            raise
     finally:
         os.close(descriptor)

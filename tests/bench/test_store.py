@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from segscale.bench.evaluation.pixel_counts import PixelCounts
-from segscale.bench.runs.part_files import NO_HARD_LINKS, PartFiles
+from segscale.bench.runs.part_files import NO_FLUSH, NO_HARD_LINKS, PartFiles
 from segscale.bench.runs.store import RunStore, find_runs
 from segscale.errors import UserError
 
@@ -169,6 +170,22 @@ def test_where_hard_links_are_refused_parts_are_renamed_and_none_is_overwritten(
     store.append([record("d")])
     assert store.done() == {"a", "b", "c", "d"}
     assert len(list(store.parts.iterdir())) == 4
+
+
+@pytest.mark.parametrize("number", NO_FLUSH)
+def test_a_share_that_flushes_no_folder_takes_parts(
+    number: int, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = os.fsync
+
+    def refused(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    store.append([record("a")])
+    assert store.done() == {"a"}
 
 
 def test_another_refusal_is_one_line(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
