@@ -19,7 +19,7 @@ from segscale.places import is_remote
 
 from ..runs.options import RunOptions
 from ..sweeps.record import named_sweep
-from ..sweeps.slurm import SlurmOptions, cancel, submit
+from ..sweeps.slurm import LEAST_MINUTES, LIMIT_SECONDS, SlurmOptions, cancel, submit
 from . import options
 from .command import Option, command
 from .parameters import MINUTES, NATURAL, POSITIVE, Name, Names, Pairs
@@ -125,7 +125,7 @@ def sweep(
         numbers = cancel(named_sweep(run_options.results, execution.cancel))
         print(f"cancelled on SLURM: job {', '.join(numbers)}; what was computed is stored")
         return
-    _refuse_unread(execution.executor, slurm)
+    _check_executor(execution.executor, slurm)
     quiet_libraries()
     planned = _plan(_products(sweep_name, cells), cells, execution, run_options)
     refused = any(cell.problem for job in planned for cell in job.record.cells)
@@ -136,14 +136,17 @@ def sweep(
     _execute(folder, planned, execution, slurm, run_options)
 
 
-def _refuse_unread(executor: str, slurm: SlurmOptions) -> None:
-    """Raise UserError for an option of the other executor, and for GPUs that the jobs would not use."""
+def _check_executor(executor: str, slurm: SlurmOptions) -> None:
+    """Raise UserError for options of the other executor, for GPUs that no job would use, and for too short a limit."""
     if executor == "slurm":
         _refuse_given(
             ["gpus"], "this machine", "leave --executor out, or name those of a job: --gres gpu:1 --device cuda"
         )
         if (slurm.gres or "").startswith("gpu") and not _is_given("device"):
             raise UserError(f"--gres {slurm.gres} asks for GPUs, and jobs run on --device cpu", "add --device cuda")
+        if slurm.time < LEAST_MINUTES:
+            problem = f"--time {slurm.time} leaves no time: jobs are told to end {LIMIT_SECONDS // 60} minutes before"
+            raise UserError(problem, f"give {LEAST_MINUTES} minutes or more")
     else:
         _refuse_given([field.name for field in fields(SlurmOptions)], "SLURM", "add --executor slurm")
 

@@ -28,6 +28,8 @@ MOST_TIMEOUTS = 10_000
 """A task may reach its time limit so often; each time it stores what it has and is requeued."""
 LIMIT_SECONDS = 120
 """So long before the time limit a task is told, which is more than an image takes."""
+LEAST_MINUTES = 5
+"""Of a time limit: libraries and weights are loaded before the first image."""
 
 
 @dataclass(frozen=True)
