@@ -118,7 +118,7 @@ def test_an_image_whose_name_is_too_long_for_its_mask_keeps_one(tmp_path: Path) 
     damaged = mask_path(store.folder, names[0])
     damaged.write_bytes(damaged.read_bytes()[:9])
     with pytest.raises(FileError, match=f"{damaged.name} is damaged"):
-        [*kept_masks(store.folder)]
+        list(kept_masks(store.folder))
 
 
 def test_the_page_shows_them_in_the_colours_of_the_dataset(results: Path) -> None:
