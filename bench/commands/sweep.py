@@ -213,7 +213,7 @@ def _devices(execution: Execution, run_options: RunOptions) -> tuple[str, ...]:
     numbers = execution.gpus if execution.gpus != ("all",) else range(torch.cuda.device_count())
     devices = tuple(f"cuda:{number}" for number in numbers) or ("cuda",)
     for device in devices:
-        check_device(device, run_options.load.offload)
+        check_device(replace(run_options.load, device=device))
     return devices
 
 
