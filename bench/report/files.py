@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,8 @@ from .tables import notes
 
 ANALYSIS_FOLDER = "analysis"
 """Below the results: analyses, and the runs that they are made of."""
+LONGEST_STEM, CUT_STEM = 200, 160
+"""Bytes of a file's name, without its ending; longer ones are cut."""
 DRAWN_RUNS = 500
 """More runs than these make a figure that takes minutes and that nobody can read."""
 
@@ -66,7 +69,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def result_stem(*parts: str | None, options: RunOptions) -> str:
-    """The name of a result's files: all parts but None, and what of the options is not as by default."""
+    """The name of a result's files: all parts but None, and what of the options is not as by default; cut if long."""
     load = options.load
     chosen = (
         options.weights and Path(options.weights).name,
@@ -80,7 +83,11 @@ def result_stem(*parts: str | None, options: RunOptions) -> str:
         f"seed{options.seed}" if options.seed else None,
         None if options.limit is None else f"first{options.limit}",
     )
-    return "-".join(part for part in (*parts, *chosen) if part)
+    stem = "-".join(part for part in (*parts, *chosen) if part)
+    # The name of a file has room for 255 bytes, with an ending and what a temporary name adds.
+    named = stem.encode()
+    cut = named[:CUT_STEM].decode(errors="ignore")
+    return stem if len(named) <= LONGEST_STEM else f"{cut}-{sha256(named).hexdigest()[:8]}"
 
 
 def write_analysis(

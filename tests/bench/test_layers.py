@@ -151,7 +151,7 @@ def test_the_command_names_the_best_and_writes_the_same_files_again(
     choice: list[str], kind: str, parts: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written: list[list[bytes]] = []
-    stem = f"pocket-sd3-pocket-val-standard-{kind}-first2"
+    stem = f"pocket-sd3-pocket-val-standard-{kind}-vit-block3-vit-block4-with-vanilla-first2"
     for folder in (tmp_path / "one", tmp_path / "two"):
         arguments = ["--sites", "vit-block3,vit-block4", "--with", "vanilla", "--limit", "2", "--results", str(folder)]
         main(["layers", "pocket-sd3", *arguments, *choice])
@@ -187,6 +187,9 @@ def test_files_of_other_weights_noise_and_loras_have_other_names() -> None:
     load = LoadOptions(lora="loras/aligned", dtype="float16")
     chosen = RunOptions(weights="someone/sd15-tuned", seed=1, limit=20, load=load)
     assert result_stem("sd15", None, "layers", options=RunOptions()) == "sd15-layers"
+    long = [result_stem(*(f"块{number}" for number in range(first, 99)), options=RunOptions()) for first in (0, 1)]
+    assert len({*long}) == 2
+    assert max(len(stem.encode()) for stem in long) < 200
     assert result_stem("sd15", "layers", options=chosen) == "sd15-layers-sd15-tuned-aligned-float16-seed1-first20"
     load = LoadOptions(text_dtype="bfloat16", quantize="quanto-int8", variant="fp16", revision="abc")
     chosen = RunOptions(captions=Path("written/short.json"), load=load)
