@@ -15,7 +15,7 @@ from ..backbones.build import build_backbone
 from ..backbones.loading.options import LoadChoices, LoadOptions
 from ..datasets.dataset import Sample
 from ..methods.build import build_method
-from ..methods.method import Method
+from ..methods.method import Method, PromptRule
 from .inference.score import image_noise, score
 from .pictures.inputs import PictureLike, picture_of
 from .pictures.segmentation import PALETTE_COLOURS, Segmentation
@@ -73,7 +73,7 @@ class Segmenter:
         return self._segment(image, classes, caption, seed)
 
     def _segment(self, image: PictureLike, classes: Sequence[str], caption: str | None, seed: int) -> Segmentation:
-        self._check_caption(caption)
+        check_caption(self.method, self.protocol, caption)
         picture = picture_of(image)
         task = task_of_classes(classes, self.protocol, self.method.normalised)
         sample = picture_sample(task, picture, caption)
@@ -87,11 +87,6 @@ class Segmenter:
         ids = task.label_map(answer.scores, answer.prompts.class_ids, (picture.height, picture.width))
         labels = ids.astype(np.uint8) if len(classes) < PALETTE_COLOURS else ids.astype(np.uint16)
         return Segmentation(picture, tuple(classes), labels, maps.float().cpu().numpy())
-
-    def _check_caption(self, caption: str | None) -> None:
-        if caption is not None and not reads_captions(self.protocol, self.method.prompt_rule):
-            problem = f"{self.method.name} reads no caption under protocol {self.protocol.name}"
-            raise UserError(problem, "leave the caption out, or name method goca-described and protocol standard")
 
     def _check_words(self, task: Task, sample: Sample) -> None:
         """Raise UserError for a class that has no token in the prompt, and so no map."""
@@ -115,6 +110,15 @@ class Segmenter:
 def _refuse_unnamed(method: Method) -> None:
     if method.unnamed_masks:
         raise UserError(f"{method.name} gives masks without names", "name another method, see: segscale list")
+
+
+def check_caption(method: Method, protocol: Protocol, caption: str | None) -> None:
+    """Raise UserError for a caption that is not read."""
+    if caption is None or reads_captions(protocol, method.prompt_rule):
+        return
+    if reads_captions(protocol, PromptRule("described")):
+        raise UserError(f"{method.name} reads no caption", "leave it out, or name method goca-described")
+    raise UserError(f"protocol {protocol.name} reads no caption", "leave it out, or name protocol standard")
 
 
 def check_threshold(method: Method, threshold: float | None) -> None:

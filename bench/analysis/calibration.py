@@ -149,7 +149,7 @@ def _refuse_loss(path: Path, method_name: str, stored: Calibration, chosen: Cali
     lost = [name for name, curve in stored.backbones.items() if curve.run != _run_of(chosen, name)]
     if stored.images > chosen.images or lost:
         what = f"{path} holds {method_name} calibrated on {stored.images} images of {', '.join(stored.backbones)}"
-        how = f"these {chosen.images} images would replace the curve of {lost[0]}" if lost else "more than these"
+        how = f"its curve of {lost[0]} would be lost" if lost else f"here are {chosen.images}"
         raise UserError(f"{what}; {how}", "replace it with --overwrite")
 
 

@@ -64,7 +64,10 @@ class ModelCaptioner(Captioner):
             model: Any = AutoModelForImageTextToText.from_pretrained(
                 name, dtype=DTYPES[dtype], use_safetensors=True, **options
             )
-        self._model = model.to(device).eval()
+        try:
+            self._model = model.to(device).eval()
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"{name} does not fit into the memory of {device}", "take --dtype float16") from error
 
     @torch.inference_mode()
     def __call__(self, image: Image.Image, question: str) -> str:

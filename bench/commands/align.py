@@ -80,7 +80,7 @@ def align(
     if run_options.load.lora is not None:
         problem = "the LoRA that is trained would be one beside --lora, and commands take a single one"
         raise UserError(problem, "leave --lora out")
-    if settings.warm_up >= settings.steps:
+    if settings.warm_up >= max(settings.steps, 2):
         problem = f"a warm-up of {settings.warm_up} steps leaves none of {settings.steps} at the full learning rate"
         raise UserError(problem, f"name a shorter one, such as --warm-up {max(settings.steps // 10, 1)}")
     if not settings.rules.convolution and settings.head_learning_rate != AlignmentSettings().head_learning_rate:

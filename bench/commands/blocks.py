@@ -74,7 +74,7 @@ def features(subject: Subject, run_options: RunOptions, overwrite: bool) -> None
     from ..analysis.modalities import printable
     from ..report.feature_figure import features_figure
     from ..report.figures.analyses import analysis_figure
-    from ..report.files import write_analysis
+    from ..report.files import cut_stem, write_analysis
 
     refuse_ranks("features")
     quiet_libraries()
@@ -84,6 +84,6 @@ def features(subject: Subject, run_options: RunOptions, overwrite: bool) -> None
     stem = subject.stem(task, VIEW.name, run_options=run_options)
     draw = partial(analysis_figure, table, VIEW)
     written = write_analysis(table, run_options.results, stem, overwrite, draw)
-    shown = written[0].with_name(f"{stem}-{pictures.image.replace('/', '-')}.png")
+    shown = written[0].with_name(f"{cut_stem(f'{stem}-{pictures.image}'.replace('/', '-'))}.png")
     features_figure(pictures.pixels, pictures.maps, shown)
     print_written(*written, shown)

@@ -56,7 +56,7 @@ def names(kind: Kind, default: str | Callable[[], list[str]] | None, shown: str 
 
 backbone = click.argument("backbone_name", metavar="BACKBONE", type=Name("backbone"))
 backbones = names("backbone", packaged_backbones, "all that are carried by the package")
-training_free = names("backbone", training_free_backbones, "all that are carried by the package and no masks taught")
+training_free = names("backbone", training_free_backbones, "all of the package that were not taught with masks")
 size = click.option("--size", type=POSITIVE, help="side of the image in pixels")
 
 

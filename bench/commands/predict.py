@@ -91,9 +91,13 @@ def predict(
     load: LoadOptions,
 ) -> None:
     """Make masks for one's own pictures."""
+    from segscale.registry import build
+
+    from ...methods.build import build_method
     from ..pictures.coco import CocoWriter
     from ..pictures.files import write_segmentation
     from ..pictures.inputs import iterate_pictures
+    from ..segmenter import check_caption
     from ..segmenter import load as load_segmenter
 
     quiet_libraries()
@@ -102,6 +106,7 @@ def predict(
     for file in files:
         file.check()
     _refuse_others(files, output)
+    check_caption(build_method(method_name, backbone_name), build("protocol", "standard"), question.caption)
     if backbone_name in packaged_backbones() and weights is None and not question.example:
         print(f"{backbone_name} knows generated scenes only, not photographs; to see one: segscale predict --example")
     segmenter = load_segmenter(backbone_name, method_name, weights, threshold=question.threshold, **asdict(load))

@@ -142,11 +142,13 @@ def _check_executor(executor: str, slurm: SlurmOptions) -> None:
         _refuse_given(
             ["gpus"], "this machine", "leave --executor out, or name those of a job: --gres gpu:1 --device cuda"
         )
-        if (slurm.gres or "").startswith("gpu") and not _is_given("device"):
+        if (slurm.gres or "").startswith("gpu") and not (_is_given("device") or _is_given("device_map")):
             raise UserError(f"--gres {slurm.gres} asks for GPUs, and jobs run on --device cpu", "add --device cuda")
         if slurm.time < LEAST_MINUTES:
-            problem = f"--time {slurm.time} leaves no time: jobs are told to end {LIMIT_SECONDS // 60} minutes before"
-            raise UserError(problem, f"give {LEAST_MINUTES} minutes or more")
+            told = f"jobs are told to end {LIMIT_SECONDS // 60} minutes before"
+            raise UserError(
+                f"--time {slurm.time} leaves too little time: {told}", f"give {LEAST_MINUTES} minutes or more"
+            )
     else:
         _refuse_given([field.name for field in fields(SlurmOptions)], "SLURM", "add --executor slurm")
 

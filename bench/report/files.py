@@ -83,8 +83,11 @@ def result_stem(*parts: str | None, options: RunOptions) -> str:
         f"seed{options.seed}" if options.seed else None,
         None if options.limit is None else f"first{options.limit}",
     )
-    stem = "-".join(part for part in (*parts, *chosen) if part)
-    # The name of a file has room for 255 bytes, with an ending and what a temporary name adds.
+    return cut_stem("-".join(part for part in (*parts, *chosen) if part))
+
+
+def cut_stem(stem: str) -> str:
+    """The name, cut where it is long: a file's has room for 255 bytes, with an ending and what a temporary one adds."""
     named = stem.encode()
     cut = named[:CUT_STEM].decode(errors="ignore")
     return stem if len(named) <= LONGEST_STEM else f"{cut}-{sha256(named).hexdigest()[:8]}"

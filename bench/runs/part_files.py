@@ -78,7 +78,8 @@ class PartFiles:
                 if error.errno not in NO_HARD_LINKS:
                     raise
                 # Nobody else renames a part to this name, so none is overwritten.
-                path = path.with_stem(f"{path.stem}-{token_hex(8)}")
+                name, _, rest = path.name.partition(".")
+                path = path.with_name(f"{name}-{token_hex(8)}.{rest}")
                 temporary.rename(path)
             return path
         raise AssertionError("names never end")

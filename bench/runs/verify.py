@@ -12,6 +12,7 @@ from segscale.registry import build
 
 from ...backbones.loading.options import LoadOptions
 from ...datasets.dataset import Dataset, Digests, first_places
+from ...datasets.files import FileError
 from ..tasks.identity import DatasetIdentity
 from ..tasks.task import Task, dataset_identity
 from .identity import BackboneIdentity
@@ -132,6 +133,9 @@ class Verifier:
             problems.extend(_dataset_problems(run.plan.task.dataset, dataset_identity(disk.dataset)))
             changes = disk.changes(stored)
             compared = len(stored)
+        except FileError as error:
+            absent = error.kind in ("missing file", "wrong case")
+            (not_compared if absent else problems).append(f"images ({error})" if absent else str(error))
         except UserError as error:
             not_compared.append(f"images ({error})")
         try:

@@ -237,11 +237,12 @@ def test_the_shipped_thresholds_follow_from_their_curves_and_from_the_shipped_tw
 
 def test_a_larger_calibration_is_replaced_only_where_that_is_wanted(tmp_path: Path) -> None:
     calibrated(tmp_path, "vanilla")
-    for backbones, limit in ((BACKBONES, 2), (BACKBONES[:1], 3)):
-        with pytest.raises(UserError, match=r"vanilla calibrated on 3 images of pocket-.*--overwrite"):
+    fewer_backbones = (BACKBONES[:1], 3, "its curve of pocket-.* would be lost")
+    for backbones, limit, lost in ((BACKBONES, 2, "here are 2"), fewer_backbones):
+        with pytest.raises(UserError, match=rf"vanilla calibrated on 3 images of pocket-.*; {lost}; .*--overwrite"):
             calibrated(tmp_path, "vanilla", backbones=backbones, limit=limit)
     calibrated(tmp_path, "vanilla", limit=4)
-    with pytest.raises(UserError, match=r"these 4 images would replace the curve of pocket-.*--overwrite"):
+    with pytest.raises(UserError, match=r"its curve of pocket-.* would be lost; .*--overwrite"):
         calibrated(tmp_path, "vanilla", limit=4, seed=1)
     fewer = calibrated(tmp_path, "vanilla", limit=2, overwrite=True)
     assert fewer["methods"]["vanilla"]["images"] == 2

@@ -13,6 +13,7 @@ import segscale
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
 from segscale.bench import segmenter as segmenter_module
+from segscale.bench.commands.main import main
 from segscale.bench.evaluation.labelling import decide_pixels
 from segscale.bench.inference.answers import MethodScores, ScoredImage
 from segscale.bench.inference.score import AskedImage, Scoring
@@ -164,14 +165,35 @@ def test_a_class_that_the_published_rule_reads_as_part_of_a_phrase_is_one_line(s
 
 
 @pytest.mark.parametrize(
-    ("method_name", "protocol_name"), [("seg4diff", "standard"), ("genmask", "standard"), ("vanilla", "standard-full")]
+    ("method_name", "protocol_name", "message"),
+    [
+        ("seg4diff", "standard", "seg4diff reads no caption; leave it out, or name method goca-described"),
+        ("genmask", "standard", "genmask reads no caption; leave it out, or name method goca-described"),
+        (
+            "vanilla",
+            "standard-full",
+            "protocol standard-full reads no caption; leave it out, or name protocol standard",
+        ),
+    ],
 )
-def test_a_caption_that_nothing_reads_is_one_line(method_name: str, protocol_name: str, segmenter: Segmenter) -> None:
+def test_a_caption_that_nothing_reads_is_one_line(
+    method_name: str, protocol_name: str, message: str, segmenter: Segmenter
+) -> None:
     backbone_name = "pocket-genmask" if method_name == "genmask" else "pocket-sd3"
     method = build_method(method_name, backbone_name)
     deaf = Segmenter(segmenter.backbone, method, build("protocol", protocol_name))
-    with pytest.raises(UserError, match=f"{method_name} reads no caption under protocol {protocol_name}; leave"):
+    with pytest.raises(UserError, match=message):
         deaf(Image.fromarray(SCENE.image), SCENE.objects, LISTED)
+
+
+def test_predict_refuses_an_unread_caption_before_weights_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(segmenter_module, "load", None)
+    asked = ["--example", "--caption", "a star", "--backbone", "pocket-sd3", "--method", "seg4diff"]
+    with pytest.raises(SystemExit):
+        main(["predict", *asked, "--output", str(tmp_path / "out")])
+    assert "seg4diff reads no caption" in capsys.readouterr().err
 
 
 def test_a_prompt_that_is_too_long_is_one_line(segmenter: Segmenter) -> None:

@@ -96,7 +96,7 @@ def test_a_choice_of_no_cell_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
         ),
         (
             "--executor slurm --time 2",
-            "--time 2 leaves no time: jobs are told to end 2 minutes before; give 5 minutes or",
+            "--time 2 leaves too little time: jobs are told to end 2 minutes before; give 5 minutes or",
         ),
         ("--gpus 0,1,2,3", "there is no device 'cuda:2' here; there are: cpu, cuda:0, cuda:1"),
     ],

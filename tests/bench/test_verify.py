@@ -194,6 +194,14 @@ def own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "mine"
 
 
+def test_a_damaged_list_is_a_problem_and_not_absent_data(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = next((voc / "data").rglob("val.txt"))
+    listed.write_bytes(b"\xff\xfe")
+    status, lines = verified(capsys)
+    assert status == 1
+    assert "not compared: images" not in lines[0]
+
+
 def rewrite(folder: Path) -> None:
     path = folder / "model_index.json"
     path.write_text(path.read_text() + "\n")
