@@ -128,6 +128,7 @@ def oracle_gaps(table: pd.DataFrame) -> dict[str, pd.Series]:
     gaps: dict[str, pd.Series] = {}
     by_row = ["method", "label"]
     full_rows = table.dropna(subset=["oracle_protocol"])
+    full_rows = full_rows.assign(rules=full_rows.groupby(["dataset", "split"])["protocol"].transform("nunique"))
     for (dataset, split, oracle, protocol, column), full in grouped(
         full_rows, ["dataset", "split", "oracle_protocol", "protocol", "column"]
     ):
@@ -138,10 +139,7 @@ def oracle_gaps(table: pd.DataFrame) -> dict[str, pd.Series]:
         if len(both):
             points = (both["miou"] - both["miou_full"]).map("{:+.1f}".format)
             joined = pd.Series(points.groupby(level=by_row).agg("; ".join))
-            rules = {
-                row["protocol"] for row in table_rows(full_rows) if (row["dataset"], row["split"]) == (dataset, split)
-            }
-            name = "full" if len(rules) == 1 else protocol
+            name = protocol if bool((full["rules"] > 1).any()) else "full"
             joined.name = f"{dataset} {split} (oracle - {name})"
             gaps[str(column)] = joined
     return gaps

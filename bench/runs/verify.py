@@ -133,11 +133,11 @@ class Verifier:
             problems.extend(_dataset_problems(run.plan.task.dataset, dataset_identity(disk.dataset)))
             changes = disk.changes(stored)
             compared = len(stored)
-        except FileError as error:
-            absent = error.kind in ("missing file", "wrong case")
-            (not_compared if absent else problems).append(f"images ({error})" if absent else str(error))
         except UserError as error:
-            not_compared.append(f"images ({error})")
+            if _is_absent(error):
+                not_compared.append(f"images ({error})")
+            else:
+                problems.append(str(error))
         try:
             problems.extend(_weights_problems(run.plan.backbone, _weights_now(run)))
         except UserError as error:
@@ -164,6 +164,11 @@ def _weights_now(run: StoredRun) -> BackboneIdentity:
     """The backbone that the same command would load, by what is on this machine."""
     load = LoadOptions(revision=run.sources.revision, variant=run.plan.backbone.variant, offline=True)
     return plan_backbone(run.plan.backbone.name, RunOptions(weights=run.sources.weights, load=load)).identity
+
+
+def _is_absent(error: UserError) -> bool:
+    """Whether data are not on this machine, rather than damaged there."""
+    return not isinstance(error, FileError) or error.kind in ("missing file", "wrong case")
 
 
 def _weights_problems(stored: BackboneIdentity, now: BackboneIdentity) -> Iterator[str]:

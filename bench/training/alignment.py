@@ -94,10 +94,8 @@ class Alignment:
         grid, raw = self.site.grid, self.settings.rules.raw_focal
         masks = torch.stack([each.mask for each in batch.masks]).to(scores.device)
         if self.settings.targets == "matched":
-            unmasked = [inputs.conditioning.unmasked(row) for row in range(len(batch.texts))]
-            read = [
-                [*filter(own.__contains__, every)] for own, every in zip(unmasked, batch.token_columns, strict=True)
-            ]
+            unmasked = inputs.conditioning.unmasked
+            read = [sorted(unmasked(row).intersection(columns)) for row, columns in enumerate(batch.token_columns)]
             maps = matched_maps(scores, batch.masks, masks, read, raw)
         else:
             maps = named_maps(scores, batch)
@@ -111,7 +109,7 @@ def named_maps(scores: Tensor, batch: TrainingBatch) -> Tensor:
 
 
 def matched_maps(
-    scores: Tensor, targets: Sequence[TargetMask], masks: Tensor, columns: Sequence[Sequence[int]], raw: bool
+    scores: Tensor, targets: Sequence[TargetMask], masks: Tensor, columns: Sequence[list[int]], raw: bool
 ) -> Tensor:
     """The map of a head and token that each mask is matched with, ``(masks, pixels)``.
 
@@ -124,7 +122,7 @@ def matched_maps(
     """
     maps: list[Tensor] = []
     for row, of_row in enumerate(scores):
-        candidates = of_row[:, :, [*columns[row]]].transpose(1, 2).flatten(0, 1)
+        candidates = of_row[:, :, columns[row]].transpose(1, 2).flatten(0, 1)
         own = [place for place, each in enumerate(targets) if each.row == row]
         maps += [candidates[index] for index in matched(candidates, masks[own].flatten(1), raw)]
     return torch.stack(maps)

@@ -18,7 +18,7 @@ from ...backbones.attention.sites import Grid
 from ...backbones.backbone import Backbone
 from ...backbones.latents.noise import NoiseLevel, level_of_share, normal_draws
 from ...backbones.latents.settings import CaptureSettings, Timestep
-from ...backbones.text.tokens import token_columns
+from ...backbones.text.tokens import StreamTokens, token_columns
 from ...datasets.dataset import Sample
 from ...datasets.labels import IGNORE_LABEL
 from ...methods.method import PromptRule
@@ -87,6 +87,7 @@ class BatchSource:
         scheduler = self.backbone.pipeline.scheduler
         levels: list[NoiseLevel] = [level_of_share(scheduler, share) for share in shares]
         rows = list(zip(levels, clean.split(1), draw.split(1), strict=True))
+        streams = [self.backbone.tokenize(prompt) for prompt in prompts]
         return TrainingBatch(
             noised=torch.cat([level.mix(image, noise) for level, image, noise in rows]),
             target=torch.cat([level.target(image, noise) for level, image, noise in rows]),
@@ -94,10 +95,10 @@ class BatchSource:
             texts=[prompt.text for prompt in prompts],
             masks=[
                 mask
-                for row, (sample, prompt, ids) in enumerate(zip(samples, prompts, class_ids, strict=True))
-                for mask in self._masks(row, sample, prompt, ids)
+                for row, (sample, tokens, ids) in enumerate(zip(samples, streams, class_ids, strict=True))
+                for mask in self._masks(row, sample, tokens, ids)
             ],
-            token_columns=[token_columns(self.backbone.tokenize(prompt)) for prompt in prompts],
+            token_columns=[token_columns(tokens) for tokens in streams],
         )
 
     def _sample(self, rng: np.random.Generator) -> tuple[Sample, Prompt, tuple[int, ...]]:
@@ -111,14 +112,16 @@ class BatchSource:
                 return sample, groups[0].prompt, groups[0].class_ids
         raise UserError(f"none of {TRIES} images of {self.task.dataset.name} shows a class", "name another --dataset")
 
-    def _masks(self, row: int, sample: Sample, prompt: Prompt, class_ids: tuple[int, ...]) -> list[TargetMask]:
+    def _masks(
+        self, row: int, sample: Sample, streams: tuple[StreamTokens, ...], class_ids: tuple[int, ...]
+    ) -> list[TargetMask]:
         """A pixel of the grid belongs to a mask that covers at least half of it."""
         label = self.task.merged_label(sample.label)
         if self.settings.targets == "matched":
             ids, areas = np.unique(label[label != IGNORE_LABEL], return_counts=True)
             largest = ids[np.argsort(-areas, kind="stable")][:MOST_MASKS]
             return [TargetMask(row, (), mask) for mask in self._on_grid(label, largest.tolist()) if mask.any()]
-        columns, _ = merged_columns(self.backbone.tokenize(prompt))
+        columns, _ = merged_columns(streams)
         pairs = zip(columns, self._on_grid(label, class_ids), strict=True)
         return [TargetMask(row, tuple(own), mask) for own, mask in pairs if own]
 

@@ -195,10 +195,11 @@ def test_merged_labels_are_one_class(task: Task) -> None:
     merged = replace(task, protocol=replace(task.protocol, merged_labels=((first, second),)))
     source = BatchSource(build_backbone("pocket-sd3"), merged, 64, Grid(64, 64), DESCRIBED, images=1)
     (group,) = merged.present_prompts(PromptRule("described", DESCRIBED.rules.location), sample).groups
-    (mask,) = source._masks(0, sample, group.prompt, group.class_ids)
+    tokens = source.backbone.tokenize(group.prompt)
+    (mask,) = source._masks(0, sample, tokens, group.class_ids)
     np.testing.assert_array_equal(mask.mask.bool().numpy(), np.isin(sample.label, [first, second]))
     matched = replace(source, settings=replace(DESCRIBED, targets="matched"))
-    assert len(matched._masks(0, sample, group.prompt, group.class_ids)) == 2  # with the ground
+    assert len(matched._masks(0, sample, tokens, group.class_ids)) == 2  # with the ground
 
 
 def test_of_many_masks_the_largest_are_kept(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
