@@ -37,9 +37,13 @@ def markdown_table(table: pd.DataFrame, titles: Sequence[str] | None = None) -> 
 
 def format_miou(row: TableRow) -> str:
     """MIoU with its interval, marked by where the threshold comes from."""
-    mark = MARKS.get(str(row["threshold_from"]), "")
-    mark += NOT_FINITE_MARK * bool(row["not_finite"]) + CUT_MARK * bool(row["cut_classes"])
+    mark = MARKS.get(str(row["threshold_from"]), "") + count_marks(row)
     return format_estimate(row["miou"], row["low"], row["high"], mark=mark)
+
+
+def count_marks(row: TableRow) -> str:
+    """Marks of scores that are not finite and of classes without a token, none where there are none."""
+    return NOT_FINITE_MARK * bool(row["not_finite"]) + CUT_MARK * bool(row["cut_classes"])
 
 
 def format_estimate(value: float, low: float, high: float, spec: str = ".1f", mark: str = "") -> str:

@@ -11,11 +11,15 @@ from segscale.errors import UserError
 from .tables import NOT_TAUGHT
 
 COLUMNS = ("paper", "arxiv", "method", "backbone", "training", "dataset", "protocol", "miou")
+SAME = ("backbone", "method", "dataset", "split", "protocol")
+"""What a run must share with a published number to stand beside it."""
 NOTE = "Published numbers are copied from the papers and were not measured here."
 NOTHING_NOTE = "No stored run has a published counterpart."
 
 # By the paper: what its names mean here.
 PROTOCOL_OF_EVALUATION = {"goca": "goca", "ovss": "seg4diff", "unsupervised": "seg4diff-unsupervised"}
+SPLIT = "val"
+"""Of all published numbers."""
 BACKBONE_OF_PAPER_NAME = {
     "GoCA": {"SD v1.5": "sd15", "SDXL": "sdxl", "PixArt-Sigma": "pixart-sigma", "Flux": "flux"},
     "Seg4Diff": {"SD3": "sd3", "SD3.5": "sd35", "Flux.1-dev": "flux-seg4diff"},
@@ -70,7 +74,7 @@ def read_published(path: Path) -> pd.DataFrame:
 
 
 def comparable(published: pd.DataFrame) -> pd.DataFrame:
-    """Rows that a run here can be set beside, ``backbone``, ``method``, ``dataset`` and ``protocol`` by our names.
+    """Rows that a run here can be set beside, with the columns of ``SAME`` by our names.
 
     What was trained on masks or has no counterpart here is left out.
     """
@@ -81,14 +85,15 @@ def comparable(published: pd.DataFrame) -> pd.DataFrame:
             "backbone": BACKBONE_OF_PAPER_NAME.get(row["paper"], {}).get(row["backbone"]),
             "method": METHOD_OF_PAPER_NAME.get(protocol, {}).get(row["method"]),
             "dataset": DATASET_OF_PAPER_NAME.get(protocol, {}).get(row["dataset"]),
+            "split": SPLIT,
             "protocol": protocol,
         }
         if row["training"] == NOT_TAUGHT and all(names.values()):
             rows.append({"arxiv": row["arxiv"], "published": row["miou"], **names})
-    return pd.DataFrame(rows, columns=["arxiv", "published", "backbone", "method", "dataset", "protocol"])
+    return pd.DataFrame(rows, columns=["arxiv", "published", *SAME])
 
 
 def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """The long table with ``published``, ``arxiv`` and ``difference`` (in points), empty where nothing is published."""
-    both = table.merge(comparable(published), how="left", on=["backbone", "method", "dataset", "protocol"])
+    both = table.merge(comparable(published), how="left", on=list(SAME))
     return both.assign(difference=both["miou"] - both["published"])

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from ..evaluation.intervals import Estimate
+from ..runs.identity import LABEL_DIGITS, RunPlan
 from .comparison import not_worse_than_best
 from .evaluated import EvaluatedRun
 
-DISTINGUISHING_COLUMNS = ("seed", "dtype", "quantize", "weights", "version")
+DISTINGUISHING_COLUMNS = ("seed", "dtype", "quantize", "weights", "settings", "version")
 """What may differ between runs of one backbone and method on the same images."""
 
 TableRow = Mapping[str, Any]
@@ -58,7 +59,7 @@ DEFAULT_NOTE = f"{DEFAULT_MARK} The protocol's default threshold, not calibrated
 def long_table(evaluated: Iterable[EvaluatedRun]) -> pd.DataFrame:
     """One row per run; docs/results.md says what each column holds."""
     runs = [*evaluated]
-    table = _with_labels(pd.DataFrame([_row(run) for run in runs]))
+    table = with_labels(pd.DataFrame([_row(run) for run in runs]))
     for name, columns in BEST_OF.items():
         table[name] = _best_of(runs, table, columns)
     order = [*TASK_COLUMNS, "method", "parameters", "backbone", "identity"]
@@ -87,18 +88,36 @@ def _row(evaluated: EvaluatedRun) -> dict[str, object]:
         "cut_classes": summary.cut_classes,
         "missing": evaluated.missing,
         "at_work": ", ".join(evaluated.at_work),
-        "seed": plan.seed,
-        "dtype": plan.backbone.dtype,
-        "quantize": plan.backbone.quantize,
-        "weights": plan.backbone.weights,
+        **distinguishing(plan),
         "forwards": summary.forwards,
         "seconds_per_image": summary.seconds,
         "peak_mib": summary.peak_bytes / 2**20,
-        "version": plan.version,
         "identity": run.run_id,
         "packaged": plan.backbone.packaged,
         "oracle_protocol": run.table_rules.oracle_protocol,
     }
+
+
+def distinguishing(plan: RunPlan) -> dict[str, object]:
+    """The columns of ``DISTINGUISHING_COLUMNS``."""
+    return {
+        "seed": plan.seed,
+        "dtype": plan.backbone.dtype,
+        "quantize": plan.backbone.quantize,
+        "weights": plan.backbone.weights,
+        "settings": _settings(plan),
+        "version": plan.version,
+    }
+
+
+def _settings(plan: RunPlan) -> str:
+    backbone, captions = plan.backbone, plan.task.dataset.options.get("captions")
+    parts = {
+        f"text {backbone.text_dtype}": backbone.text_dtype != backbone.dtype,
+        f"variant {backbone.variant}": backbone.variant is not None,
+        f"captions {str(captions)[:LABEL_DIGITS]}": captions is not None,
+    }
+    return ", ".join(text for text, is_there in parts.items() if is_there)
 
 
 def _best_of(runs: Sequence[EvaluatedRun], table: pd.DataFrame, columns: list[str]) -> list[bool]:
@@ -140,14 +159,24 @@ def grouped(table: pd.DataFrame, columns: list[str]) -> Iterator[tuple[tuple[Has
         yield (key if isinstance(key, tuple) else (key,)), group
 
 
-def _with_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Add ``label``: the backbone, and whatever tells runs apart that would share a cell of a table."""
+def with_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """Add ``label``: the backbone, and whatever tells runs apart that would share a cell of a table.
+
+    Args:
+        table: With the columns that name a run, and ``DISTINGUISHING_COLUMNS``.
+    """
     table = table.assign(label=table["backbone"])
     for _, group in grouped(table, [*TASK_COLUMNS, "method", "backbone"]):
         for column in DISTINGUISHING_COLUMNS:
             if len({str(value) for value in group[column]}) > 1:
-                table.loc[group.index, "label"] += [f", {column} {value}" for value in group[column]]
+                table.loc[group.index, "label"] += [_apart(column, value) for value in group[column]]
     return table
+
+
+def _apart(column: str, value: object) -> str:
+    if column != "settings":
+        return f", {column} {value}"
+    return f", {value}" if value else ""
 
 
 def class_table(evaluated: Iterable[EvaluatedRun]) -> pd.DataFrame:

@@ -7,11 +7,13 @@ import io
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from segscale.backbones.loading.options import LoadOptions
 from segscale.bench.commands.main import main
 from segscale.bench.report.evaluated import Evaluation, evaluate_all
 from segscale.bench.report.latex import latex_bold, latex_table
@@ -43,6 +45,24 @@ def rows(results: Path) -> pd.DataFrame:
     table = long_table(evaluate_all(results).runs)
     table = table.assign(backbone=table["backbone"].str.replace("pocket-", ""), label=table["label"])
     return pd.concat([table.assign(dataset=name) for name in ("voc", "context60")], ignore_index=True)
+
+
+def test_captions_and_precision_of_the_text_tell_runs_of_one_cell_apart(tmp_path: Path) -> None:
+    captions = tmp_path / "captions.json"
+    captions.write_text(json.dumps({f"val-{place:05d}": "a star" for place in range(200)}))
+    bfloat = LoadOptions(text_dtype="bfloat16")
+    for options in (RunOptions(), RunOptions(captions=captions), RunOptions(load=bfloat)):
+        run_named("pocket-sd15", ["goca"], "pocket", "standard", replace(options, limit=1, results=tmp_path))
+    rows = long_table(evaluate_all(tmp_path).runs)
+    digests = [run.plan.task.dataset.options.get("captions") for run in evaluate_all(tmp_path).runs]
+    (digest,) = (str(each) for each in digests if each is not None)
+    assert sorted(rows["label"]) == [
+        "pocket-sd15",
+        f"pocket-sd15, captions {digest[:4]}",
+        "pocket-sd15, text bfloat16",
+    ]
+    (wide,) = layouts(rows, str).values()
+    assert not any("; " in cell for cell in wide["pocket val", "measured"])
 
 
 def published(rows: pd.DataFrame) -> pd.DataFrame:

@@ -96,7 +96,12 @@ def test_a_run_stands_beside_its_published_number(tmp_path: Path) -> None:
     assert (row["published"], row["arxiv"]) == (60.7, "2603.06178")
     assert row["difference"] == row["miou"] - 60.7
     assert NOTE in formatted(beside_published(rows, published), "github")
-    for other in ({"backbone": "sd15 (untrained)"}, {"protocol": "standard"}, {"dataset": "context59"}):
+    for other in (
+        {"backbone": "sd15 (untrained)"},
+        {"protocol": "standard"},
+        {"dataset": "context59"},
+        {"split": "train"},
+    ):
         assert beside_published(rows.assign(**other), published)["published"].isna().all()
 
 

@@ -9,6 +9,9 @@ import pytest
 from segscale.bench.commands.main import main
 from segscale.bench.evaluation.pixel_counts import PixelCounts
 from segscale.bench.evaluation.referring import referring_score, sample_ious
+from segscale.bench.report.evaluated import evaluate_runs
+from segscale.bench.report.referring import referring_table, referring_text
+from segscale.bench.report.tables import CUT_MARK
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.bench.tasks.task import Task
@@ -139,6 +142,18 @@ def test_methods_run_and_the_table_shows_them(tmp_path: Path, capsys: pytest.Cap
     for line, giou in zip(printed, table.xs("goca", level="method").sort_index()["giou"], strict=True):
         assert f"| {giou:.1f}" in line
         assert line in board
+
+
+def test_the_table_tells_seeds_apart_and_marks_what_was_cut(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run_named(
+            BACKBONE, ["vanilla"], "pocket-referring", "referring", RunOptions(limit=1, results=tmp_path, seed=seed)
+        )
+    table = referring_table(evaluate_runs(tmp_path))
+    assert sorted(table["label"]) == [f"{BACKBONE}, seed 0", f"{BACKBONE}, seed 1"]
+    cut = table.assign(cut_classes=[1, 0], not_finite=0).sort_values("label")
+    *_, first, second = (line for line in referring_text(cut).splitlines() if line.startswith("| vanilla "))
+    assert [CUT_MARK in line for line in (first, second)] == [bool(each) for each in cut["cut_classes"]]
 
 
 def test_a_table_without_expressions_has_no_such_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
