@@ -148,7 +148,8 @@ class RunStore:
         """Merge many parts into few, whatever other processes do and whenever a kill comes.
 
         The merged parts are durable before the first old one goes. Until the last one went, images are in two parts,
-        of which the first counts; the last parts go first, so that it stays the same one.
+        of which the first counts; the last parts go first, so that it stays the same one. What an earlier merge left
+        goes before all others: only where every part is a merged one does ``count`` trust their names.
         """
         if not self.is_scattered:
             return
@@ -157,7 +158,7 @@ class RunStore:
         with explained_writes(self.folder):
             for first in range(0, len(table), PART_IMAGES):
                 self._write_part(merged := table.slice(first, PART_IMAGES), f".{len(merged)}")
-            self.files.remove([path for path, _ in reversed(parts)])
+            self.files.remove(sorted([path for path, _ in reversed(parts)], key=lambda path: not stated_images(path)))
 
     def content(self) -> bytes | None:
         """The bytes of ``run.json``, None where it cannot be read."""
@@ -177,6 +178,11 @@ class RunStore:
 
         stated = each(stated_images)
         return sum(stated) if all(stated) else len(frozenset[str]().union(*each(images_of)))
+
+    def count_skipped(self) -> int:
+        """How many images were left out and are not stored, unverified as of ``count``."""
+        reasons = self.skipped_reasons()
+        return len(reasons.keys() - frozenset[str]().union(*self._each_part(images_of))) if reasons else 0
 
     def skip(self, images: Mapping[str, str]) -> None:
         """Remember images of this rank that cannot be used, with the reason; those stored since are forgotten."""

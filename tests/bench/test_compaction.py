@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,25 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(
     again.compact()
     assert stored(store) == before
     assert len(list(store.parts.glob("*.parquet"))) == 3
+
+
+@pytest.mark.parametrize("end", range(STEPS))
+def test_kills_of_two_merges_in_a_row_leave_the_number_of_images(
+    end: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "PART_IMAGES", 3)
+    first, second = (RunStore(tmp_path / "run", rank) for rank in range(2))
+    for each in (first, second):
+        each.start(new_run(PLAN), IMAGES)
+    for image in IMAGES:
+        second.append([record(image, 2)])
+    for _ in range(2):
+        steps: list[str] = []
+        with monkeypatch.context() as dangerous, suppress(Killed):
+            for name, owner in OWNERS.items():
+                dying(dangerous, owner, name, steps, end)
+            first.compact()
+        assert first.count() == len(IMAGES)
 
 
 def test_the_steps_above_are_all_there_are(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,14 @@ def test_a_run_is_done_stopped_or_left_out_in_part(tmp_path: Path) -> None:
     }
 
 
+def test_what_was_left_out_and_stored_since_counts_once(tmp_path: Path) -> None:
+    store = stored(tmp_path, "a")
+    RunStore(store.folder, rank=1).skip({"b": "it is damaged"})
+    store.append([record("b")])
+    (run,) = statuses(tmp_path)
+    assert (run.outcome, run.stored, run.wanted) == ("stopped", 2, 3)
+
+
 def test_a_run_at_work_has_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = stored(tmp_path, "a")
     with HeldLease(tmp_path, [store.folder.name]) as lease:
