@@ -42,7 +42,7 @@ class Gain:
 @options.backbone
 @_folder
 @options.name("dataset", "pocket")
-@options.name("protocol", "standard", help="whose prompts are used where names alone are not")
+@options.name("protocol", "standard", help="whose class names, merged labels and prompts hold")
 @options.packed("subject", Subject)
 @options.training
 @click.option("--site", "site_name", help="the expert block", show_default="the backbone's grounding site")

@@ -49,8 +49,11 @@ def estimate_frechet(features: Floats, reference: Gaussian, groups: int = GROUPS
     The distance grows as pictures get fewer, so only equal numbers of pictures compare; the interval is of the distance
     at this very number.
     """
-    count = len(features)
-    places = np.arange(count) % min(groups, count)
+    return estimate_jackknife(*without_groups(features, reference, groups), bounds=(0.0, np.inf))
+
+
+def without_groups(features: Floats, reference: Gaussian, groups: int = GROUPS) -> tuple[float, Floats]:
+    """The distance of all pictures, and without each group of them, ``(groups,)``; groups go by place alone."""
+    places = np.arange(len(features)) % min(groups, len(features))
     without = [frechet_distance(fit_gaussian(features[places != group]), reference) for group in np.unique(places)]
-    value = frechet_distance(fit_gaussian(features), reference)
-    return estimate_jackknife(value, np.array(without), bounds=(0.0, np.inf))
+    return frechet_distance(fit_gaussian(features), reference), np.array(without)

@@ -18,9 +18,10 @@ from ..runs.loop import run_methods
 from ..runs.options import RunOptions
 from ..runs.plan import build_methods
 from ..tasks.task import Task
+from .paired import difference_columns
 from .power_record import StoredPower
 from .power_tables import format_columns, in_percent, spec_of
-from .strengths import PowerQuestion, f1_difference
+from .strengths import PowerQuestion
 
 
 def without_lora(options: RunOptions) -> RunOptions:
@@ -49,7 +50,7 @@ def segmentation_gain(
 
 
 def power_gain(question: PowerQuestion) -> pd.DataFrame:
-    """Draw and measure pictures with and without the LoRA; rows as of ``segmentation_gain``, F1 paired by caption."""
+    """Draw and measure pictures with and without the LoRA; rows as of ``segmentation_gain``, paired by caption."""
     plain = replace(question, options=without_lora(question.options)).measured(question.choices)
     trained = question.measured(question.choices)
     return pd.DataFrame([_power_row(name, trained, plain) for name in plain.record.measures])
@@ -85,6 +86,4 @@ def _power_row(name: str, trained: StoredPower, plain: StoredPower) -> dict[str,
     for column, stored in (("plain", plain), ("lora", trained)):
         keys = (column, f"{column}_low", f"{column}_high")
         row |= dict(zip(keys, in_percent(name, stored.record.measures[name]), strict=True))
-    if name == "f1":
-        row |= percent_columns("difference", f1_difference(trained.pictures, plain.pictures))
-    return row
+    return row | difference_columns(name, trained.pictures, plain.pictures)

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from ...backbones.attention.sites import Site
-from ..evaluation.intervals import Estimate, estimate_jackknife
-from ..evaluation.metrics import Floats
-from ..report.tables import percent_columns
 from ..runs.options import RunOptions
 from .choices import GuidanceMethod, Networks, SamplingChoices
+from .paired import difference_columns
 from .power import DrawnCaptions, draw_to_measure, is_judged, refuse_few
 from .power_record import StoredPower, write_power
 from .power_tables import in_percent
@@ -63,8 +61,8 @@ def measure_strengths(
     """Measure every method at every scale, on the same captions and noise.
 
     Returns:
-        One row per method, scale and measure: value, low, high (shares in percent), and what the F1 differs by from
-        plain guidance of the same scale, where that is measured, too.
+        One row per method, scale and measure: value, low, high (shares in percent), and what it differs by from plain
+        guidance of the same scale, where that is measured, too, and can be paired.
     """
     rows: list[dict[str, object]] = []
     for scale, by_method in _guided(question, methods, scales):
@@ -123,27 +121,7 @@ def _rows(stored: StoredPower, plain: StoredPower | None) -> list[dict[str, obje
     for name, measure in record.measures.items():
         numbers = zip(("value", "low", "high"), in_percent(name, measure), strict=True)
         row: dict[str, object] = {**facts, "measure": name, **dict(numbers)}
-        if name == "f1" and plain is not None and plain is not stored:
-            row |= percent_columns("difference", f1_difference(stored.pictures, plain.pictures))
+        if plain is not None and plain is not stored:
+            row |= difference_columns(name, stored.pictures, plain.pictures)
         rows.append(row)
     return rows
-
-
-def f1_difference(pictures: pd.DataFrame, reference: pd.DataFrame) -> Estimate:
-    """F1 of pictures less that of others of the same captions, with a jackknife over captions.
-
-    Args:
-        pictures: As of ``StoredPower.pictures``: named, shown and hits of every picture.
-        reference: Of the same captions, in the same order.
-    """
-    if pictures["id"].tolist() != reference["id"].tolist():
-        raise ValueError("pictures of other captions cannot be paired")
-    (value, without), (other, without_other) = (_f1(rows) for rows in (pictures, reference))
-    return estimate_jackknife(value - other, without - without_other, bounds=(-1.0, 1.0))
-
-
-def _f1(rows: pd.DataFrame) -> tuple[float, Floats]:
-    """F1 with all pictures, and without each."""
-    hits = 2 * rows["hits"].to_numpy(float)
-    total = rows["named"].to_numpy(float) + rows["shown"].to_numpy(float)
-    return float(hits.sum() / total.sum()), (hits.sum() - hits) / (total.sum() - total)

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,27 +14,9 @@ from segscale.bench.generation.choices import Networks, SamplingChoices
 from segscale.bench.generation.power_record import find_power
 from segscale.bench.generation.settings import sampling_settings
 from segscale.bench.generation.strength_tables import strengths_text
-from segscale.bench.generation.strengths import PowerQuestion, f1_difference, measure_blurred_blocks
+from segscale.bench.generation.strengths import PowerQuestion, measure_blurred_blocks
 from segscale.bench.runs.options import RunOptions
 from segscale.errors import UserError
-
-
-def pictures(hits: list[int], shown: list[int]) -> pd.DataFrame:
-    return pd.DataFrame({"id": [str(i) for i in range(len(hits))], "named": 2, "shown": shown, "hits": hits})
-
-
-def test_a_difference_of_f1_is_paired_by_caption() -> None:
-    ours, theirs = pictures([2, 1, 2, 0], [2, 2, 3, 1]), pictures([1, 1, 2, 0], [2, 2, 3, 1])
-    difference = f1_difference(ours, theirs)
-    assert difference.value == pytest.approx(2 * 5 / (8 + 8) - 2 * 4 / (8 + 8))
-    none = f1_difference(ours, ours)
-    assert (none.value, none.bounds) == (0, (0, 0))
-    # Captions that agree cost no certainty: the interval is that of the one that differs.
-    without = np.array([f1_difference(ours.drop(i), theirs.drop(i)).value for i in range(4)])
-    error = np.sqrt(3 / 4 * ((without - without.mean()) ** 2).sum())
-    assert difference.bounds[1] - difference.value == pytest.approx(3.1824 * error, rel=1e-3)
-    with pytest.raises(ValueError, match="other captions"):
-        f1_difference(ours, theirs.iloc[::-1])
 
 
 def test_every_choice_shows_in_the_name_of_a_result() -> None:
@@ -82,11 +64,12 @@ def test_the_command_measures_every_method_at_every_scale(tmp_path: Path, capsys
         settings = record.plan.settings
         assert (settings.guidance_method, settings.guidance) == (row["method"], row["scale"])
         assert row["value"] == pytest.approx(100 * record.measures["f1"].value)
-    plain = f1.set_index(["scale", "method"])["value"]
-    for row in f1.query("method == 'goca-s-cfg'").to_dict("records"):
-        assert row["difference"] == pytest.approx(row["value"] - plain[row["scale"], "cfg"])
-    assert all(f1.query("method == 'cfg'")["difference"].isna())
-    assert "| f1 less cfg | goca-s-cfg |" in printed
+    plain = table.set_index(["scale", "method", "measure"])["value"]
+    for row in table.query("method == 'goca-s-cfg'").to_dict("records"):
+        assert row["difference"] == pytest.approx(row["value"] - plain[row["scale"], "cfg", row["measure"]])
+    assert all(table.query("method == 'cfg'")["difference"].isna())
+    for measure in ("f1", "recall", "precision", "frechet"):
+        assert re.search(rf"\| {measure} less cfg +\| goca-s-cfg \|", printed)
     assert strengths_text(table) in printed
 
 
