@@ -83,6 +83,7 @@ class Tracer:
     def __enter__(self) -> Tracer:
         """Begin to observe."""
         denoiser = self._backbone.denoiser
+        self._replace(self._pipeline, "check_inputs", self._checking(self._pipeline.check_inputs))
         self._replace(self._pipeline, "encode_prompt", self._encoding(self._pipeline.encode_prompt))
         # Offloading replaces the method ``forward`` after every call of the pipeline, and leaves hooks of torch alone.
         begin = denoiser.register_forward_pre_hook(self._begin_forward, with_kwargs=True)
@@ -107,6 +108,18 @@ class Tracer:
         self._restore.append(
             functools.partial(delattr, owner, name) if own is None else lambda: setattr(owner, name, own)
         )
+
+    def _checking(self, check_inputs: Callable[..., Any]) -> Callable[..., Any]:
+        """Begin anew with every call that has a text: one before it may have ended before its first forward."""
+        signature = inspect.signature(check_inputs)
+
+        @functools.wraps(check_inputs)
+        def check(*args: Any, **kwargs: Any) -> Any:
+            if signature.bind(*args, **kwargs).arguments.get("prompt") is not None:
+                self._batch = None
+            return check_inputs(*args, **kwargs)
+
+        return check
 
     def _encoding(self, encode_prompt: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(encode_prompt)

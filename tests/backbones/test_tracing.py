@@ -194,6 +194,31 @@ def test_an_interrupted_forward_is_observed_no_more(flux: Any, monkeypatch: pyte
     assert not torch.overrides._get_current_function_mode_stack()
 
 
+def test_a_call_that_ended_before_its_first_forward_leaves_nothing(flux: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with segscale.trace(flux) as alone:
+        generate(flux)
+    with segscale.trace(flux) as maps:
+        with monkeypatch.context() as patch:
+            patch.setattr(flux, "prepare_latents", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                flux("a moon", num_inference_steps=STEPS, output_type="latent")
+        generate(flux)
+    (picture,) = maps.pictures
+    assert picture.prompt == PROMPT
+    assert np.array_equal(picture.steps, alone.pictures[0].steps)
+
+
+def test_embeddings_of_a_text_that_was_encoded_before_the_call_have_its_maps(flux: Any) -> None:
+    with segscale.trace(flux) as maps:
+        embeddings, pooled, _ = flux.encode_prompt(PROMPT, prompt_2=None)
+        flux(prompt_embeds=embeddings, pooled_prompt_embeds=pooled, num_inference_steps=STEPS, output_type="latent")
+    assert maps.pictures[0].prompt == PROMPT
+    assert len(maps.pictures[0].steps) == STEPS
+
+
 def test_sites_may_be_chosen(flux: Any) -> None:
     chosen: list[np.ndarray] = []
     for sites in (["vit-block0"], ["vit-block1"], ["vit-block0", "vit-block1"]):
