@@ -18,8 +18,8 @@ NOTHING_NOTE = "No stored run has a published counterpart."
 
 # By the paper: what its names mean here.
 PROTOCOL_OF_EVALUATION = {"goca": "goca", "ovss": "seg4diff", "unsupervised": "seg4diff-unsupervised"}
-SPLIT = "val"
-"""Of all published numbers."""
+SPLIT_OF_DATASET = {("goca", "voc"): "train", ("goca", "context60"): "segmentation-train"}
+"""By protocol and dataset; all others are of ``val``."""
 BACKBONE_OF_PAPER_NAME = {
     "GoCA": {"SD v1.5": "sd15", "SDXL": "sdxl", "PixArt-Sigma": "pixart-sigma", "Flux": "flux"},
     "Seg4Diff": {"SD3": "sd3", "SD3.5": "sd35", "Flux.1-dev": "flux-seg4diff"},
@@ -85,11 +85,11 @@ def comparable(published: pd.DataFrame) -> pd.DataFrame:
             "backbone": BACKBONE_OF_PAPER_NAME.get(row["paper"], {}).get(row["backbone"]),
             "method": METHOD_OF_PAPER_NAME.get(protocol, {}).get(row["method"]),
             "dataset": DATASET_OF_PAPER_NAME.get(protocol, {}).get(row["dataset"]),
-            "split": SPLIT,
             "protocol": protocol,
         }
         if row["training"] == NOT_TAUGHT and all(names.values()):
-            rows.append({"arxiv": row["arxiv"], "published": row["miou"], **names})
+            split = SPLIT_OF_DATASET.get((protocol, str(names["dataset"])), "val")
+            rows.append({"arxiv": row["arxiv"], "published": row["miou"], **names, "split": split})
     return pd.DataFrame(rows, columns=["arxiv", "published", *SAME])
 
 

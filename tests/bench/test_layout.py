@@ -44,7 +44,8 @@ def rows(results: Path) -> pd.DataFrame:
     """As if they were runs of the paper's backbone, on two of its datasets."""
     table = long_table(evaluate_all(results).runs)
     table = table.assign(backbone=table["backbone"].str.replace("pocket-", ""), label=table["label"])
-    return pd.concat([table.assign(dataset=name) for name in ("voc", "context60")], ignore_index=True)
+    splits = {"voc": "train", "context60": "segmentation-train"}
+    return pd.concat([table.assign(dataset=name, split=split) for name, split in splits.items()], ignore_index=True)
 
 
 def test_captions_and_precision_of_the_text_tell_runs_of_one_cell_apart(tmp_path: Path) -> None:
@@ -73,19 +74,19 @@ def test_methods_stand_down_and_datasets_across(rows: pd.DataFrame) -> None:
     (wide,) = layouts(rows, str).values()
     assert [*wide.columns] == [
         *[("", name) for name in ("method", "backbone", "parameters")],
-        ("context60 val", "measured"),
-        ("voc val", "measured"),
+        ("context60 segmentation-train", "measured"),
+        ("voc train", "measured"),
     ]
     assert len(wide) == 3
     for row in table_rows(rows):
         line = wide[(wide["", "method"] == row["method"]) & (wide["", "backbone"] == row["label"])]
-        assert line[f"{row['dataset']} val", "measured"].tolist() == [format_cell(row)]
+        assert line[f"{row['dataset']} {row['split']}", "measured"].tolist() == [format_cell(row)]
 
 
 def test_a_dataset_that_a_method_did_not_see_has_no_number(rows: pd.DataFrame) -> None:
     seen = rows[(rows["dataset"] == "voc") | (rows["method"] == "goca")]
     (wide,) = layouts(seen, str).values()
-    assert wide[wide["", "method"] == "vanilla"]["context60 val", "measured"].tolist() == ["-"]
+    assert wide[wide["", "method"] == "vanilla"]["context60 segmentation-train", "measured"].tolist() == ["-"]
 
 
 def test_runs_of_one_cell_stand_in_it_together(rows: pd.DataFrame) -> None:
@@ -99,10 +100,10 @@ def test_published_numbers_stand_beside_with_their_difference(rows: pd.DataFrame
     (wide,) = layouts(published(rows), str).values()
     trained = wide[(wide["", "method"] == "goca") & ~wide["", "backbone"].str.contains("untrained")]
     measured = rows.set_index(["method", "backbone"]).loc[("goca", "sd15"), "miou"].iloc[0]
-    assert trained["voc val", "published"].tolist() == ["60.7"]
-    assert trained["voc val", "difference"].tolist() == [f"{measured - 60.7:+.1f}"]
+    assert trained["voc train", "published"].tolist() == ["60.7"]
+    assert trained["voc train", "difference"].tolist() == [f"{measured - 60.7:+.1f}"]
     untrained = wide[wide["", "backbone"].str.contains("untrained")]
-    assert untrained["voc val", "published"].tolist() == ["-"]
+    assert untrained["voc train", "published"].tolist() == ["-"]
     assert "2603.06178" in formatted(published(rows), "github")
 
 
@@ -125,7 +126,7 @@ def test_latex_is_set_with_booktabs(rows: pd.DataFrame) -> None:
     text = formatted(published(rows.assign(method="100 % of_all & more")), "latex")
     for part in ("\\usepackage{booktabs}", "\\toprule", "\\midrule", "\\bottomrule", "\\begin{tabular}{lllrrrrrr}"):
         assert part in text
-    assert "\\multicolumn{3}{c}{voc val}" in text
+    assert "\\multicolumn{3}{c}{voc train}" in text
     assert "100 \\% of\\_all \\& more" in text
     lines = [line for line in text.splitlines() if line.endswith("\\\\") and "multicolumn" not in line]
     assert {line.replace("\\&", "").count("&") for line in lines} == {8}

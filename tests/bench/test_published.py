@@ -13,9 +13,9 @@ from segscale.bench.report.published import NOTE, beside_published, comparable, 
 from segscale.bench.report.tables import long_table, table_rows
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_methods
-from segscale.catalogue import KINDS, Kind, config_file
+from segscale.catalogue import KINDS, config_file
 from segscale.errors import UserError
-from segscale.registry import build
+from segscale.registry import build, load_config
 
 from .cells import run_named
 
@@ -83,15 +83,21 @@ def test_the_ablation_stands_beside_its_methods() -> None:
     assert rows["goca", "voc", "baseline", "sd15"] == 51.1
 
 
-def renamed(path: Path, names: dict[Kind, str]) -> pd.DataFrame:
+def renamed(path: Path, names: dict[str, str]) -> pd.DataFrame:
     """The one stored run, as if it were of other names."""
     return long_table(evaluate_runs(path)).assign(**names)
+
+
+def test_published_numbers_are_of_the_split_that_their_protocol_evaluates() -> None:
+    for row in table_rows(comparable(read_published(PAPER))):
+        asked = build("protocol", row["protocol"]).dataset_arguments(row["dataset"])
+        assert row["split"] == asked.get("split", load_config("dataset", row["dataset"])["split"])
 
 
 def test_a_run_stands_beside_its_published_number(tmp_path: Path) -> None:
     run_named("pocket-sd15", ["goca"], "pocket", "goca", RunOptions(limit=2, results=tmp_path))
     published = read_published(PAPER)
-    rows = renamed(tmp_path, {"backbone": "sd15", "dataset": "voc"})
+    rows = renamed(tmp_path, {"backbone": "sd15", "dataset": "voc", "split": "train"})
     (row,) = table_rows(beside_published(rows, published))
     assert (row["published"], row["arxiv"]) == (60.7, "2603.06178")
     assert row["difference"] == row["miou"] - 60.7
@@ -100,7 +106,7 @@ def test_a_run_stands_beside_its_published_number(tmp_path: Path) -> None:
         {"backbone": "sd15 (untrained)"},
         {"protocol": "standard"},
         {"dataset": "context59"},
-        {"split": "train"},
+        {"split": "val"},
     ):
         assert beside_published(rows.assign(**other), published)["published"].isna().all()
 

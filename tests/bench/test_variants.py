@@ -117,7 +117,7 @@ def test_tables_show_the_variant_beside_its_number(results: Path) -> None:
 
 
 def test_only_the_published_rules_stand_beside_a_published_number(results: Path) -> None:
-    rows = long_table(evaluate_runs(results)).assign(backbone="sd15", dataset="voc")
+    rows = long_table(evaluate_runs(results)).assign(backbone="sd15", dataset="voc", split="train")
     paper = dict(zip(COLUMNS, ("GoCA", "2603.06178", "GoCA", "SD v1.5", "none", "VOC", "goca", 50.0), strict=True))
     published = pd.DataFrame([paper])
     assert len(comparable(published)) == 1
