@@ -104,6 +104,16 @@ class Dataset(ABC):
         return self[index].digests.image
 
     @property
+    def check_command(self) -> str:
+        """The command that says what is wrong with the data."""
+        return f"segscale data check {self.name} --split {self.split}"
+
+    @property
+    def expected_images(self) -> tuple[int, ...]:
+        """Numbers of images that the whole split may have; empty where any is right."""
+        return ()
+
+    @property
     def identity_options(self) -> dict[str, object]:
         """Plain values that change samples beside name, split and ids; they are part of a run's identity."""
         return {}

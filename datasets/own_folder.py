@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from segscale.errors import UserError
 from segscale.registry import DATASETS
 
 from .class_list import ClassList, read_class_list
@@ -41,6 +43,9 @@ class OwnFolder(FolderDataset):
             arguments: Of FolderDataset.
         """
         own = Path(data_root or f"data/{arguments['name']}").expanduser().resolve().name
+        if own == CALIBRATION and split in (None, CALIBRATION):
+            problem = f"a folder called {CALIBRATION} would pass for the split of that name, which is a part of it"
+            raise UserError(problem, "call it otherwise: --split NAME")
         self.splits = (own if split in (None, CALIBRATION) else split,)
         super().__init__(split=split or own, data_root=data_root, **arguments)
 
@@ -81,11 +86,19 @@ def pictures_in(folder: Path) -> Iterator[Path]:
     return (path for path in _visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _visible(folder: Path) -> Iterator[Path]:
-    """What is below a folder, sorted, without what lies in a hidden one."""
-    for path in sorted(folder.rglob("*")):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
+def _visible(folder: Path) -> list[Path]:
+    """Files below a folder, sorted, without hidden ones and what lies in a hidden one; links are followed."""
+    found: list[Path] = []
+    entered: set[Path] = set()
+    for above, names, files in os.walk(folder, followlinks=True):
+        # A link to a folder above would never end, one to a folder beside shows its pictures twice.
+        if (real := Path(above).resolve()) in entered:
+            names.clear()
+            continue
+        entered.add(real)
+        names[:] = sorted(name for name in names if name[0] != ".")
+        found += [Path(above) / name for name in files if name[0] != "."]
+    return sorted(found)
 
 
 def _entry(image: Path, images: Path, masks: Path) -> Entry:

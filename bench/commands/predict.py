@@ -167,8 +167,10 @@ def _prepare(output: Output) -> None:
 def _refuse_others(files: Sequence[PictureFile], output: Output) -> None:
     """Raises UserError where files of other pictures, of this call, or of the user would be replaced."""
     from ..pictures.coco import pictures_named
-    from ..pictures.files import refuse_others, summary_path
+    from ..pictures.files import refuse_long_name, refuse_others, summary_path
 
+    for file in files:
+        refuse_long_name(file.stem)
     coco = output.folder / COCO_FILE
     if "coco" in output.kinds and any(summary_path(output.folder, file.stem) == coco for file in files):
         raise UserError(f"{coco} would be of one picture and of all", "rename the picture")

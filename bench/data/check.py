@@ -91,10 +91,10 @@ def check(dataset: Dataset, workers: int, subset: bool = False) -> Report:
     """
     check_dataset(dataset)
     title = f"{dataset.name} {dataset.split}"
+    expected = () if subset else dataset.expected_images
     if isinstance(dataset, FolderDataset):
-        expected = () if subset else dataset.expected_images
         return Report(title, len(dataset), expected, tuple(_check_folder(dataset, workers, title)))
-    return Report(title, len(dataset), (), tuple(_check_samples(dataset, title)))
+    return Report(title, len(dataset), expected, tuple(_check_samples(dataset, title)))
 
 
 def _check_folder(dataset: FolderDataset, workers: int, title: str) -> Iterator[Finding]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LABELS = "labels"
 """In the JSON: the digest of the labels that were written last."""
 DEFAULT_KINDS: tuple[Kind, ...] = ("overlay", "labels", "heat")
+LONGEST_NAME, LONGEST_CLASS = 229, 60
+"""Bytes of a file's name, without what a temporary name adds, and of a class in it, whose number tells it apart."""
 PHOTOGRAPH_QUALITY = 90
 """Of the JPEG files: what shows the picture itself is many times larger as PNG."""
 
@@ -51,6 +53,13 @@ def write_segmentation(
             written.append(folder / f"{stem}_{name}")
             _write(written[-1], image)
     return written
+
+
+def refuse_long_name(stem: str) -> None:
+    """Raises UserError where files could not be called after a picture."""
+    name = Path(stem).name
+    if len(f"{name}_cutout999_.png".encode()) + LONGEST_CLASS > LONGEST_NAME:
+        raise UserError(f"the name {name} leaves no room for those of its files", "rename the picture")
 
 
 def refuse_others(folder: Path, stem: str, kinds: Sequence[Kind], source: str | None) -> None:
@@ -123,4 +132,5 @@ def _summary(result: Segmentation, source: str | None) -> dict[str, object]:
 
 
 def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name)
+    letters = "".join(letter if letter.isalnum() else "_" for letter in name)
+    return letters.encode()[:LONGEST_CLASS].decode(errors="ignore")

@@ -22,7 +22,7 @@ from .markdown import format_share, markdown_table
 from .pairs import facts
 from .tables import NO_INTERVAL_MARK
 
-SHOWN = ("backbone", "method", "protocol", "seed")
+SHOWN = ("backbone", "method", "protocol", "seed", "version")
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:

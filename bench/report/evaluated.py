@@ -205,9 +205,10 @@ def _threshold(run: StoredRun, thresholds: Thresholds) -> tuple[ChosenThreshold,
     # Words of raw attention compete as they are: no offset is of their scale on every backbone.
     if not method.normalised:
         return 0.0, "none"
-    # A variant was not calibrated. On the images it was chosen on, the threshold would be another best one; of a folder
-    # they are some of its split train.
-    if not (task.protocol.variant or method.variant) and task.dataset.split not in (CALIBRATION, "train"):
+    # A variant was not calibrated. On the images it was chosen on, the threshold would be another best one; they are
+    # some of the split train, and of what holds it, such as trainval.
+    has_chosen = task.dataset.split == CALIBRATION or "train" in task.dataset.split
+    if not (task.protocol.variant or method.variant or has_chosen):
         stored = thresholds.calibrated(task.protocol.name, task.dataset, method.name)
         if stored is not None:
             return stored

@@ -175,7 +175,7 @@ def ranking(ranked: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "method": ranked["method"],
-            "backbone": ranked["backbone"],
+            "backbone": ranked["label"],
             MIOU_TITLE: [format_miou(row) for row in table_rows(ranked)],
             "threshold": ranked["threshold"].map("{:g}".format),
             "aAcc": ranked["accuracy"].map("{:.1f}".format),

@@ -10,11 +10,15 @@ from segscale.errors import UserError, did_you_mean
 
 from .comparison import common_images
 from .evaluated import EvaluatedRun
+from .tables import distinguishing
 
 NAMED = ("backbone", "method", "dataset", "protocol")
 """What a selection may name, in the order in which a name that fits several is read."""
-SHARED = ("dataset", "split", "seed", "dtype", "quantize")
-"""What both runs of a pair have in common whatever is named."""
+SHARED = ("dataset", "split", "seed", "dtype", "quantize", "settings")
+"""What both runs of a pair have in common whatever is named; of one backbone they have the same weights, too."""
+LEAST_DIGITS = 4
+"""Of a run's id, where it is named by that."""
+NAMED_IDS = 6
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,7 @@ def facts(run: EvaluatedRun) -> Mapping[str, str]:
         "backbone": run.plan.backbone.label,
         "method": run.plan.method.label,
         **run.plan.task.columns,
-        "seed": str(run.plan.seed),
-        "dtype": run.plan.backbone.dtype,
-        "quantize": str(run.plan.backbone.quantize),
+        **{name: str(value) for name, value in distinguishing(run.plan).items()},
     }
 
 
@@ -68,12 +70,19 @@ def _names(run: EvaluatedRun, field: str) -> set[str]:
 
 
 def select_one(evaluated: Sequence[EvaluatedRun], text: str) -> EvaluatedRun:
-    """The run that has every name in ``text``. Raises UserError where it is not one."""
-    chosen, *others = select(evaluated, text).runs
+    """The run whose id begins with ``text``, or that has every name in it. Raises UserError where it is not one."""
+    by_id = [run for run in evaluated if run.run.run_id.startswith(text)] if len(text) >= LEAST_DIGITS else []
+    chosen, *others = by_id or select(evaluated, text).runs
     if others:
         problem = f"{1 + len(others)} stored runs are {text}"
-        raise UserError(problem, "name backbone, method, dataset and protocol, with slashes")
+        ids = ", ".join(run.run.run_id for run in (chosen, *others)[:NAMED_IDS])
+        raise UserError(problem, f"name backbone, method, dataset and protocol, with slashes, or one by its id: {ids}")
     return chosen
+
+
+def _same_weights(run: EvaluatedRun, other: EvaluatedRun) -> bool:
+    own, others = run.plan.backbone, other.plan.backbone
+    return own.name != others.name or own.weights == others.weights
 
 
 def paired(first: Selection, second: Selection) -> list[tuple[EvaluatedRun, EvaluatedRun]]:
@@ -88,6 +97,7 @@ def paired(first: Selection, second: Selection) -> list[tuple[EvaluatedRun, Eval
         for run, other in product(first.runs, second.runs)
         if run.run.run_id != other.run.run_id
         and all(facts(run)[field] == facts(other)[field] for field in left_open)
+        and _same_weights(run, other)
         and common_images(run, other)
     ]
     if not pairs:

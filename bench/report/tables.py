@@ -160,14 +160,17 @@ def grouped(table: pd.DataFrame, columns: list[str]) -> Iterator[tuple[tuple[Has
 
 
 def with_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Add ``label``: the backbone, and whatever tells runs apart that would share a cell of a table.
+    """Add ``label``: the backbone, and whatever tells runs apart that would share a column of a table.
+
+    Methods that two versions ran stand beside each other; of one method, versions are told apart.
 
     Args:
         table: With the columns that name a run, and ``DISTINGUISHING_COLUMNS``.
     """
     table = table.assign(label=table["backbone"])
-    for _, group in grouped(table, [*TASK_COLUMNS, "method", "backbone"]):
-        for column in DISTINGUISHING_COLUMNS:
+    for column in DISTINGUISHING_COLUMNS:
+        same = [*TASK_COLUMNS, "backbone", *(["method"] if column == "version" else [])]
+        for _, group in grouped(table, same):
             if len({str(value) for value in group[column]}) > 1:
                 table.loc[group.index, "label"] += [_apart(column, value) for value in group[column]]
     return table

@@ -111,7 +111,7 @@ def _refuse_nothing_left(store: RunStore, task: Task, images: int) -> None:
     skipped = store.skipped()
     if images and len(skipped) >= images and not store.done():
         problem = f"all {images} images were left out, such as {min(skipped)}: {min(skipped.items())[1]}"
-        raise UserError(problem, f"see all that is wrong: segscale data check {task.dataset.name}")
+        raise UserError(problem, f"see all that is wrong: {task.dataset.check_command}")
 
 
 @dataclass(frozen=True)

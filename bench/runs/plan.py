@@ -19,7 +19,7 @@ from ...backbones.build import build_backbone, draws_masks
 from ...backbones.loading.lora import lora_id, lora_training
 from ...backbones.loading.weights_id import WeightsId, weights_id
 from ...backbones.text.cache import TextCache
-from ...datasets.dataset import check_dataset
+from ...datasets.dataset import Dataset, check_dataset
 from ...methods.build import build_method
 from ...methods.method import Method
 from ..tasks.identity import plain_data
@@ -100,7 +100,16 @@ def build_task(dataset_name: str, protocol: Protocol, options: RunOptions) -> Ta
     check_dataset(dataset)
     if gaps := str(dataset.caption_gaps or ""):
         log.warning("captions of %s %s: %s", dataset.name, dataset.split, gaps)
+    _warn_of_part(dataset)
     return Task.of(protocol, dataset)
+
+
+def _warn_of_part(dataset: Dataset) -> None:
+    expected = dataset.expected_images
+    if expected and len(dataset) not in expected:
+        official = " or ".join(map(str, expected))
+        what = f"{dataset.name} {dataset.split} has {len(dataset)} images here, not the {official} of the whole split"
+        log.warning("%s; see what is missing: %s", what, dataset.check_command)
 
 
 def build_methods(names: Sequence[str] | None, backbone_name: str, protocol: Protocol) -> list[Method]:

@@ -42,6 +42,8 @@ class Sources:
     weights: str | None = None
     revision: str | None = None
     """Of the hub repository."""
+    lora: str | None = None
+    """Its folder."""
 
     @classmethod
     def of(cls, options: RunOptions) -> Sources:
@@ -51,6 +53,7 @@ class Sources:
             captions=_from_everywhere(options.captions),
             weights=_from_everywhere(options.weights),
             revision=options.load.revision,
+            lora=_from_everywhere(options.load.lora),
         )
 
 

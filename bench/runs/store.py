@@ -166,18 +166,22 @@ class RunStore:
             return self._path.read_bytes()
         return None
 
-    def count(self, since: float = 0.0) -> int:
+    def count(self, since: float = 0.0, wanted: int | None = None) -> int:
         """How many images are stored, unverified; only ids are read, and none of a run whose parts are all merged.
 
         Args:
             since: Parts that are older are left out; in seconds since 1970.
+            wanted: Where merged parts hold more together, some may hold the same, and their ids are read.
         """
 
         def each(read: Callable[[Path], T]) -> list[T]:
             return self._each_part(lambda path: read(path) if not since or path.stat().st_mtime >= since else None)
 
         stated = each(stated_images)
-        return sum(stated) if all(stated) else len(frozenset[str]().union(*each(images_of)))
+        together, fewest = sum(stated), -(-sum(stated) // PART_IMAGES)
+        if all(stated) and len(stated) == fewest and (wanted is None or together <= wanted):
+            return together
+        return len(frozenset[str]().union(*each(images_of)))
 
     def count_skipped(self) -> int:
         """How many images were left out and are not stored, unverified as of ``count``."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segscale.errors import UserError
+from segscale.places import place
 from segscale.registry import build
 
 from ...backbones.loading.options import LoadOptions
@@ -142,6 +143,8 @@ class Verifier:
             problems.extend(_weights_problems(run.plan.backbone, _weights_now(run)))
         except UserError as error:
             not_compared.append(f"weights ({error.problem})")
+        if run.plan.backbone.lora is not None and run.sources.lora is None:
+            not_compared.append("the LoRA, whose folder is not known")
         return Verification(len(stored), compared, changes, tuple(problems), tuple(not_compared))
 
     def _disk(self, run: StoredRun) -> DataOnDisk:
@@ -162,8 +165,9 @@ def _dataset_problems(stored: DatasetIdentity, now: DatasetIdentity) -> Iterator
 
 def _weights_now(run: StoredRun) -> BackboneIdentity:
     """The backbone that the same command would load, by what is on this machine."""
-    load = LoadOptions(revision=run.sources.revision, variant=run.plan.backbone.variant, offline=True)
-    return plan_backbone(run.plan.backbone.name, RunOptions(weights=run.sources.weights, load=load)).identity
+    sources = run.sources
+    load = LoadOptions(revision=sources.revision, variant=run.plan.backbone.variant, offline=True, lora=sources.lora)
+    return plan_backbone(run.plan.backbone.name, RunOptions(weights=sources.weights, load=load)).identity
 
 
 def _is_absent(error: UserError) -> bool:
@@ -179,6 +183,8 @@ def _weights_problems(stored: BackboneIdentity, now: BackboneIdentity) -> Iterat
     ):
         if was != current:
             yield f"the {name} are {current}, not {was}"
+    if now.lora is not None and now.lora != stored.lora:
+        yield f"the LoRA is {now.lora}, not {stored.lora}"
 
 
 def named_runs(results: Path, names: Sequence[str]) -> list[RunStore]:
@@ -189,8 +195,8 @@ def named_runs(results: Path, names: Sequence[str]) -> list[RunStore]:
 
 
 def _named(results: Path, name: str) -> list[RunStore]:
-    if Path(name).is_dir():
-        stores = [RunStore(folder) for folder in sorted(path.parent for path in Path(name).rglob("parts"))]
+    if (folder := place(name)).is_dir():
+        stores = [RunStore(found) for found in sorted(path.parent for path in folder.rglob("parts"))]
     else:
         stores = [store for store in find_runs(results) if store.folder.name.startswith(name)]
     if not stores:

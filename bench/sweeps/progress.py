@@ -11,4 +11,4 @@ from .record import JobRecord
 def stored_images(results: Path, job: JobRecord) -> int:
     """How many images of all cells are stored; of each cell at most as many count as it wants."""
     stores = [RunStore(results / cell.run) for cell in job.cells if cell.run]
-    return sum(min(store.count(), job.images) for store in stores)
+    return sum(min(store.count(wanted=job.images), job.images) for store in stores)

@@ -133,7 +133,7 @@ def _run_statuses(
     brief = parse_brief(content) if (content := store.content()) else None
     if brief is None:
         return []
-    stored, skipped, at_work = store.count(), store.count_skipped(), leases.get(brief.run_id, [])
+    stored, skipped, at_work = store.count(wanted=brief.wanted), store.count_skipped(), leases.get(brief.run_id, [])
     wanted = {each.job.images: each for each in planned} or {brief.wanted: None}
     lacking = {images: each for images, each in wanted.items() if stored + skipped < images}
     if not lacking:

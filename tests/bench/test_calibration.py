@@ -13,7 +13,7 @@ from PIL import Image
 from segscale.bench.analysis.calibration import MeasuredRun, calibrate, calibration_task, choose, store_thresholds
 from segscale.bench.commands.main import main
 from segscale.bench.report import thresholds as threshold_files
-from segscale.bench.report.evaluated import evaluate_runs
+from segscale.bench.report.evaluated import _threshold, evaluate_runs
 from segscale.bench.report.markdown import leaderboard, scaling_table
 from segscale.bench.report.tables import DEFAULT_NOTE, long_table, notes
 from segscale.bench.report.thresholds import Curve, Thresholds
@@ -145,6 +145,20 @@ def test_tables_read_the_calibrated_threshold_and_mark_what_has_none(
         assert marked == ["goca-described"]
     calibrated_rows = rows[rows["method"] == "vanilla"]
     assert DEFAULT_NOTE not in notes(calibrated_rows)
+
+
+@pytest.mark.parametrize("split", ["train", "trainval", "segmentation-train"])
+def test_splits_that_hold_the_images_of_the_calibration_are_not_read_with_it(
+    split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threshold_files, "packaged_results", lambda: tmp_path / "nothing")
+    calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1])
+    run_named("pocket-sd15", ["vanilla"], *CELL, RunOptions(limit=1, results=tmp_path))
+    (run,) = (run for run in evaluate_runs(tmp_path) if run.plan.task.dataset.split == "val")
+    assert run.threshold_from == "calibrated"
+    task = run.plan.task
+    moved = replace(run.run, plan=replace(run.plan, task=replace(task, dataset=replace(task.dataset, split=split))))
+    assert _threshold(moved, Thresholds(tmp_path))[1] == "default"
 
 
 def test_a_calibrated_threshold_changes_the_number(tmp_path: Path) -> None:

@@ -118,6 +118,16 @@ def test_kills_of_two_merges_in_a_row_leave_the_number_of_images(
         assert first.count() == len(IMAGES)
 
 
+def test_images_that_two_merged_parts_hold_count_once(store: RunStore) -> None:
+    store.compact()
+    assert store.count(wanted=len(IMAGES)) == len(IMAGES)
+    for path in sorted(store.parts.glob("*.parquet")):
+        copy = path.with_name(f"9-00000{path.name[-9]}.{path.name.partition('.')[2]}")
+        copy.write_bytes(path.read_bytes())
+    assert store.count(wanted=len(IMAGES)) == len(IMAGES)
+    assert RunStore(store.folder).done() == {*IMAGES}
+
+
 def test_the_steps_above_are_all_there_are(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     with monkeypatch.context() as dangerous:

@@ -23,7 +23,7 @@ from segscale.bench.report.comparison import (
 from segscale.bench.report.comparison_tables import comparison_details, comparison_table
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_run
 from segscale.bench.report.markdown import method_matrix
-from segscale.bench.report.pairs import paired, select
+from segscale.bench.report.pairs import paired, select, select_one
 from segscale.bench.report.tables import long_table
 from segscale.bench.report.thresholds import Thresholds
 from segscale.bench.runs.identity import RunPlan
@@ -193,6 +193,35 @@ def test_names_select_runs_and_what_is_not_named_pairs_them(tmp_path: Path, shar
         select(runs, "o")
     with pytest.raises(UserError, match="no run of m can be set against one of b/m"):
         paired(select(runs, "m"), select(runs, "b/m"))
+
+
+def test_runs_of_other_captions_or_weights_are_no_pair(tmp_path: Path, shares: np.ndarray) -> None:
+    plain = [stored(tmp_path, shares, name) for name in "mn"]
+
+    def with_captions(run: EvaluatedRun) -> EvaluatedRun:
+        dataset = replace(run.plan.task.dataset, options={"captions": "ab12cd"})
+        plan = replace(run.plan, task=replace(run.plan.task, dataset=dataset))
+        return replace(run, run=replace(run.run, plan=plan, run_id=plan.run_id))
+
+    def with_weights(run: EvaluatedRun) -> EvaluatedRun:
+        plan = replace(run.plan, backbone=replace(run.plan.backbone, weights="others"))
+        return replace(run, run=replace(run.run, plan=plan, run_id=plan.run_id))
+
+    for other in (with_captions, with_weights):
+        runs = [*plain, *map(other, plain)]
+        pairs = paired(select(runs, "n"), select(runs, "m"))
+        assert [(run.run.run_id, reference.run.run_id) for run, reference in pairs] == [
+            (runs[1].run.run_id, runs[0].run.run_id),
+            (runs[3].run.run_id, runs[2].run.run_id),
+        ]
+
+
+def test_one_of_several_runs_is_named_by_its_id(tmp_path: Path, shares: np.ndarray) -> None:
+    runs = [stored(tmp_path, shares, "m", seed) for seed in (0, 1)]
+    with pytest.raises(UserError, match="2 stored runs are b/m") as caught:
+        select_one(runs, "b/m")
+    assert all(run.run.run_id in caught.value.hint for run in runs)
+    assert select_one(runs, runs[1].run.run_id[:8]) is runs[1]
 
 
 def test_the_command_prints_the_difference_and_where_it_comes_from(

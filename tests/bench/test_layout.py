@@ -18,10 +18,10 @@ from segscale.bench.commands.main import main
 from segscale.bench.report.evaluated import Evaluation, evaluate_all
 from segscale.bench.report.latex import latex_bold, latex_table
 from segscale.bench.report.layout import formatted, layouts
-from segscale.bench.report.markdown import format_cell
+from segscale.bench.report.markdown import format_cell, leaderboard
 from segscale.bench.report.published import beside_published, read_published
 from segscale.bench.report.selection import RunSelection
-from segscale.bench.report.tables import long_table, table_rows
+from segscale.bench.report.tables import long_table, table_rows, with_labels
 from segscale.bench.runs.options import RunOptions
 from segscale.errors import UserError
 
@@ -64,6 +64,18 @@ def test_captions_and_precision_of_the_text_tell_runs_of_one_cell_apart(tmp_path
     ]
     (wide,) = layouts(rows, str).values()
     assert not any("; " in cell for cell in wide["pocket val", "measured"])
+    board = leaderboard(rows)
+    assert all(f"| {label} " in board for label in rows["label"])
+
+
+def test_methods_of_other_captions_share_no_column(rows: pd.DataFrame) -> None:
+    run = rows.iloc[:1]
+    kinds = [("goca", ""), ("goca", "captions ab12"), ("vanilla", "captions ab12")]
+    runs = [run.assign(method=name, settings=settings) for name, settings in kinds]
+    table = with_labels(pd.concat(runs, ignore_index=True))
+    assert table["label"].tolist() == ["sd15", "sd15, captions ab12", "sd15, captions ab12"]
+    versions = [run.assign(method=name, version=version) for name, version in (("goca", "1"), ("vanilla", "2"))]
+    assert with_labels(pd.concat(versions, ignore_index=True))["label"].tolist() == ["sd15", "sd15"]
 
 
 def published(rows: pd.DataFrame) -> pd.DataFrame:

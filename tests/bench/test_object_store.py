@@ -184,6 +184,9 @@ def test_commands_read_and_write_there(s3: str, capsys: pytest.CaptureFixture[st
     main(["report", "--results", url])
     main(["status", "--results", url])
     assert capsys.readouterr().out.endswith("1 runs: 1 done\n")
+    (store,) = find_runs(place(url))
+    main(["verify", str(store.folder)])
+    assert capsys.readouterr().out == f"{store.folder}: 2 of 2 images agree\n"
 
 
 def test_an_analysis_is_written_there_and_no_smaller_one_replaces_it(results: Path) -> None:

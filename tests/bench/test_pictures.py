@@ -22,7 +22,7 @@ from segscale.bench.evaluation import labelling
 from segscale.bench.evaluation.decision import Decision
 from segscale.bench.evaluation.labelling import decide_pixels, resize_rows, resize_scores, strips
 from segscale.bench.pictures.drawing import heated, tinted, with_legend
-from segscale.bench.pictures.files import write_example
+from segscale.bench.pictures.files import LONGEST_CLASS, write_example
 from segscale.bench.pictures.inputs import PictureFile, picture_files, picture_of
 from segscale.bench.pictures.segmentation import Segmentation
 from segscale.bench.segmenter import Segmenter
@@ -289,6 +289,22 @@ def test_every_picture_of_a_folder_is_found_once(folder: Path) -> None:
     for output in (folder / "sub/out", folder.parent, folder.parent / "photos2"):
         assert [file.stem for file in picture_files([str(folder)], output)] == ["a", "sub/b"]
     assert [file.stem for file in picture_files([str(folder / "a.png"), "-"], folder)] == ["a", "stdin"]
+
+
+def test_names_are_cut_or_refused_before_a_picture_is_segmented(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["predict", str(folder / "a.png"), "--classes", "star " * 60, "--write", "heat", "-o", str(out)]
+    main(command)
+    (heat,) = out.glob("a_heat1_*.jpg")
+    assert len(heat.name.encode()) == len("a_heat1_.jpg") + LONGEST_CLASS
+    long = folder / ("\u6f22" * 76 + ".png")
+    (folder / "a.png").rename(long)
+    with pytest.raises(SystemExit):
+        main(["predict", str(folder), "--classes", "star", "--overwrite", "-o", str(tmp_path / "other")])
+    assert "leaves no room for those of its files; rename the picture" in capsys.readouterr().err
+    assert not [*(tmp_path / "other").iterdir()]
 
 
 def test_files_that_an_earlier_call_wrote_are_no_pictures(folder: Path) -> None:

@@ -19,6 +19,7 @@ from segscale.datasets.dataset import Digests
 from segscale.errors import UserError
 from segscale.registry import build
 
+from ..generation.test_lora_gain import a_lora
 from .stored_runs import PLAN, new_run, record
 from .test_data_check import make_voc, mask
 
@@ -244,6 +245,38 @@ def test_an_unknown_run_is_one_line(voc: Path, capsys: pytest.CaptureFixture[str
         main(["verify", "0000"])
     assert end.value.code == 2
     assert "there is no run '0000'; name a folder of results/runs or the beginning" in capsys.readouterr().err
+
+
+def test_a_lora_that_changed_or_went_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lora = Path(a_lora(tmp_path / "lora", 0.1))
+    main(["run", "--backbone", "pocket-sd3", "--method", "vanilla", "--limit", "1", "--lora", "lora"])
+    assert verified(capsys)[0] == 0
+    a_lora(lora, 0.2)
+    status, lines = verified(capsys)
+    assert status == 1
+    assert lines[1].startswith("  the LoRA is ")
+    shutil.rmtree(lora)
+    status, lines = verified(capsys)
+    assert status == 3
+    assert "not compared: weights (" in lines[0]
+    assert "lora" in lines[0]
+
+
+def test_a_part_of_a_split_is_said_to_be_one(
+    voc: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.clear()
+    main(run_command())
+    (warning,) = (record.getMessage() for record in caplog.records if "whole split" in record.getMessage())
+    said, _, command_line = warning.partition("; see what is missing: segscale ")
+    assert said == "voc val has 10 images here, not the 1449 of the whole split"
+    command = command_line.split()
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "voc val: 10 images, but not the 1449 of the official split" in capsys.readouterr().err
 
 
 def test_sources_hold_from_everywhere(voc: Path) -> None:

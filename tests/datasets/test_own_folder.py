@@ -59,6 +59,26 @@ def test_a_set_is_called_after_its_folder_or_as_the_user_says(folder: Path, monk
         own(folder, split="calibration")
 
 
+@pytest.mark.parametrize("choice", [{}, {"split": "calibration"}])
+def test_a_folder_called_like_a_part_of_a_split_is_one_line(choice: dict[str, str], folder: Path) -> None:
+    moved = folder.rename(folder.parent / "calibration")
+    with pytest.raises(UserError, match="a folder called calibration would pass for the split of that name"):
+        own(moved, **choice)
+    assert own(moved, split="beach").ids == ("a",)
+
+
+def test_linked_folders_are_read_once_and_not_for_ever(folder: Path) -> None:
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    Image.new("RGB", (4, 2), "blue").save(elsewhere / "b.jpg")
+    images = folder / "images"
+    (images / "day1").symlink_to(elsewhere)
+    (images / "day2").symlink_to(elsewhere)
+    (images / "above").symlink_to(images)
+    (images / "gone").symlink_to(folder.parent / "nothing")
+    assert own(folder).ids == ("a", "day1/b")
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 def test_coloured_masks_are_read_by_their_colours(mode: str, folder: Path) -> None:
     (folder / "classes.txt").unlink()

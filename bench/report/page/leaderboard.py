@@ -59,7 +59,7 @@ class Leaderboard:
 def page_leaderboard(table: pd.DataFrame) -> Leaderboard:
     """The leaderboard of the long table."""
     ranked = table.sort_values([*TASK_COLUMNS, "miou"], ascending=[True, True, True, False], ignore_index=True)
-    shown = ranking(ranked).assign(backbone=ranked["label"])
+    shown = ranking(ranked)
     shown.insert(3, "parameters", ranked["parameters"].map(format_parameters))
     if was_taught(ranked):
         shown.insert(4, "training", ranked["training"])
