@@ -89,7 +89,7 @@ class Flux(Backbone):
         tokens = self.grid(settings.image_size).pixels
         if settings.shift_by == "latent-channels":
             tokens = self.vae.config["latent_channels"]
-        return flow_level(self.pipeline.scheduler, settings.timestep, tokens)
+        return flow_level(self.pipeline.scheduler, settings.timestep, tokens, evenly=True)
 
     def sampling_scheduler(self, steps: int, image_size: int) -> Any:
         """Set evenly spaced noise levels, shifted by the number of image tokens where it is so configured."""

@@ -62,7 +62,8 @@ class PixArtSigma(Backbone):
     def denoise(self, latent: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the denoiser."""
         size = {"resolution": None, "aspect_ratio": None}
-        if self.denoiser_config["use_additional_conditions"]:
+        # Where its config says nothing, diffusers decides by the size.
+        if self.denoiser.use_additional_conditions:
             height, width = (side * self.latent_stride for side in latent.shape[-2:])
             size = {
                 "resolution": latent.new_tensor([[height, width]]).expand(len(latent), -1),

@@ -15,7 +15,7 @@ from .backbone import Backbone
 from .latents.noise import NoiseLevel, flow_level, shifted_scheduler
 from .latents.settings import CaptureSettings
 from .text.conditioning import Conditioning
-from .text.tokens import StreamTokens, stream_tokens
+from .text.tokens import StreamTokens, stream_tokens, warn_of_other_tokens
 
 
 @BACKBONES.register_module()
@@ -92,6 +92,7 @@ class StableDiffusion3(Backbone):
     def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
         """Find the words in each text stream."""
         clip_tokens = self.pipeline.tokenizer.model_max_length
+        warn_of_other_tokens(self.pipeline.tokenizer, self.pipeline.tokenizer_2, prompt.text)
         streams = (stream_tokens(self.pipeline.tokenizer, prompt, "clip", clip_tokens),)
         if not self.has_t5:
             return streams

@@ -6,10 +6,12 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
+from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
 from .stable_diffusion import StableDiffusion
 from .text.conditioning import Conditioning
+from .text.tokens import StreamTokens, stream_tokens, warn_of_other_tokens
 
 
 @BACKBONES.register_module()
@@ -28,6 +30,13 @@ class StableDiffusionXL(StableDiffusion):
             texts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
         return Conditioning({"encoder_hidden_states": states, "text_embeds": pooled}, states.shape[1])
+
+    def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
+        """Find the words in the one stream of both encoders; the refiner has the second alone."""
+        first, second = self.pipeline.tokenizer, self.pipeline.tokenizer_2
+        warn_of_other_tokens(first, second, prompt.text)
+        tokenizer = second if first is None else first
+        return (stream_tokens(tokenizer, prompt, "clip", tokenizer.model_max_length),)
 
     def unconditional(self, count: int) -> Conditioning:
         """Return zeros where the pipeline is configured to, as SDXL's is."""

@@ -147,7 +147,11 @@ class Tracer:
         text_length = embeddings.shape[1]
         _set_text_length(self._backbone, text_length)
         copies = len(embeddings) // len(texts)
-        rows = [_row(self._backbone, text) for text in texts for _ in range(copies)]
+        read = texts
+        if arguments.get("clean_caption"):
+            read = self._pipeline._text_preprocessing(texts, clean_caption=True)
+        pairs = zip(texts, read, strict=True)
+        rows = [_row(self._backbone, *pair) for pair in pairs for _ in range(copies)]
         return _Batch(embeddings, tuple(picture for picture, _ in rows), tuple(columns for _, columns in rows))
 
     def _begin_forward(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -264,10 +268,10 @@ def _set_text_length(backbone: Backbone, text_length: int) -> None:
         backbone.text_tokens = text_length
 
 
-def _row(backbone: Backbone, text: str) -> tuple[TracedPicture, tuple[tuple[int, ...], ...]]:
-    """A picture of this prompt, and the columns of its words that have some."""
-    words = words_of(text)
-    streams = backbone.tokenize(Prompt(text, words))
+def _row(backbone: Backbone, text: str, read: str) -> tuple[TracedPicture, tuple[tuple[int, ...], ...]]:
+    """A picture of this prompt, and the columns of the words of what is read of it, as far as they have some."""
+    words = words_of(read)
+    streams = backbone.tokenize(Prompt(read, words))
     columns = [sum(parts, ()) for parts in zip(*(stream.classes for stream in streams), strict=True)]
     kept = [(word.name, each) for word, each in zip(words, columns, strict=True) if each]
     if not kept:
@@ -278,7 +282,9 @@ def _row(backbone: Backbone, text: str) -> tuple[TracedPicture, tuple[tuple[int,
 def _grid(backbone: Backbone, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Grid:
     """The denoiser's pixels in a call."""
     if isinstance(backbone, Flux):
-        rows, columns = kwargs["img_ids"][..., 1:].reshape(-1, 2).amax(0).tolist()
+        ids = kwargs["img_ids"].reshape(-1, 3)
+        # What Kontext draws after has ids of its own behind those of the picture.
+        rows, columns = ids[ids[:, 0] == ids[0, 0], 1:].amax(0).tolist()
         return Grid(int(rows) + 1, int(columns) + 1)
     named = (kwargs.get(name) for name in ("hidden_states", "sample"))
     latent = next(each for each in (*args[:1], *named) if each is not None)

@@ -27,10 +27,10 @@ def symmetric_divergence(distributions: Tensor) -> Tensor:
         distributions: Positive ``(tokens, pixels)``, whose rows sum to 1.
 
     Returns:
-        float64 ``(tokens, tokens)`` in nats.
+        float64 ``(tokens, tokens)`` in nats, on the CPU.
     """
-    # Close rows cancel in float32.
-    rows = distributions.double()
+    # Close rows cancel in float32, and not every device has float64.
+    rows = distributions.cpu().double()
     cross = rows @ rows.log().T
     negative_entropy = cross.diagonal()
     return (negative_entropy[:, None] + negative_entropy[None] - cross - cross.T) / 2
@@ -42,7 +42,7 @@ def merge_greedily(distributions: Tensor, divergence: Tensor, threshold: float) 
     Each cluster is the mean of the rows within ``threshold`` of its anchor. Anchors are the tokens, in order, that no
     earlier cluster holds. A later cluster may hold rows of an earlier one again.
     """
-    close = divergence < threshold
+    close = (divergence < threshold).to(distributions.device)
     free = torch.ones(len(distributions), dtype=torch.bool, device=distributions.device)
     clusters: list[Tensor] = []
     for token in range(len(distributions)):

@@ -18,7 +18,10 @@ FeatureKind = Literal["query", "key", "value"]
 
 @dataclass(frozen=True)
 class TokenFeatures:
-    """Features of one block, after norms and rotary embedding: float32 ``(pixels, heads * width)`` each."""
+    """Features of one block, after norms and rotary embedding: float32 ``(pixels, heads * width)`` each, on the CPU.
+
+    Those of all blocks of a large model would not fit on its device beside it.
+    """
 
     query: Tensor
     key: Tensor
@@ -36,7 +39,8 @@ class FeatureMeter:
         """Return the attention's output and the features of its first batch row."""
         output = call.attend()
         parts = (
-            part[0, :, self.image].float().transpose(0, 1).flatten(1) for part in (call.query, call.key, call.value)
+            part[0, :, self.image].transpose(0, 1).flatten(1).cpu().float()
+            for part in (call.query, call.key, call.value)
         )
         return output, TokenFeatures(*parts)
 

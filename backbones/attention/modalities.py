@@ -67,8 +67,8 @@ class ModalityMeter:
 
         output = attend_in_chunks(call, slice(None), measure, self.chunk_bytes)
         norms = call.value[0].float().norm(dim=-1)
-        i2i, words, rest = mass[self.image].double().mean(0).tolist()
-        t2i, *t2t = mass[self.text].double().mean(0).tolist()
+        i2i, words, rest = mass[self.image].cpu().double().mean(0).tolist()
+        t2i, *t2t = mass[self.text].cpu().double().mean(0).tolist()
         return output, Modalities(
             i2i=i2i,
             i2t=words + rest,
@@ -76,8 +76,8 @@ class ModalityMeter:
             t2t=sum(t2t),
             i2t_words=words,
             i2t_special=rest,
-            image_value_norm=norms[:, self.image].double().mean().item(),
-            text_value_norm=norms[:, self.text].double().mean().item(),
+            image_value_norm=norms[:, self.image].cpu().double().mean().item(),
+            text_value_norm=norms[:, self.text].cpu().double().mean().item(),
         )
 
 

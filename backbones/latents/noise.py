@@ -114,11 +114,12 @@ def shifted_scheduler(scheduler: Any, steps: int, image_tokens: int, evenly: boo
     return scheduler
 
 
-def flow_level(scheduler: Any, timestep: Timestep, image_tokens: int) -> NoiseLevel:
+def flow_level(scheduler: Any, timestep: Timestep, image_tokens: int, evenly: bool = False) -> NoiseLevel:
     """Resolve a timestep for flow matching: signal is 1 - sigma, noise is sigma, the fed timestep 1000 sigma.
 
     ``t`` is the image-to-image rule at strength t / 1000 over 28 steps, GoCA's rule for Flux. The resolution
-    shift ``mu`` of a scheduler with dynamic shifting follows the number of image tokens.
+    shift ``mu`` of a scheduler with dynamic shifting follows the number of image tokens; ``evenly`` is that of
+    ``shifted_scheduler``.
     """
     steps = timestep.steps if timestep.steps is not None else FLOW_STEPS
     if timestep.t is not None:
@@ -126,7 +127,7 @@ def flow_level(scheduler: Any, timestep: Timestep, image_tokens: int) -> NoiseLe
     else:
         assert timestep.index is not None
         index = timestep.index % steps
-    scheduler = shifted_scheduler(scheduler, steps, image_tokens)
+    scheduler = shifted_scheduler(scheduler, steps, image_tokens, evenly)
     sigma = float(scheduler.sigmas[index])
     return NoiseLevel(float(scheduler.timesteps[index]), 1 - sigma, sigma)
 

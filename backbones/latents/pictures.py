@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .noise import normal_draws
 
-TOGETHER = 100
-"""Pictures that go through a VAE at once."""
+TOGETHER, TOGETHER_PIXELS = 100, 100 * 128 * 128
+"""Pictures that go through a VAE at once, and pixels of all of them: one of 1024 takes 3 GB."""
 
 
 def shift_and_scale(vae: AutoencoderKL) -> tuple[float, float]:
@@ -30,7 +30,7 @@ def picture_values(images: Sequence[NDArray[np.uint8]]) -> Tensor:
 def latents_of(vae: AutoencoderKL, pictures: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
     """Encode pictures ``(n, 3, height, width)``, each as the mean of its posterior or as a draw by its generator."""
     shift, scale = shift_and_scale(vae)
-    posteriors = [vae.encode(part.to(vae.dtype)).latent_dist for part in pictures.split(TOGETHER)]
+    posteriors = [vae.encode(part.to(vae.dtype)).latent_dist for part in pictures.split(_together(pictures))]
     latents = torch.cat([posterior.mean.float() for posterior in posteriors])
     if generators is not None:
         deviations = torch.cat([posterior.std.float() for posterior in posteriors])
@@ -42,7 +42,13 @@ def pictures_of(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """Decode latents to pictures, float32 ``(n, 3, height, width)``, about within [-1, 1]."""
     shift, scale = shift_and_scale(vae)
     values = (latents.float() / scale + shift).to(vae.dtype)
-    return torch.cat([vae.decode(part).sample.float() for part in values.split(TOGETHER)])
+    stride = 2 ** (len(vae.config["block_out_channels"]) - 1)
+    return torch.cat([vae.decode(part).sample.float() for part in values.split(_together(values, stride))])
+
+
+def _together(batch: Tensor, stride: int = 1) -> int:
+    pixels = stride**2 * batch.shape[-2] * batch.shape[-1]
+    return max(1, min(TOGETHER, TOGETHER_PIXELS // pixels))
 
 
 def white_on_black(masks: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -50,3 +50,5 @@ class SamplingDefaults:
     """Inference steps of its scheduler."""
     guidance: float
     """Scale of classifier-free guidance; 1 or less: none, as of distilled models."""
+    arguments: dict[str, object] = field(default_factory=dict)
+    """Of the backbone, where pictures want others than maps: its embedded guidance, the length of its texts."""

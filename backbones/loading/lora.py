@@ -6,6 +6,7 @@ Files are those of diffusers, so that its pipelines load them, too.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -73,7 +74,8 @@ def add_lora(denoiser: nn.Module, modules: Sequence[str], rank: int, alpha: floa
     """
     with _peft():
         from peft import LoraConfig, inject_adapter_in_model
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(modules))  # pyright: ignore[reportArgumentType]
+    # Of a list, a name would also stand for every module whose own ends with it.
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="|".join(map(re.escape, modules)))  # pyright: ignore[reportArgumentType]
     inject_adapter_in_model(config, denoiser)
     added = [parameter for name, parameter in denoiser.named_parameters() if ".lora_" in name]
     for parameter in added:

@@ -71,3 +71,16 @@ def report_truncation(streams: tuple[StreamTokens, ...]) -> None:
     """Log the words that every stream has cut."""
     if cut := [name for name in streams[0].cut if all(name in stream.cut for stream in streams)]:
         log.warning("the prompt was cut at %d tokens, within or before: %s", streams[0].length, ", ".join(cut))
+
+
+def warn_of_other_tokens(
+    first: PreTrainedTokenizerBase | None, second: PreTrainedTokenizerBase | None, text: str
+) -> None:
+    """Log a text that two encoders whose columns should coincide cut into other tokens.
+
+    One whose padding is "!" reads "!!" as two tokens, which is one of the other's.
+    """
+    if first is not None and second is not None:
+        offsets = (encode(tokenizer, text).offsets for tokenizer in (first, second))
+        if next(offsets) != next(offsets):
+            log.warning("the text encoders read other tokens of %r, so words are found in the first alone", text)

@@ -48,7 +48,8 @@ class ClipScorer:
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
         with explained(weights, weights, option="--clip"):
-            model: Any = CLIPModel.from_pretrained(weights, use_safetensors=True)
+            # Published effects are smaller than what half precision can tell apart.
+            model: Any = CLIPModel.from_pretrained(weights, use_safetensors=True, dtype=torch.float32)
             self.tokenizer: Any = CLIPTokenizer.from_pretrained(weights)
             self.processor: Any = CLIPImageProcessorPil.from_pretrained(weights)
         self.model = model.to(device).eval()

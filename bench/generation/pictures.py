@@ -89,7 +89,7 @@ def draw_pictures(
 def _draw_missing(
     planned: BackbonePlan, wanted: Sequence[PicturePrompt], settings: SamplingSettings, pictures: PictureFolder
 ) -> None:
-    backbone = planned.load()
+    backbone = planned.load(**settings.arguments)
     guidance = guidance_rule(settings, backbone)
     _note_parameters(pictures.folder, backbone)
     title = f"{backbone.name}, {settings.guidance_method} {settings.guidance:g}, {settings.steps} steps"

@@ -27,13 +27,21 @@ from .twin_measures import twin_measures
 
 POCKET = "pocket"
 """The benchmark whose pictures the shipped judge understands."""
+LARGEST_JUDGED = 256
+"""Side of pictures; twins draw 64 and 128 pixels, other backbones 512 or more."""
 
 
-def is_judged(dataset_name: str, networks: Networks) -> bool:
+def is_judged(dataset_name: str, networks: Networks, image_size: int) -> bool:
     """Whether the shipped judge measures pictures of a dataset's captions, instead of the networks that are named.
 
+    Args:
+        dataset_name: Whose captions.
+        networks: What is named.
+        image_size: Of the pictures, in pixels.
+
     Raises:
-        UserError: Where nothing was named that could measure, or networks that nothing reads.
+        UserError: Where nothing was named that could measure, or networks that nothing reads; and for pictures of a
+            size that no generated scene has, about which the judge knows nothing.
     """
     is_pocket = load_config("dataset", dataset_name).get("benchmark") == POCKET
     if not is_pocket and networks == Networks():
@@ -42,6 +50,9 @@ def is_judged(dataset_name: str, networks: Networks) -> bool:
     if is_pocket and networks != Networks():
         problem = f"the shipped judge measures pictures of {dataset_name}, so nothing reads --inception and --clip"
         raise UserError(problem, "leave them out")
+    if is_pocket and image_size > LARGEST_JUDGED:
+        problem = f"the shipped judge knows generated scenes, not pictures of {image_size} pixels"
+        raise UserError(problem, "measure others by networks: segscale power --dataset coco-object --clip FOLDER")
     return is_pocket
 
 
@@ -53,7 +64,7 @@ def draw_to_measure(
     Raises:
         UserError: See ``is_judged``, and where there are fewer than three captions.
     """
-    is_pocket = is_judged(dataset_name, networks)
+    is_pocket = is_judged(dataset_name, networks, settings.image_size)
     prompts = captions_of_dataset(dataset_name, options)
     wanted = prompts.first(options.limit)
     refuse_few(len(wanted))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from segscale.errors import StoreError
 from segscale.files import explained_writes, replaced
 
-from ..runs.identity import BackboneIdentity, plan_digest
+from ..runs.identity import BackboneIdentity, content_digest
 from ..runs.record import Machine, Sources
 from .choices import GuidanceMethod, GuidanceReading
 
@@ -41,6 +41,8 @@ class SamplingSettings:
     """Of its blur, as a share of the image's side; None: infinite, which JSON cannot say."""
     shared_noise: bool = False
     """Whether the seed alone gives the noise, as in published code that seeds anew for every caption."""
+    arguments: dict[str, JsonValue] = field(default_factory=dict)
+    """Of the backbone, as of ``SamplingDefaults``."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,10 @@ class PicturePlan:
     @property
     def plan_id(self) -> str:
         """Hash of all of it, 12 hexadecimal digits."""
-        return plan_digest(self)
+        content = asdict(self)
+        if not self.settings.arguments:  # ids of pictures without any are those of versions that knew none
+            del content["settings"]["arguments"]
+        return content_digest(content)
 
 
 @dataclass(frozen=True)

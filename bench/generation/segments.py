@@ -99,7 +99,7 @@ class ScfgSegmenter(Segmenter):
     def request(self, sites: Sequence[Site]) -> MapRequest:
         return MapRequest(
             text=frozenset(text_sites(sites)),
-            pixels=frozenset(site.name for site in sites if site.pixel_module is not None),
+            pixels=frozenset(name for name, site in text_sites(sites).items() if site.pixel_module is not None),
         )
 
     def __call__(self, conditional: AttentionMaps, unconditional: AttentionMaps, size: Grid) -> Segments:

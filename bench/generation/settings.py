@@ -10,6 +10,7 @@ from segscale.registry import load_config
 
 from ...backbones.latents.settings import SamplingDefaults
 from ...methods.build import method_defaults
+from ..tasks.identity import plain_data
 from .choices import IDLE_WITHOUT_GUIDANCE, PERTURBING, READ_BY, GuidanceMethod, SamplingChoices
 from .record import WIDTH, SamplingSettings
 
@@ -41,6 +42,7 @@ def sampling_settings(backbone_name: str, choices: SamplingChoices, seed: int = 
         site=_site(backbone_name, choices),
         width=_width(choices),
         shared_noise=choices.shared_noise,
+        arguments=plain_data(defaults.arguments),
     )
 
 

@@ -31,8 +31,8 @@ class PowerQuestion:
 
     def check(self, choices: SamplingChoices) -> None:
         """Raise UserError where pictures with these choices cannot be drawn or measured."""
-        sampling_settings(self.backbone_name, choices, self.options.seed)
-        is_judged(self.dataset_name, self.networks)
+        settings = sampling_settings(self.backbone_name, choices, self.options.seed)
+        is_judged(self.dataset_name, self.networks, settings.image_size)
         if self.options.limit is not None:
             refuse_few(self.options.limit)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -92,7 +93,12 @@ class RunPlan:
 
 def plan_digest(plan: DataclassInstance) -> str:
     """Hash of all fields, 12 hexadecimal digits."""
-    canonical = json.dumps(asdict(plan), sort_keys=True, separators=(",", ":"))
+    return content_digest(asdict(plan))
+
+
+def content_digest(content: Mapping[str, object]) -> str:
+    """Hash of what JSON can hold, 12 hexadecimal digits."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:IDENTITY_LENGTH]
 
 

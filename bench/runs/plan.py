@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+
+from pydantic import JsonValue
 
 import segscale
 from segscale.catalogue import PACKAGED, config_files
@@ -44,21 +46,20 @@ class BackbonePlan:
     weights_id: WeightsId
     options: RunOptions
 
-    def load(self) -> Backbone:
-        """Load the weights that the identity names."""
+    def load(self, **arguments: JsonValue) -> Backbone:
+        """Load the weights that the identity names; ``arguments`` take the place of those of its config."""
         options = self.options
         load = self.weights_id.load_options_at_commit(options.load)
-        backbone = build_backbone(
-            self.identity.name, load, options.weights, options.untrained, **options.backbone_arguments
-        )
+        arguments = dict(options.backbone_arguments) | arguments
+        backbone = build_backbone(self.identity.name, load, options.weights, options.untrained, **arguments)
         if options.text_cache is not None:
-            backbone.prompts.cache = TextCache(options.text_cache, self._encoders)
+            backbone.prompts.cache = TextCache(options.text_cache, self._encoders(arguments))
         return backbone
 
-    @property
-    def _encoders(self) -> str:
+    def _encoders(self, arguments: Mapping[str, JsonValue]) -> str:
         """All that decides what a prompt is encoded to, but for rounding that batch, threads and device decide."""
-        identity = asdict(replace(self.identity, untrained=False, lora=None))
+        own = self.identity.options | plain_data(arguments)
+        identity = asdict(replace(self.identity, untrained=False, lora=None, options=own))
         packages = {name: version(name) for name in ("torch", "transformers", "diffusers")}
         return json.dumps([identity, packages, segscale.__version__], sort_keys=True)
 

@@ -25,6 +25,8 @@ from .settings import GRADIENT_NORM, WEIGHT_DECAY, AlignmentSettings
 
 ADAPTED = ("to_q", "to_k", "to_v", "to_out.0")
 CONVOLUTION_WIDTH = 64
+FIRST_LOSS_SCALE = 2.0**12
+"""Of float16; it is halved where a gradient is too large, and that step is left out."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class Alignment:
         if head := [*self.head.parameters()]:
             groups.append({"params": head, "lr": settings.head_learning_rate})
         self.optimiser = torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
+        # Gradients of a mean over millions of latent pixels are below what float16 can hold.
+        is_half = backbone.dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(backbone.device.type, init_scale=FIRST_LOSS_SCALE, enabled=is_half)
         self.highest_rates = [group["lr"] for group in groups]
 
     @property
@@ -77,9 +82,11 @@ class Alignment:
             group["lr"] = highest * rate_share(number, self.settings)
         denoising, focal, dice = self._losses(batch)
         self.optimiser.zero_grad()
-        (denoising + self.settings.focal * focal + self.settings.dice * dice).backward()
+        self.scaler.scale(denoising + self.settings.focal * focal + self.settings.dice * dice).backward()
+        self.scaler.unscale_(self.optimiser)
         nn.utils.clip_grad_norm_(self.trained, GRADIENT_NORM)
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         losses = StepLosses(denoising.item(), focal.item(), dice.item())
         if not math.isfinite(losses.denoising + losses.focal + losses.dice):
             raise UserError(f"the loss of step {number} is not finite", "lower --learning-rate, or use --dtype float32")

@@ -20,7 +20,7 @@ from ...backbones.loading.lora import LORA_FILE, save_lora, set_lora_tensors
 from .alignment import Alignment, StepLosses
 
 STATE_FILE = "training.safetensors"
-LORA, HEAD, OPTIMISER, LOSSES = "lora.", "head.", "optimiser.", "losses"
+LORA, HEAD, OPTIMISER, LOSSES, SCALE = "lora.", "head.", "optimiser.", "losses", "scale"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Checkpoint:
         for number, parameter in enumerate(alignment.trained):
             for name, tensor in alignment.optimiser.state[parameter].items():
                 tensors[f"{OPTIMISER}{number}.{name}"] = tensor.cpu()
+        if scaler := alignment.scaler.state_dict():
+            tensors[SCALE] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float64)
         tensors[LOSSES] = torch.tensor([[*asdict(each).values()] for each in losses], dtype=torch.float64)
         with explained_writes(self.folder, "folder"):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -72,6 +74,10 @@ class Checkpoint:
                 name: tensor if name == "step" else tensor.to(parameter.device)
                 for name, tensor in _below(f"{OPTIMISER}{number}.", tensors).items()
             }
+        if SCALE in tensors:
+            scale, steps = tensors[SCALE].tolist()
+            state = alignment.scaler.state_dict() | {"scale": scale, "_growth_tracker": int(steps)}
+            alignment.scaler.load_state_dict(state)
         with explained_writes(self.folder, "folder"):
             save_lora(self.folder, alignment.backbone.denoiser_part, alignment.lora)
         return [StepLosses(*row) for row in tensors[LOSSES].tolist()]

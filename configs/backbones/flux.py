@@ -32,4 +32,5 @@ presets = dict(
     vanilla=dict(text_sites=_picked, affinity_sites=_picked),
     baseline=dict(text_sites=_picked, affinity_sites=_picked),
 )
-sampling = dict(steps=28, guidance=1.0)
+# Pictures are drawn at the embedded guidance of its pipeline, maps are read at that of GoCA.
+sampling = dict(steps=28, guidance=1.0, arguments=dict(guidance=3.5))

@@ -22,4 +22,5 @@ method_defaults = dict(
     grounding_sites=("vit-block9",),
 )
 presets = dict(baseline=dict(text_sites=("vit-block8", "vit-block9", "vit-block10")))
-sampling = dict(steps=28, guidance=7.0)
+# As many text columns as in its pipeline.
+sampling = dict(steps=28, guidance=7.0, arguments=dict(t5_tokens=256))

@@ -5,19 +5,22 @@ from __future__ import annotations
 from functools import lru_cache
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers import PixArtTransformer2DModel
 from PIL import Image
 
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.backbone import Backbone
-from segscale.backbones.build import build_backbone
+from segscale.backbones.build import build_backbone, build_shape_only
 from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.loading.pretrained import PACKAGED
+from segscale.backbones.text.conditioning import Conditioning
 from segscale.catalogue import config_files
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
@@ -222,3 +225,15 @@ def test_the_denoiser_gets_what_its_own_pipeline_gives_it(name: str) -> None:
     assert "encoder_hidden_states" in compared
     for key in compared:
         torch.testing.assert_close(seen[0][key].float(), pipeline_inputs[key].float(), msg=f"{key} differs")
+
+
+def test_a_pixart_whose_config_leaves_its_conditions_open_decides_by_its_size() -> None:
+    backbone = build_shape_only("pixart-sigma")
+    config = {**backbone.denoiser_config, "sample_size": 128, "num_layers": 1, "use_additional_conditions": None}
+    with torch.device("meta"):
+        alpha: Any = PixArtTransformer2DModel.from_config(config)
+    backbone.pipeline.transformer = alpha
+    assert alpha.config["use_additional_conditions"] is None
+    conditioning = Conditioning({"encoder_hidden_states": torch.empty(1, 9, 4096, device="meta")}, 9)
+    latent = torch.empty(1, 4, 128, 128, device="meta")
+    assert backbone.denoise(latent, torch.full((1,), 500.0, device="meta"), conditioning).shape == latent.shape

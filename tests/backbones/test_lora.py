@@ -244,3 +244,14 @@ def test_the_file_says_what_it_changes(plain: Backbone, tmp_path: Path) -> None:
         facts = json.loads(file.metadata()["lora_adapter_metadata"])
     assert facts["transformer.lora_alpha"] == 6.0
     assert facts["transformer.target_modules"] == sorted(LAYERS)
+
+
+def test_a_name_that_others_end_with_stands_for_itself_alone(tmp_path: Path) -> None:
+    flux = build_backbone("pocket-flux")
+    layers = ["proj_out", "x_embedder"]
+    assert any(name.endswith("single_transformer_blocks.0.proj_out") for name, _ in flux.denoiser.named_modules())
+    save_lora(tmp_path, "transformer", random_lora(flux.denoiser, layers))
+    before = {name: weight.clone() for name, weight in flux.denoiser.state_dict().items()}
+    after = build_backbone("pocket-flux", LoadOptions(lora=str(tmp_path))).denoiser.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {f"{name}.weight" for name in layers}

@@ -12,6 +12,7 @@ from diffusers import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import (
     Answers,
     NoiseLevel,
@@ -20,7 +21,7 @@ from segscale.backbones.latents.noise import (
     image_generator,
     level_of_share,
 )
-from segscale.backbones.latents.settings import Timestep
+from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.errors import UserError
 
 SCALED_LINEAR = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -122,3 +123,12 @@ def test_noise_belongs_to_seed_dataset_and_image(seed: int, dataset: str, image:
 def test_a_timestep_is_either_t_or_an_entry_of_a_schedule(fields: dict[str, int]) -> None:
     with pytest.raises(ValueError):
         Timestep(**fields)
+
+
+def test_flux_spaces_its_levels_evenly_also_without_a_shift_by_size() -> None:
+    """``FluxImg2ImgPipeline`` gives its scheduler these levels itself, and begins at the fifth last of 28."""
+    schnell = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    assert flow_level(schnell, Timestep(t=150), 4096, evenly=True).noise == pytest.approx(5 / 28)
+    backbone = build_backbone("pocket-flux")
+    backbone.pipeline.scheduler = schnell
+    assert backbone.noise_level(CaptureSettings(128, Timestep(t=150))).timestep == pytest.approx(5000 / 28)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from segscale.backbones.build import build_backbone
+from segscale.backbones.build import build_backbone, build_shape_only
+from segscale.backbones.latents.pictures import latents_of as encoded
+from segscale.backbones.latents.pictures import pictures_of
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.backbones.pocket.architectures import TWINS
 from segscale.backbones.pocket.autoencoder import build_autoencoder, fold_shift, halved
@@ -62,3 +66,21 @@ def test_a_twins_stock_pipeline_draws_right_colours(name: str) -> None:
     # Sand is (196, 172, 128); with the shift missing it is off by more than 40.
     colour = 255 * np.median(images, axis=(0, 1, 2))
     np.testing.assert_allclose(colour, (196, 172, 128), atol=15)
+
+
+@pytest.mark.parametrize(("side", "together"), [(64, 100), (128, 100), (512, 6), (1024, 1)])
+def test_large_pictures_go_through_the_vae_few_at_a_time(
+    side: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = build_shape_only("sdxl").vae
+    encode, decode, rows = vae.encode, vae.decode, []
+
+    def counted(whole: Any) -> Any:
+        return lambda batch: (rows.append(len(batch)), whole(batch))[1]
+
+    monkeypatch.setattr(vae, "encode", counted(encode))
+    monkeypatch.setattr(vae, "decode", counted(decode))
+    count = together + 1
+    latents = encoded(vae, torch.empty(count, 3, side, side, device="meta"))
+    pictures_of(vae, latents)
+    assert rows == [together, 1] * 2

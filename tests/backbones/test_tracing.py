@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import cpu_offload_with_hook
 from accelerate.hooks import remove_hook_from_module
+from diffusers import FluxKontextPipeline
 from PIL import Image
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from segscale.bench.trace import Trace
 from segscale.errors import UserError
 from segscale.prompt import Prompt
 
+COMPONENTS = ("scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "transformer")
 PROMPT = "a star, a ring, sand"
 FAMILIES = ["pocket-sd15", "pocket-sdxl", "pocket-pixart-sigma", "pocket-sd3", "pocket-flux"]
 STEPS = 2
@@ -284,3 +286,48 @@ def test_words_have_all_their_places() -> None:
     text = "The dog's red-brown ball, the BALL"
     found = {word.name: [text[start:end] for start, end in word.spans] for word in words_of(text)}
     assert found == {"the": ["The", "the"], "dog's": ["dog's"], "red-brown": ["red-brown"], "ball": ["ball", "BALL"]}
+
+
+def test_maps_of_kontext_are_of_the_picture_and_not_of_what_it_is_given(flux: Any) -> None:
+    kontext = FluxKontextPipeline(**{name: flux.components[name] for name in COMPONENTS})
+    kontext.set_progress_bar_config(disable=True)
+    given = Image.new("RGB", (192, 64), "red")
+    with segscale.trace(kontext) as maps:
+        generator = torch.Generator().manual_seed(3)
+        size = {"height": 64, "width": 64, "max_area": 64 * 64, "_auto_resize": False}
+        kontext(image=given, prompt=PROMPT, num_inference_steps=STEPS, generator=generator, **size)
+    side = 64 // (flux.vae_scale_factor * 2)
+    assert maps.pictures[0].steps.shape[-2:] == (side, side)
+
+
+def test_words_of_a_cleaned_caption_are_found_where_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline: Any = build_backbone("pocket-pixart-sigma").pipeline
+    pipeline.set_progress_bar_config(disable=True)
+    with segscale.trace(pipeline) as plain:
+        generate(pipeline, "a star")
+
+    def cleaned_texts(texts: str | list[str], clean_caption: bool) -> list[str]:
+        assert clean_caption, "as where the packages that clean are installed"
+        return [text.replace("(", "").replace(")", "") for text in ([texts] if isinstance(texts, str) else texts)]
+
+    monkeypatch.setattr(pipeline, "_text_preprocessing", cleaned_texts)
+    with segscale.trace(pipeline) as cleaned:
+        generate(pipeline, "(((a))) star", clean_caption=True)
+    assert cleaned.pictures[0].prompt == "(((a))) star"
+    assert np.array_equal(cleaned.pictures[0].steps, plain.pictures[0].steps)
+
+
+def test_the_refiner_reads_by_its_second_tokenizer() -> None:
+    backbone = build_backbone("pocket-sdxl")
+    expected = backbone.tokenize(Prompt(PROMPT, words_of(PROMPT)))
+    backbone.pipeline.tokenizer = None
+    assert backbone.tokenize(Prompt(PROMPT, words_of(PROMPT))) == expected
+
+
+def test_a_text_that_two_encoders_read_in_other_tokens_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    backbone = build_backbone("pocket-sdxl")
+    backbone.tokenize(Prompt("a star", ()))
+    assert not caplog.records
+    backbone.pipeline.tokenizer_2 = t5_tokenizer(16)
+    backbone.tokenize(Prompt("a star", ()))
+    assert "the text encoders read other tokens of 'a star'" in caplog.text

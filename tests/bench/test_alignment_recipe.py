@@ -15,6 +15,7 @@ from segscale.backbones.attention.sites import Grid
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
+from segscale.backbones.loading.options import LoadOptions
 from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.bench.tasks.task import Task
@@ -212,3 +213,20 @@ def test_of_many_masks_the_largest_are_kept(task: Task, monkeypatch: pytest.Monk
     assert masks[0].mask.sum() == 15 * 64
     monkeypatch.setattr(batches, "MOST_MASKS", 3)
     assert len(many._masks(0, replace(sample, label=label), None, ())) == 3  # type: ignore[arg-type]
+
+
+def test_gradients_of_float16_hold_where_the_loss_is_a_mean_over_millions(
+    monkeypatch: pytest.MonkeyPatch, task: Task
+) -> None:
+    """As of 16 pictures of 1024 pixels, whose latents have a thousand times as many numbers."""
+    found: list[torch.Tensor] = []
+    for dtype in ("float32", "float16"):
+        backbone = build_backbone("pocket-sd3", LoadOptions(dtype=dtype))  # type: ignore[arg-type]
+        sites = backbone.sites(64)
+        settings = replace(DESCRIBED, focal=0, dice=0)
+        aligned = Alignment(backbone, expert_site("pocket-sd3", sites, None), sites, settings)
+        whole = aligned._losses
+        monkeypatch.setattr(aligned, "_losses", lambda batch, whole=whole: tuple(loss / 1024 for loss in whole(batch)))
+        aligned.step(0, batch_of(aligned, task))
+        found.append(torch.cat([p.grad.flatten() for p in aligned.parameters if p.grad is not None]))
+    assert F.cosine_similarity(*found, dim=0) > 0.99

@@ -111,6 +111,13 @@ def test_a_difference_of_even_strength_needs_no_rates() -> None:
     torch.testing.assert_close(rates, torch.ones(6, 6))
 
 
+def test_s_cfg_asks_no_block_without_text_for_maps() -> None:
+    sites = build_shape_only("sd35").sites(1024)
+    assert any(site.pixel_module is not None and site.text_module is None for site in sites)
+    request = ScfgSegmenter("published").request(sites)
+    assert request.pixels == request.text
+
+
 class Even(SegmentGuidance):
     """All rates are 1."""
 

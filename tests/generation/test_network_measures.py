@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,9 @@ def test_clip_scores_are_cosines_of_each_pair_times_100_without_negative_ones(cl
 def test_missing_clip_weights_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded"):
         ClipScorer(str(tmp_path))
+
+
+def test_a_network_that_was_saved_in_half_precision_scores_in_float32(clip: Path, tmp_path: Path) -> None:
+    shutil.copytree(clip, tmp_path / "half")
+    CLIPModel.from_pretrained(clip).half().save_pretrained(tmp_path / "half")
+    assert ClipScorer(str(tmp_path / "half")).model.dtype == torch.float32

@@ -21,6 +21,7 @@ from segscale.bench.generation.power import DrawnCaptions, draw_to_measure
 from segscale.bench.generation.power_record import find_power
 from segscale.bench.generation.prompts import PicturePrompt
 from segscale.bench.generation.settings import sampling_settings
+from segscale.bench.generation.strengths import PowerQuestion
 from segscale.bench.generation.twin_measures import twin_measures
 from segscale.bench.report.evaluated import evaluate_runs
 from segscale.bench.runs.options import RunOptions
@@ -156,3 +157,10 @@ def test_rungs_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     # What was measured at other settings does not stand for the rung.
     assert sorted(power.record.plan.settings.steps for power in powers) == [1, 20]
     assert {power.record.plan.backbone == run.plan.backbone for power in powers} == {True}
+
+
+@pytest.mark.parametrize("name", ["sd15", "flux", "pixart-sigma-512"])
+def test_the_judge_is_not_asked_about_what_it_does_not_know(name: str, tmp_path: Path) -> None:
+    question = PowerQuestion(name, "pocket-captions", SamplingChoices(), Networks(), RunOptions(results=tmp_path))
+    with pytest.raises(UserError, match=r"knows generated scenes, not pictures of (512|1024) pixels"):
+        question.check(SamplingChoices())

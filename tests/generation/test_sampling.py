@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +20,14 @@ from segscale.backbones.text.conditioning import Conditioning
 from segscale.bench.generation.choices import SamplingChoices
 from segscale.bench.generation.guidance import ClassifierFree, Guidance, GuidedStep
 from segscale.bench.generation.prompts import PicturePrompt
-from segscale.bench.generation.record import SamplingSettings
+from segscale.bench.generation.record import PicturePlan, SamplingSettings, StoredPictures, read_record, write_record
 from segscale.bench.generation.sampling import NOISE_OF, Rows, draw
 from segscale.bench.generation.settings import sampling_settings
+from segscale.bench.runs.conditions import machine
+from segscale.bench.runs.identity import content_digest
+from segscale.bench.runs.options import RunOptions
+from segscale.bench.runs.plan import plan_backbone
+from segscale.bench.runs.record import Sources
 from segscale.errors import UserError
 
 PROMPTS = [PicturePrompt("a", "grass, a star"), PicturePrompt("b", "sand, a ring, a ball")]
@@ -49,12 +56,12 @@ def stock_pictures(backbone: Backbone, settings: SamplingSettings) -> NDArray[np
     special: dict[str, object] = {"guidance_scale": settings.guidance}
     if backbone.name == "pocket-flux":
         noise = backbone.pipeline._pack_latents(noise, len(noise), 4, side, side)
-        special = {"true_cfg_scale": settings.guidance, "negative_prompt": "", "guidance_scale": 1.0}
+        special = {"true_cfg_scale": settings.guidance, "negative_prompt": "", "guidance_scale": backbone.guidance}
         special["max_sequence_length"] = 16
     elif backbone.name == "pocket-pixart-sigma":
         special |= {"use_resolution_binning": False, "clean_caption": False, "max_sequence_length": 16}
     elif backbone.name == "pocket-sd3":
-        special["max_sequence_length"] = 16
+        special["max_sequence_length"] = backbone.t5_tokens
     output = backbone.pipeline(
         [prompt.text for prompt in PROMPTS],
         height=settings.image_size,
@@ -74,6 +81,36 @@ def test_pictures_are_those_of_the_stock_pipeline(name: str) -> None:
     assert ours.shape[1:] == (settings.image_size, settings.image_size, 3)
     assert ours.std() > 10
     assert np.abs(ours - stock_pictures(backbone, settings)).max() <= 2
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("pocket-flux", {"guidance": 3.5}), ("pocket-sd3", {"t5_tokens": 32})])
+def test_arguments_of_pictures_alone_are_those_of_the_stock_pipeline(name: str, arguments: dict[str, Any]) -> None:
+    plan = plan_backbone(name, RunOptions())
+    backbone, settings = plan.load(**arguments), settings_of(name)
+    ours = pixels(draw(backbone, PROMPTS, settings, ClassifierFree(settings.guidance)))
+    assert np.abs(ours - stock_pictures(backbone, settings)).max() <= 2
+    others = pixels(draw(plan.load(), PROMPTS, settings, ClassifierFree(settings.guidance)))
+    assert np.abs(ours - others).max() > 2
+
+
+def test_real_backbones_draw_as_their_pipelines_do_and_the_plan_says_it(tmp_path: Path) -> None:
+    expected = {
+        "flux": {"guidance": 3.5},
+        "flux-schnell": {},
+        "sd3": {"t5_tokens": 256},
+        "sd35-large": {"t5_tokens": 256},
+    }
+    for name, arguments in expected.items():
+        assert sampling_settings(name, SamplingChoices()).arguments == arguments
+    plan = PicturePlan(plan_backbone("pocket-flux", RunOptions()).identity, settings_of("pocket-flux"), "p", "d", "1")
+    content = asdict(plan)
+    del content["settings"]["arguments"]
+    assert plan.plan_id == content_digest(content)
+    changed = replace(plan, settings=replace(plan.settings, arguments={"guidance": 3.5}))
+    assert changed.plan_id != plan.plan_id
+    record = StoredPictures(changed, None, machine(), Sources(), changed.plan_id)
+    write_record(tmp_path, record)
+    assert read_record(tmp_path) == record
 
 
 def test_an_sdxl_that_guides_away_from_zeros_draws_as_its_stock_pipeline() -> None:
