@@ -14,14 +14,14 @@ from segscale.errors import UserError
 from ...backbones.pocket.ladder import family_of
 from ..evaluation.metrics import Floats
 
-Drawn = Literal["images", "prompts", "seeds"]
+Drawn = Literal["images", "prompts", "seeds", "rungs"]
 FROM_PAPERS = "published"
 
 
 def random_stream(drawn: Drawn) -> np.random.SeedSequence:
-    """The random numbers by which images, prompts or seeds are drawn; they are the same in every bootstrap."""
-    images, prompts, seeds = np.random.SeedSequence(0).spawn(3)
-    return {"images": images, "prompts": prompts, "seeds": seeds}[drawn]
+    """The random numbers by which images, prompts, seeds or rungs are drawn; they are the same in every bootstrap."""
+    images, prompts, seeds, rungs = np.random.SeedSequence(0).spawn(4)
+    return {"images": images, "prompts": prompts, "seeds": seeds, "rungs": rungs}[drawn]
 
 
 @dataclass(frozen=True)

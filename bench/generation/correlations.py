@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from ..evaluation.metrics import Floats
+from .backbone_replicates import random_stream
 from .configuration_replicates import ConfigurationReplicates
 
 LEAST_CONFIGURATIONS = 4
@@ -17,7 +18,8 @@ LEAST_CONFIGURATIONS = 4
 ALL = "all"
 LED = "f1"
 """The measure of power that mIoU is ahead of, or behind, along training."""
-COLUMNS = ("statistic", "group", "method", "against", "configurations", "value", "low", "high")
+NAMES = ("statistic", "group", "method", "against", "configurations")
+COLUMNS = (*NAMES, "value", "low", "high", "rungs_low", "rungs_high")
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,39 @@ class Statistic:
     values: Floats
     """``(1 + replicates,)``: of the sample itself, then of every replicate."""
     configurations: int
+    of_drawn: Floats | None = None
+    """``(replicates,)``: of configurations that are drawn as well; None where it is of these very ones."""
 
     @property
     def row(self) -> dict[str, object]:
-        """Value and 95 % interval (percentiles of the replicates), as a row of a table; NaN where it is not defined."""
-        defined = not np.isnan(self.values[0])
-        low, high = np.nanpercentile(self.values[1:], [2.5, 97.5]) if defined else (np.nan, np.nan)
-        numbers = (self.configurations, self.values[0], low, high)
-        return dict(zip(COLUMNS, (self.name, self.group, self.method, self.against, *numbers), strict=True))
+        """Value and 95 % intervals (percentiles of the replicates), as a row of a table; NaN where it is not defined.
+
+        The first interval is of these very configurations, the second of others like them.
+        """
+        missing = np.full(1, np.nan)
+        parts = (self.values[1:], missing if self.of_drawn is None else self.of_drawn)
+        ends = [end for part in parts for end in _percentiles(missing if np.isnan(self.values[0]) else part)]
+        numbers = (self.name, self.group, self.method, self.against, self.configurations, self.values[0], *ends)
+        return dict(zip(COLUMNS, numbers, strict=True))
+
+
+def _percentiles(values: Floats) -> tuple[float, float]:
+    defined = values[~np.isnan(values)]
+    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def over_configurations(function: Callable[..., Floats], *columns: Floats) -> tuple[Floats, Floats]:
+    """A statistic of every row, and of the replicates with configurations drawn with replacement.
+
+    Args:
+        function: Of the columns, ``(rows,)``.
+        columns: Each ``(1 + replicates, configurations)``.
+    """
+    replicates, count = len(columns[0]) - 1, columns[0].shape[1]
+    places = np.random.default_rng(random_stream("rungs")).integers(count, size=(replicates, count))
+    drawn = [np.take_along_axis(column[1:], places, 1) for column in columns]
+    return function(*columns), function(*drawn)
 
 
 def statistics(replicates: ConfigurationReplicates) -> pd.DataFrame:
@@ -67,13 +94,15 @@ def _of_group(name: str, group: ConfigurationReplicates) -> Iterator[Statistic]:
     parameters = np.tile(group.parameters, (len(next(iter(group.miou.values()))), 1))
     for measure, part, count in _by_measure(replace(group, power={**group.power, "parameters": parameters})):
         for method, miou in part.miou.items():
-            yield Statistic("rho", name, method, measure, spearman(miou, part.power[measure]), count)
+            values, of_drawn = over_configurations(spearman, miou, part.power[measure])
+            yield Statistic("rho", name, method, measure, values, count, of_drawn)
     yield from _given_steps(name, group.only(~np.isnan(group.steps)))
     base, *others = group.miou
     for measure, part, count in _by_measure(group):
         for method in others:
-            values = slope(part.miou[method] - part.miou[base], part.power[measure])
-            yield Statistic("slope of gain", name, f"{method} - {base}", measure, values, count)
+            gain = part.miou[method] - part.miou[base]
+            values, of_drawn = over_configurations(slope, gain, part.power[measure])
+            yield Statistic("slope of gain", name, f"{method} - {base}", measure, values, count, of_drawn)
 
 
 def _given_steps(name: str, known: ConfigurationReplicates) -> Iterator[Statistic]:
@@ -83,8 +112,8 @@ def _given_steps(name: str, known: ConfigurationReplicates) -> Iterator[Statisti
         power = part.power[measure]
         steps = np.tile(part.steps, (len(power), 1))
         for method, miou in part.miou.items():
-            values = partial_spearman(miou, power, steps)
-            yield Statistic("rho given steps", name, method, measure, values, count)
+            values, of_drawn = over_configurations(partial_spearman, miou, power, steps)
+            yield Statistic("rho given steps", name, method, measure, values, count, of_drawn)
 
 
 def _by_measure(

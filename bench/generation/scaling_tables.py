@@ -18,6 +18,10 @@ EXPLANATIONS = {
     "slope of gain": "points of mIoU that a method gains on the first one per point of power",
     "lead": "how far mIoU is ahead of F1 along training, both from 0 to 1; positive: grounding comes first",
 }
+OTHER_RUNGS = (
+    "- other rungs, too: the interval where configurations are drawn as well, so what others like these would give; "
+    "the interval before it is of these very ones"
+)
 
 
 def subject_row(subject: Subject) -> dict[str, object]:
@@ -59,7 +63,11 @@ def statistics_text(statistics: pd.DataFrame) -> str:
                 "-" if np.isnan(value) else format_estimate(value, low, high, "z.2f")
                 for value, low, high in zip(statistics["value"], statistics["low"], statistics["high"], strict=True)
             ],
+            "other rungs, too": [
+                "-" if np.isnan(low) else f"[{low:z.2f}, {high:z.2f}]"
+                for low, high in zip(statistics["rungs_low"], statistics["rungs_high"], strict=True)
+            ],
         }
     )
     used = [f"- {name}: {text}" for name, text in EXPLANATIONS.items() if name in set(statistics["statistic"])]
-    return "\n".join([markdown_table(shown), "", *used])
+    return "\n".join([markdown_table(shown), "", *used, OTHER_RUNGS])

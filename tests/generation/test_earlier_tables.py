@@ -307,9 +307,12 @@ def test_published_power_joins_published_power_alone(
 
 
 def test_intervals_cover_where_seeds_vary_little_and_less_where_they_vary_much() -> None:
-    (little, _), (much, error) = (simulate(9, spread, ladders=60) for spread in (0.1, 1.0))
-    assert little > 0.85 > much
-    assert error < -0.05
+    little, much = (simulate(9, spread, ladders=60) for spread in (0.1, 1.0))
+    assert little.own > 0.85 > much.own
+    assert much.error < -0.05
+    # Of rungs that might have been, only those that are drawn tell.
+    assert little.own_of_all < 0.6
+    assert little.drawn_of_all > 0.9
 
 
 def test_means_of_few_seeds_vary_as_much_as_they_should() -> None:

@@ -19,7 +19,14 @@ from segscale.bench.generation import bootstrap
 from segscale.bench.generation.bootstrap import resample
 from segscale.bench.generation.choices import ScalingQuestion
 from segscale.bench.generation.configuration_replicates import ConfigurationReplicates, by_configuration
-from segscale.bench.generation.correlations import lead, partial_spearman, slope, spearman, statistics
+from segscale.bench.generation.correlations import (
+    lead,
+    over_configurations,
+    partial_spearman,
+    slope,
+    spearman,
+    statistics,
+)
 from segscale.bench.generation.frechet import Gaussian, fit_gaussian, frechet_distance
 from segscale.bench.generation.power_record import (
     Measure,
@@ -172,6 +179,21 @@ def test_what_was_built_in_is_found(folder: Path) -> None:
     assert rows["rho", "all", "goca", "frechet"] == -1
     assert rows["slope of gain", "all", "goca - vanilla", "f1"] < 0
     assert (table["low"] <= table["high"]).all()
+    assert table.loc[table["statistic"] == "lead", ["rungs_low", "rungs_high"]].isna().all(None)
+
+
+def test_drawing_configurations_widens_what_few_of_them_decide() -> None:
+    rng = np.random.default_rng(0)
+    power = rng.normal(size=12)
+    miou = power + rng.normal(size=12)
+    exact = np.tile(power, (201, 1)), np.tile(miou, (201, 1))
+    values, drawn = over_configurations(spearman, *exact)
+    assert np.ptp(values) == 0
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert low < values[0] - 0.1 < values[0] < high
+    again, once_more = over_configurations(spearman, *exact)
+    assert np.array_equal(values, again)
+    assert np.array_equal(drawn, once_more)
 
 
 def test_nothing_is_related_to_power_that_is_the_same_for_all(folder: Path) -> None:
