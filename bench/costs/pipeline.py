@@ -102,7 +102,7 @@ _IDENTITY = BackboneIdentity("stand-in", "stand-in", "float32", "float32", None,
 class _StandInPlan(BackbonePlan):
     backbone: Backbone
 
-    def load(self) -> Backbone:
+    def load(self, **arguments: object) -> Backbone:
         return self.backbone
 
 

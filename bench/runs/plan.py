@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import JsonValue
-
 import segscale
 from segscale.catalogue import PACKAGED, config_files
 from segscale.errors import UserError
@@ -46,17 +44,17 @@ class BackbonePlan:
     weights_id: WeightsId
     options: RunOptions
 
-    def load(self, **arguments: JsonValue) -> Backbone:
+    def load(self, **arguments: object) -> Backbone:
         """Load the weights that the identity names; ``arguments`` take the place of those of its config."""
         options = self.options
         load = self.weights_id.load_options_at_commit(options.load)
-        arguments = dict(options.backbone_arguments) | arguments
+        arguments = {**options.backbone_arguments, **arguments}
         backbone = build_backbone(self.identity.name, load, options.weights, options.untrained, **arguments)
         if options.text_cache is not None:
             backbone.prompts.cache = TextCache(options.text_cache, self._encoders(arguments))
         return backbone
 
-    def _encoders(self, arguments: Mapping[str, JsonValue]) -> str:
+    def _encoders(self, arguments: Mapping[str, object]) -> str:
         """All that decides what a prompt is encoded to, but for rounding that batch, threads and device decide."""
         own = self.identity.options | plain_data(arguments)
         identity = asdict(replace(self.identity, untrained=False, lora=None, options=own))
