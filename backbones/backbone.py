@@ -26,7 +26,7 @@ from .attention.ways import Ways, ways_on
 from .inputs import DenoiserInput, PromptedImage
 from .latents.images import pixel_values
 from .latents.noise import NoiseLevel, normal_draws
-from .latents.pictures import latents_of, pictures_of
+from .latents.pictures import latent_stride, latents_of, pictures_of
 from .latents.settings import CaptureSettings
 from .loading.lora import merge_lora, read_lora
 from .loading.options import LoadOptions, Training, check_untrained
@@ -154,7 +154,7 @@ class Backbone(ABC):
     @property
     def latent_stride(self) -> int:
         """Image pixels per latent pixel."""
-        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        return latent_stride(self.vae)
 
     @property
     def patch(self) -> int:

@@ -13,7 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
-from .latents.pictures import pictures_of
+from .latents.pictures import latent_stride, pictures_of
 
 
 class WanPicturePipeline(DiffusionPipeline):
@@ -59,7 +59,7 @@ class WanPicturePipeline(DiffusionPipeline):
         guided = guidance_scale > 1
         states = self.encode_prompt([""] * len(texts) * guided + texts, self.tokenizer.model_max_length)
         device, dtype, config = self._execution_device, self.transformer.dtype, self.vae.config
-        stride = 2 ** (len(config["block_out_channels"]) - 1)
+        stride = latent_stride(self.vae)
         shape = (len(texts), config["latent_channels"], 1, height // stride, width // stride)
         latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
         self.scheduler.set_timesteps(num_inference_steps, device=device)

@@ -44,7 +44,7 @@ class OwnFolder(FolderDataset):
         """
         own = Path(data_root or f"data/{arguments['name']}").expanduser().resolve().name
         if own == CALIBRATION and split in (None, CALIBRATION):
-            problem = f"a folder called {CALIBRATION} would pass for the split of that name, which is a part of it"
+            problem = f"a folder called {CALIBRATION} would be taken for images that a threshold was chosen on"
             raise UserError(problem, "call it otherwise: --split NAME")
         self.splits = (own if split in (None, CALIBRATION) else split,)
         super().__init__(split=split or own, data_root=data_root, **arguments)
@@ -90,14 +90,18 @@ def _visible(folder: Path) -> list[Path]:
     """Files below a folder, sorted, without hidden ones and what lies in a hidden one; links are followed."""
     found: list[Path] = []
     entered: set[Path] = set()
-    for above, names, files in os.walk(folder, followlinks=True):
-        # A link to a folder above would never end, one to a folder beside shows its pictures twice.
-        if (real := Path(above).resolve()) in entered:
-            names.clear()
-            continue
-        entered.add(real)
-        names[:] = sorted(name for name in names if name[0] != ".")
-        found += [Path(above) / name for name in files if name[0] != "."]
+    roots = [folder]
+    # Links come after all that lies there itself: one to a folder above would never end, one to a folder beside would
+    # show its pictures twice.
+    for root in roots:
+        for above, names, files in os.walk(root):
+            if (real := Path(above).resolve()) in entered:
+                names.clear()
+                continue
+            entered.add(real)
+            names[:] = sorted(name for name in names if name[0] != ".")
+            found += [Path(above) / name for name in files if name[0] != "."]
+            roots += [link for link in (Path(above) / name for name in names) if link.is_symlink()]
     return sorted(found)
 
 

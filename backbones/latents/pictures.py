@@ -21,6 +21,11 @@ def shift_and_scale(vae: AutoencoderKL) -> tuple[float, float]:
     return vae.config["shift_factor"] or 0.0, vae.config["scaling_factor"]
 
 
+def latent_stride(vae: AutoencoderKL) -> int:
+    """Image pixels per latent pixel."""
+    return 2 ** (len(vae.config["block_out_channels"]) - 1)
+
+
 def picture_values(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """Pictures ``(height, width, 3)`` as float32 ``(n, 3, height, width)`` in [-1, 1]."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -42,8 +47,7 @@ def pictures_of(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """Decode latents to pictures, float32 ``(n, 3, height, width)``, about within [-1, 1]."""
     shift, scale = shift_and_scale(vae)
     values = (latents.float() / scale + shift).to(vae.dtype)
-    stride = 2 ** (len(vae.config["block_out_channels"]) - 1)
-    return torch.cat([vae.decode(part).sample.float() for part in values.split(_together(values, stride))])
+    return torch.cat([vae.decode(part).sample.float() for part in values.split(_together(values, latent_stride(vae)))])
 
 
 def _together(batch: Tensor, stride: int = 1) -> int:

@@ -95,7 +95,7 @@ def predict(
 
     from ...methods.build import build_method
     from ..pictures.coco import CocoWriter
-    from ..pictures.files import write_segmentation
+    from ..pictures.files import refuse_long_name, write_segmentation
     from ..pictures.inputs import iterate_pictures
     from ..segmenter import check_caption
     from ..segmenter import load as load_segmenter
@@ -104,6 +104,7 @@ def predict(
     _prepare(output)
     files, classes = _asked(question, output)
     for file in files:
+        refuse_long_name(file.stem, output.kinds, classes.names[1:])
         file.check()
     _refuse_others(files, output)
     check_caption(build_method(method_name, backbone_name), build("protocol", "standard"), question.caption)
@@ -167,10 +168,8 @@ def _prepare(output: Output) -> None:
 def _refuse_others(files: Sequence[PictureFile], output: Output) -> None:
     """Raises UserError where files of other pictures, of this call, or of the user would be replaced."""
     from ..pictures.coco import pictures_named
-    from ..pictures.files import refuse_long_name, refuse_others, summary_path
+    from ..pictures.files import refuse_others, summary_path
 
-    for file in files:
-        refuse_long_name(file.stem)
     coco = output.folder / COCO_FILE
     if "coco" in output.kinds and any(summary_path(output.folder, file.stem) == coco for file in files):
         raise UserError(f"{coco} would be of one picture and of all", "rename the picture")

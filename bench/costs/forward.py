@@ -96,7 +96,7 @@ def measure(work: Callable[[], Result], device: torch.device) -> tuple[Cost, Res
 
 
 def _wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Return once the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

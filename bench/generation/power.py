@@ -52,7 +52,7 @@ def is_judged(dataset_name: str, networks: Networks, image_size: int) -> bool:
         raise UserError(problem, "leave them out")
     if is_pocket and image_size > LARGEST_JUDGED:
         problem = f"the shipped judge knows generated scenes, not pictures of {image_size} pixels"
-        raise UserError(problem, "measure others by networks: segscale power --dataset coco-object --clip FOLDER")
+        raise UserError(problem, "measure by networks: segscale power BACKBONE --dataset coco-object --clip FOLDER")
     return is_pocket
 
 

@@ -55,10 +55,15 @@ def write_segmentation(
     return written
 
 
-def refuse_long_name(stem: str) -> None:
-    """Raises UserError where files could not be called after a picture."""
+def refuse_long_name(stem: str, kinds: Sequence[Kind], classes: Sequence[str]) -> None:
+    """Raises UserError where files of these kinds could not be called after a picture."""
     name = Path(stem).name
-    if len(f"{name}_cutout999_.png".encode()) + LONGEST_CLASS > LONGEST_NAME:
+    of_class = (
+        f"_{kind}{number}_{_file_name(each)}.png"
+        for kind in {"heat", "cutouts"}.intersection(kinds)
+        for number, each in enumerate(classes, 1)
+    )
+    if max(len(f"{name}{ending}".encode()) for ending in ("_overlay.jpg", *of_class)) > LONGEST_NAME:
         raise UserError(f"the name {name} leaves no room for those of its files", "rename the picture")
 
 

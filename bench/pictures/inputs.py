@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -103,8 +102,7 @@ def _not_written(root: Path, output: Path) -> Iterator[Path]:
     place, written = root.resolve(), output.resolve()
     if written == place:
         raise UserError(f"masks would lie among the pictures of {root}", "choose another --output")
-    below = root / os.path.relpath(written, place)
-    return (picture for picture in pictures_in(root) if not picture.is_relative_to(below))
+    return (picture for picture in pictures_in(root) if not picture.resolve().is_relative_to(written))
 
 
 def read_picture(path: Path) -> Image.Image:

@@ -11,7 +11,7 @@ from segscale.errors import UserError
 
 from .tables import TASK_COLUMNS, TableRow, table_rows
 
-SAME_RUN = (*TASK_COLUMNS, "backbone", "method", "seed", "dtype", "quantize", "images")
+SAME_RUN = (*TASK_COLUMNS, "backbone", "method", "seed", "dtype", "quantize", "settings", "images")
 """What a row of either table is found by; versions and weights may differ, as they are what is compared."""
 
 
@@ -31,7 +31,7 @@ def read_expected(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise UserError(f"there are no results in {path}", "name a scaling.csv that segscale table wrote") from error
-    if missing := {*SAME_RUN, "miou"} - {*map(str, table.columns)}:
+    if missing := {*SAME_RUN, "miou"} - {"settings", *map(str, table.columns)}:
         raise UserError(f"{path} has no column {min(missing)}", "name a scaling.csv that segscale table wrote")
     return table
 
@@ -68,10 +68,12 @@ def _miou_by_run(table: pd.DataFrame, kind: str) -> dict[tuple[str, ...], float]
 
 
 def _key(row: TableRow) -> tuple[str, ...]:
-    return tuple("" if pd.isna(row[name]) else str(row[name]) for name in SAME_RUN)
+    # Older tables have no settings.
+    values = (row.get(name) for name in SAME_RUN)
+    return tuple("" if pd.isna(value) else str(value) for value in values)
 
 
 def _name(key: tuple[str, ...]) -> str:
-    dataset, split, protocol, backbone, method, seed, dtype, quantize, images = key
-    precision = f"{dtype}, {quantize}" if quantize else dtype
+    dataset, split, protocol, backbone, method, seed, *made, images = key
+    precision = ", ".join(text for text in made if text)
     return f"{method} on {backbone}, {dataset} {split} ({protocol}), seed {seed}, {precision}, {images} images"

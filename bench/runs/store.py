@@ -167,7 +167,7 @@ class RunStore:
         return None
 
     def count(self, since: float = 0.0, wanted: int | None = None) -> int:
-        """How many images are stored, unverified; only ids are read, and none of a run whose parts are all merged.
+        """How many images are stored, unverified; ids alone are read, and none where names of merged parts tell it.
 
         Args:
             since: Parts that are older are left out; in seconds since 1970.

@@ -87,6 +87,9 @@ class Alignment:
         nn.utils.clip_grad_norm_(self.trained, GRADIENT_NORM)
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
+            problem = f"gradients are not finite at any loss scale, up to step {number}"
+            raise UserError(problem, "lower --learning-rate, or use --dtype float32")
         losses = StepLosses(denoising.item(), focal.item(), dice.item())
         if not math.isfinite(losses.denoising + losses.focal + losses.dice):
             raise UserError(f"the loss of step {number} is not finite", "lower --learning-rate, or use --dtype float32")

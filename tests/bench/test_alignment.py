@@ -29,6 +29,7 @@ from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import build_task
 from segscale.bench.tasks.task import Task
 from segscale.bench.training import align as loop
+from segscale.bench.training import alignment
 from segscale.bench.training.align import align, expert_site
 from segscale.bench.training.alignment import rate_share
 from segscale.bench.training.batches import BatchSource
@@ -189,13 +190,18 @@ def test_alignment_lowers_its_loss(targets: str, task: Task, tmp_path: Path) -> 
     assert masks.tail(3).mean() < masks.head(3).mean() - 0.01
 
 
-@pytest.mark.parametrize("reading", ["published", "described"])
+@pytest.mark.parametrize(
+    ("reading", "dtype"), [("published", "float32"), ("described", "float32"), ("described", "float16")]
+)
 def test_an_interrupted_alignment_goes_on_to_the_same_bytes(
-    reading: str, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reading: str, dtype: str, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(TINY, reading=reading)  # pyright: ignore[reportArgumentType]
+    train = replace(TRAIN, load=LoadOptions(dtype=dtype))  # pyright: ignore[reportArgumentType]
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
-    whole = align("pocket-sd3", task, settings, tmp_path / "whole", TRAIN)
+    # So high that the first steps of float16 are left out, after each of which it is halved.
+    monkeypatch.setattr(alignment, "FIRST_LOSS_SCALE", 2.0**40)
+    whole = align("pocket-sd3", task, settings, tmp_path / "whole", train)
     draw = BatchSource.draw
 
     def interrupted(source: BatchSource, step: int) -> object:
@@ -205,20 +211,20 @@ def test_an_interrupted_alignment_goes_on_to_the_same_bytes(
 
     monkeypatch.setattr(BatchSource, "draw", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        align("pocket-sd3", task, settings, tmp_path / "parts", TRAIN)
+        align("pocket-sd3", task, settings, tmp_path / "parts", train)
     monkeypatch.setattr(BatchSource, "draw", draw)
-    parts = align("pocket-sd3", task, settings, tmp_path / "parts", TRAIN)
+    parts = align("pocket-sd3", task, settings, tmp_path / "parts", train)
     assert whole.equals(parts)
     assert len(whole) == 3
     for name in (LORA_FILE, STATE_FILE):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
-    nothing_left = align("pocket-sd3", task, settings, tmp_path / "parts", TRAIN)
+    nothing_left = align("pocket-sd3", task, settings, tmp_path / "parts", train)
     assert whole.equals(nothing_left)
     with pytest.raises(UserError, match=r"another alignment \(learning_rate differ\)"):
-        align("pocket-sd3", task, replace(settings, learning_rate=2e-3), tmp_path / "parts", TRAIN)
+        align("pocket-sd3", task, replace(settings, learning_rate=2e-3), tmp_path / "parts", train)
     (tmp_path / "parts" / STATE_FILE).write_bytes(b"x")
     with pytest.raises(UserError, match="damaged"):
-        align("pocket-sd3", task, settings, tmp_path / "parts", TRAIN)
+        align("pocket-sd3", task, settings, tmp_path / "parts", train)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

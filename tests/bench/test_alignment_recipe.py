@@ -25,6 +25,7 @@ from segscale.bench.training.alignment import Alignment, matched_maps, named_map
 from segscale.bench.training.batches import BatchSource, TargetMask, TrainingBatch
 from segscale.bench.training.objectives import dice_loss, focal_loss
 from segscale.bench.training.settings import AlignmentSettings
+from segscale.errors import UserError
 from segscale.methods.method import PromptRule
 from segscale.registry import build
 
@@ -213,6 +214,27 @@ def test_of_many_masks_the_largest_are_kept(task: Task, monkeypatch: pytest.Monk
     assert masks[0].mask.sum() == 15 * 64
     monkeypatch.setattr(batches, "MOST_MASKS", 3)
     assert len(many._masks(0, replace(sample, label=label), None, ())) == 3  # type: ignore[arg-type]
+
+
+def test_gradients_that_are_not_finite_at_any_scale_end_the_alignment(
+    monkeypatch: pytest.MonkeyPatch, task: Task
+) -> None:
+    backbone = build_backbone("pocket-sd3", LoadOptions(dtype="float16"))
+    sites = backbone.sites(64)
+    aligned = Alignment(backbone, expert_site("pocket-sd3", sites, None), sites, DESCRIBED)
+    zero = torch.zeros(())
+
+    def losses(_: TrainingBatch) -> tuple[torch.Tensor, ...]:
+        broken = sum(parameter.sum() for parameter in aligned.parameters) * 0
+        broken.register_hook(lambda gradient: gradient * torch.nan)  # type: ignore[union-attr]
+        return broken, zero, zero  # type: ignore[return-value]
+
+    monkeypatch.setattr(aligned, "_losses", losses)
+    batch = batch_of(aligned, task)
+    while aligned.scaler.get_scale() > 1:
+        aligned.step(0, batch)
+    with pytest.raises(UserError, match="gradients are not finite at any loss scale"):
+        aligned.step(0, batch)
 
 
 def test_gradients_of_float16_hold_where_the_loss_is_a_mean_over_millions(

@@ -222,6 +222,8 @@ def test_one_of_several_runs_is_named_by_its_id(tmp_path: Path, shares: np.ndarr
         select_one(runs, "b/m")
     assert all(run.run.run_id in caught.value.hint for run in runs)
     assert select_one(runs, runs[1].run.run_id[:8]) is runs[1]
+    by_id = [select(runs, run.run.run_id) for run in runs]
+    assert [(run.plan.seed, other.plan.seed) for run, other in paired(*by_id)] == [(0, 1)]
 
 
 def test_the_command_prints_the_difference_and_where_it_comes_from(

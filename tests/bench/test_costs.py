@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from segscale.backbones.build import build_backbone
 from segscale.bench.commands.main import main
 from segscale.bench.costs import breakdown, pipeline, sharing, throughput
 from segscale.bench.costs.breakdown import Breakdown, break_down
+from segscale.bench.costs.forward import compare
 from segscale.bench.costs.pace import Pace
 from segscale.bench.costs.pipeline import pipeline_rates
 from segscale.bench.runs.store import find_runs
@@ -36,6 +38,26 @@ def test_every_step_of_an_image_is_measured(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(seconds >= 0 for seconds in result.steps.values())
     assert result.denoiser >= 0.1  # a third of the sleep: seconds are those of one image
     assert max(result.steps, key=result.steps.__getitem__) == "denoiser"
+
+
+def test_the_first_call_of_text_encoder_and_autoencoder_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = build_backbone("pocket-sd15")
+    encode_text, encode_images = backbone.encode_text, backbone.encode_images
+    calls = {"text": 0, "image": 0}
+
+    def slow_at_first(kind: str, whole: Any) -> Any:
+        def called(*arguments: Any) -> Any:
+            calls[kind] += 1
+            time.sleep(0.5 if calls[kind] == 1 else 0)
+            return whole(*arguments)
+
+        return called
+
+    monkeypatch.setattr(backbone, "encode_text", slow_at_first("text", encode_text))
+    monkeypatch.setattr(backbone, "encode_images", slow_at_first("image", encode_images))
+    result = compare(backbone, [build_method("vanilla", "pocket-sd15")], repeats=1)
+    assert calls["image"] == 2
+    assert max(result.text.seconds, result.image.seconds) < 0.5
 
 
 def test_what_the_device_waits_for_is_what_workers_do() -> None:

@@ -299,10 +299,12 @@ def test_names_are_cut_or_refused_before_a_picture_is_segmented(
     main(command)
     (heat,) = out.glob("a_heat1_*.jpg")
     assert len(heat.name.encode()) == len("a_heat1_.jpg") + LONGEST_CLASS
-    long = folder / ("\u6f22" * 76 + ".png")
+    long = folder / f"{'b' * 215}.png"
     (folder / "a.png").rename(long)
+    main(["predict", str(long), "--classes", "star" * 20, "--write", "labels", "-o", str(tmp_path / "fits")])
+    capsys.readouterr()
     with pytest.raises(SystemExit):
-        main(["predict", str(folder), "--classes", "star", "--overwrite", "-o", str(tmp_path / "other")])
+        main(["predict", str(long), "--classes", "star" * 20, "--overwrite", "-o", str(tmp_path / "other")])
     assert "leaves no room for those of its files; rename the picture" in capsys.readouterr().err
     assert not [*(tmp_path / "other").iterdir()]
 
@@ -311,5 +313,8 @@ def test_files_that_an_earlier_call_wrote_are_no_pictures(folder: Path) -> None:
     for _ in range(2):
         main(["predict", str(folder), "--classes", "star", "--write", "overlay", "-o", f"{folder}/out"])
     assert {path.name for path in (folder / "out").rglob("*.jpg")} == {"a_overlay.jpg", "b_overlay.jpg"}
+    (folder / "out").rename(folder.parent / "elsewhere")
+    (folder / "out").symlink_to(folder.parent / "elsewhere")
+    assert [file.stem for file in picture_files([str(folder)], folder.parent / "elsewhere")] == ["a", "sub/b"]
     with pytest.raises(UserError, match=f"masks would lie among the pictures of {folder}; choose another --output"):
         picture_files([str(folder)], folder)

@@ -76,7 +76,11 @@ def test_linked_folders_are_read_once_and_not_for_ever(folder: Path) -> None:
     (images / "day2").symlink_to(elsewhere)
     (images / "above").symlink_to(images)
     (images / "gone").symlink_to(folder.parent / "nothing")
-    assert own(folder).ids == ("a", "day1/b")
+    for real in (images / "zoo", images / "zoo/inner"):
+        real.mkdir()
+        Image.new("RGB", (4, 2), "green").save(real / "c.jpg")
+    (images / "alias").symlink_to(images / "zoo/inner")
+    assert own(folder).ids == ("a", "day1/b", "zoo/c", "zoo/inner/c")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])

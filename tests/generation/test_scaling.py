@@ -40,6 +40,7 @@ from segscale.bench.generation.power_record import (
 from segscale.bench.generation.published_power import read_published_power
 from segscale.bench.generation.record import PicturePlan, SamplingSettings
 from segscale.bench.generation.scaling import Subject, measured_subjects, published_subjects
+from segscale.bench.generation.scaling_tables import OTHER_RUNGS, statistics_text
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_run, evaluate_runs
 from segscale.bench.report.thresholds import Thresholds
 from segscale.bench.runs.identity import BackboneIdentity
@@ -179,7 +180,15 @@ def test_what_was_built_in_is_found(folder: Path) -> None:
     assert rows["rho", "all", "goca", "frechet"] == -1
     assert rows["slope of gain", "all", "goca - vanilla", "f1"] < 0
     assert (table["low"] <= table["high"]).all()
-    assert table.loc[table["statistic"] == "lead", ["rungs_low", "rungs_high"]].isna().all(None)
+    ends = ["rungs_low", "rungs_high"]
+    assert table.loc[table["statistic"] == "lead", ends].isna().all(None)
+    slopes = table[table["statistic"] == "slope of gain"]
+    assert (slopes["rungs_high"] - slopes["rungs_low"] > slopes["high"] - slopes["low"]).all()
+    rhos = table[table["statistic"].str.startswith("rho") & table["value"].notna()]
+    assert (rhos["rungs_low"] <= rhos["rungs_high"]).all()
+    text = statistics_text(table)
+    assert "| other rungs, too |" in re.sub(" +", " ", text)
+    assert text.count(OTHER_RUNGS) == 1
 
 
 def test_drawing_configurations_widens_what_few_of_them_decide() -> None:

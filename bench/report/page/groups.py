@@ -9,6 +9,7 @@ from typing import Literal
 
 from ..comparison import Comparison, common_images, compare
 from ..evaluated import EvaluatedRun
+from ..pairs import made_alike
 from .data import PageRun, PageRuns, Percent, percent
 
 Shared = Literal["backbone", "method"]
@@ -41,7 +42,7 @@ class RunGroup:
     names: tuple[str, ...]
     """What tells each run from the others."""
     differences: tuple[Difference, ...]
-    """Of every two runs that evaluated some of the same images."""
+    """Of every two runs that were made alike and evaluated some of the same images."""
 
 
 def run_groups(page: PageRuns, evaluated: Sequence[EvaluatedRun]) -> list[RunGroup]:
@@ -72,7 +73,11 @@ def _names(runs: Sequence[PageRun], shared: Shared) -> tuple[str, ...]:
 
 
 def _differences(members: Sequence[int], ordered: Sequence[EvaluatedRun]) -> Iterator[Difference]:
-    pairs = [pair for pair in combinations(members, 2) if common_images(ordered[pair[0]], ordered[pair[1]])]
+    pairs = [
+        (run, other)
+        for run, other in combinations(members, 2)
+        if made_alike(ordered[run], ordered[other]) and common_images(ordered[run], ordered[other])
+    ]
     comparisons = compare([(ordered[run], ordered[reference]) for run, reference in pairs])
     for (run, reference), comparison in zip(pairs, comparisons, strict=True):
         yield _difference(run, reference, comparison)
