@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -69,7 +70,7 @@ def _miou_by_run(table: pd.DataFrame, kind: str) -> dict[tuple[str, ...], float]
 
 def _key(row: TableRow) -> tuple[str, ...]:
     # Older tables have no settings.
-    values = (row.get(name) for name in SAME_RUN)
+    values: list[Any] = [row.get(name, "") for name in SAME_RUN]
     return tuple("" if pd.isna(value) else str(value) for value in values)
 
 
