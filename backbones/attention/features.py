@@ -38,11 +38,9 @@ class FeatureMeter:
     def __call__(self, call: AttentionCall) -> tuple[Tensor, TokenFeatures]:
         """Return the attention's output and the features of its first batch row."""
         output = call.attend()
-        parts = (
-            part[0, :, self.image].transpose(0, 1).flatten(1).cpu().float()
-            for part in (call.query, call.key, call.value)
-        )
-        return output, TokenFeatures(*parts)
+        parts = (part[0, :, self.image].transpose(0, 1).flatten(1) for part in (call.query, call.key, call.value))
+        # On the meta device there are shapes alone, which stay there.
+        return output, TokenFeatures(*((part if part.is_meta else part.cpu()).float() for part in parts))
 
 
 @torch.no_grad()

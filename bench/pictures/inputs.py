@@ -102,6 +102,8 @@ def _not_written(root: Path, output: Path) -> Iterator[Path]:
     place, written = root.resolve(), output.resolve()
     if written == place:
         raise UserError(f"masks would lie among the pictures of {root}", "choose another --output")
+    if place.is_relative_to(written):
+        return pictures_in(root)
     return (picture for picture in pictures_in(root) if not picture.resolve().is_relative_to(written))
 
 

@@ -62,7 +62,9 @@ def test_a_set_is_called_after_its_folder_or_as_the_user_says(folder: Path, monk
 @pytest.mark.parametrize("choice", [{}, {"split": "calibration"}])
 def test_a_folder_called_like_a_part_of_a_split_is_one_line(choice: dict[str, str], folder: Path) -> None:
     moved = folder.rename(folder.parent / "calibration")
-    with pytest.raises(UserError, match="a folder called calibration would pass for the split of that name"):
+    with pytest.raises(
+        UserError, match="a folder called calibration would be taken for images that a threshold was chosen on"
+    ):
         own(moved, **choice)
     assert own(moved, split="beach").ids == ("a",)
 
