@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
 
 from .stable_diffusion import StableDiffusion
 from .text.conditioning import Conditioning
-from .text.tokens import StreamTokens, stream_tokens, warn_of_other_tokens
+from .text.tokens import StreamTokens, warn_of_other_tokens
 
 
 @BACKBONES.register_module()
@@ -31,12 +32,16 @@ class StableDiffusionXL(StableDiffusion):
         )
         return Conditioning({"encoder_hidden_states": states, "text_embeds": pooled}, states.shape[1])
 
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """That of the first encoder; the refiner has the second alone."""
+        first = self.pipeline.tokenizer
+        return self.pipeline.tokenizer_2 if first is None else first
+
     def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
-        """Find the words in the one stream of both encoders; the refiner has the second alone."""
-        first, second = self.pipeline.tokenizer, self.pipeline.tokenizer_2
-        warn_of_other_tokens(first, second, prompt.text)
-        tokenizer = second if first is None else first
-        return (stream_tokens(tokenizer, prompt, "clip", tokenizer.model_max_length),)
+        """Find the words in the one stream of both encoders."""
+        warn_of_other_tokens(self.tokenizer, self.pipeline.tokenizer_2, prompt.text)
+        return super().tokenize(prompt)
 
     def unconditional(self, count: int) -> Conditioning:
         """Return zeros where the pipeline is configured to, as SDXL's is."""

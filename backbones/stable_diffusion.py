@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from segscale.prompt import Prompt
 from segscale.registry import BACKBONES
@@ -38,10 +39,14 @@ class StableDiffusion(Backbone):
         states = self.pipeline.text_encoder(ids.to(self.device))[0]
         return Conditioning({"encoder_hidden_states": states}, states.shape[1])
 
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """What text is read by."""
+        return self.pipeline.tokenizer
+
     def tokenize(self, prompt: Prompt) -> tuple[StreamTokens, ...]:
         """Find the words in each text stream."""
-        tokenizer = self.pipeline.tokenizer
-        return (stream_tokens(tokenizer, prompt, "clip", tokenizer.model_max_length),)
+        return (stream_tokens(self.tokenizer, prompt, "clip", self.tokenizer.model_max_length),)
 
     def noise_level(self, settings: CaptureSettings) -> NoiseLevel:
         """Resolve the timestep by the variance-preserving schedule."""

@@ -70,6 +70,8 @@ class Dataset(ABC):
     """True where reading an image whose id came before raises FileError, so that a run can leave it out."""
     expressions: ClassVar[bool] = False
     """Whether the caption of a sample is an expression, and its label the mask of what that means."""
+    expected_images: tuple[int, ...] = ()
+    """Numbers of images that the whole split may have; empty where any is right."""
     name: str
     benchmark: str
     """What protocols know this data by: a config's own name, or that of the shipped config which it varies."""
@@ -107,11 +109,6 @@ class Dataset(ABC):
     def check_command(self) -> str:
         """The command that says what is wrong with the data."""
         return f"segscale data check {self.name} --split {self.split}"
-
-    @property
-    def expected_images(self) -> tuple[int, ...]:
-        """Numbers of images that the whole split may have; empty where any is right."""
-        return ()
 
     @property
     def identity_options(self) -> dict[str, object]:

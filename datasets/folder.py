@@ -116,7 +116,7 @@ class FolderDataset(Dataset):
         self.palette = tuple(layout.palette[first:])
         self.table = layout.table if background else layout.table.without_background()
         self.entries = evenly_spaced(layout.entries, calibration_images) if calibrates else tuple(layout.entries)
-        self._calibration_images = calibration_images if calibrates else None
+        self.expected_images = (calibration_images,) if calibrates else self.official_counts.get(split, ())
         self._masks = None if calibrates else layout.masks
         self._prepare = layout.prepare
         if not self.entries:
@@ -139,12 +139,6 @@ class FolderDataset(Dataset):
     @property
     def check_command(self) -> str:
         return f"{super().check_command} --data-root {shlex.quote(str(self.data_root))}"
-
-    @property
-    def expected_images(self) -> tuple[int, ...]:
-        if self._calibration_images is not None:
-            return (self._calibration_images,)
-        return self.official_counts.get(self.split, ())
 
     @property
     def identity_options(self) -> dict[str, object]:

@@ -66,9 +66,10 @@ class ModalityMeter:
             mass[start : start + len(mean)] = torch.stack([part.sum(-1) for part in parts], dim=-1)
 
         output = attend_in_chunks(call, slice(None), measure, self.chunk_bytes)
-        norms = call.value[0].float().norm(dim=-1)
-        i2i, words, rest = mass[self.image].cpu().double().mean(0).tolist()
-        t2i, *t2t = mass[self.text].cpu().double().mean(0).tolist()
+        # Not every device has float64.
+        sums, norms = (each.cpu().double() for each in (mass, call.value[0].float().norm(dim=-1)))
+        i2i, words, rest = sums[self.image].mean(0).tolist()
+        t2i, *t2t = sums[self.text].mean(0).tolist()
         return output, Modalities(
             i2i=i2i,
             i2t=words + rest,
@@ -76,8 +77,8 @@ class ModalityMeter:
             t2t=sum(t2t),
             i2t_words=words,
             i2t_special=rest,
-            image_value_norm=norms[:, self.image].cpu().double().mean().item(),
-            text_value_norm=norms[:, self.text].cpu().double().mean().item(),
+            image_value_norm=norms[:, self.image].mean().item(),
+            text_value_norm=norms[:, self.text].mean().item(),
         )
 
 

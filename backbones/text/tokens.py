@@ -73,14 +73,10 @@ def report_truncation(streams: tuple[StreamTokens, ...]) -> None:
         log.warning("the prompt was cut at %d tokens, within or before: %s", streams[0].length, ", ".join(cut))
 
 
-def warn_of_other_tokens(
-    first: PreTrainedTokenizerBase | None, second: PreTrainedTokenizerBase | None, text: str
-) -> None:
+def warn_of_other_tokens(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase, text: str) -> None:
     """Log a text that two encoders whose columns should coincide cut into other tokens.
 
     One whose padding is "!" reads "!!" as two tokens, which is one of the other's.
     """
-    if first is not None and second is not None:
-        offsets = (encode(tokenizer, text).offsets for tokenizer in (first, second))
-        if next(offsets) != next(offsets):
-            log.warning("the text encoders read other tokens of %r, so words are found in the first alone", text)
+    if first is not second and encode(first, text).offsets != encode(second, text).offsets:
+        log.warning("the text encoders read other tokens of %r, so words are found in the first alone", text)

@@ -18,10 +18,7 @@ _output = "the file, by default coco.json in the folder of the run"
 @click.option("-o", "--output", type=options.FILE, metavar="FILE", help=_output)
 @options.results
 def export(run: str, output: Path | None, results: Path) -> None:
-    """Write the kept masks of a stored run as a COCO dataset. RUN is named as for segscale compare.
-
-    One of several runs is named by the beginning of its id.
-    """
+    """Write the kept masks of a stored run as a COCO dataset. RUN is named as for segscale compare."""
     from segscale.files import explained_writes
 
     from ..pictures.coco import CocoWriter

@@ -62,7 +62,10 @@ def table(selection: RunSelection, table_format: TableFormat | None, paper: Path
 @click.argument("reference", metavar="REFERENCE")
 @options.results
 def compare(run: str, reference: str, results: Path) -> None:
-    """Compare stored runs on the same images. Names of each are separated by slashes, as backbone/method."""
+    """Compare stored runs on the same images. Names of each are separated by slashes, as backbone/method.
+
+    The beginning of a run's id stands for that run alone.
+    """
     from ..report.comparison import compare
     from ..report.comparison_tables import comparison_details, comparison_table
     from ..report.evaluated import evaluate_runs

@@ -21,7 +21,7 @@ from ..runs.identity import plan_digest
 from .backbone_replicates import FROM_PAPERS, BackboneReplicates, Conditions, Drawn, Resampled, random_stream
 from .frechet import Gaussian, frechet_distance
 from .judge_files import load_reference
-from .power_record import StoredPower
+from .power_record import StoredPower, stored_features
 from .scaling import Subject, picture_set_label
 from .scaling_tables import subject_row
 
@@ -142,7 +142,7 @@ def _measured_power(power: StoredPower, prompts: _Draws, reference: Gaussian) ->
             power_by["clip_score"] = weights @ rows["clip_score"].to_numpy(float) / weights.sum(1)
         return power_by
     hits, named, shown = (weights @ rows[name].to_numpy(float) for name in ("hits", "named", "shown"))
-    features = rows[[name for name in rows.columns if name.startswith("feature_")]].to_numpy(float)
+    features = stored_features(rows)
     return {
         "f1": 100 * 2 * hits / (named + shown),
         "recall": 100 * hits / named,

@@ -18,8 +18,10 @@ LEAST_CONFIGURATIONS = 4
 ALL = "all"
 LED = "f1"
 """The measure of power that mIoU is ahead of, or behind, along training."""
-NAMES = ("statistic", "group", "method", "against", "configurations")
-COLUMNS = (*NAMES, "value", "low", "high", "rungs_low", "rungs_high")
+COLUMNS = (
+    *("statistic", "group", "method", "against", "configurations"),
+    *("value", "low", "high", "rungs_low", "rungs_high"),
+)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ..evaluation.intervals import Estimate, estimate_jackknife
 from ..evaluation.metrics import Floats
 from .frechet import without_groups
 from .judge_files import load_reference
+from .power_record import stored_features
 from .power_tables import unit_of
 
 RATIOS: MappingProxyType[str, Callable[[pd.DataFrame], tuple[pd.Series, pd.Series]]] = MappingProxyType(
@@ -60,8 +61,7 @@ def difference_columns(measure: str, pictures: pd.DataFrame, reference: pd.DataF
 def _leave_out(measure: str, rows: pd.DataFrame) -> tuple[float, Floats]:
     """The measure of all pictures, and without each, or without each group."""
     if measure == "frechet":
-        features = rows[[name for name in rows.columns if name.startswith("feature_")]].to_numpy(float)
-        return without_groups(features, load_reference())
+        return without_groups(stored_features(rows), load_reference())
     above, below = (numbers.to_numpy(float) for numbers in RATIOS[measure](rows))
     with np.errstate(invalid="ignore", divide="ignore"):
         return float(above.sum() / below.sum()), (above.sum() - above) / (below.sum() - below)

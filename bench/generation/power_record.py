@@ -15,6 +15,7 @@ from segscale.errors import StoreError
 from segscale.files import explained_writes, json_checksum, replaced, replaced_bytes
 
 from ..evaluation.intervals import Estimate
+from ..evaluation.metrics import Floats
 from .record import PicturePlan
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,11 @@ class StoredPower:
 
     record: PowerRecord
     pictures: pd.DataFrame
+
+
+def stored_features(pictures: pd.DataFrame) -> Floats:
+    """The pooled latents in the rows of ``StoredPower``, ``(pictures, 64)``."""
+    return pictures[[name for name in pictures.columns if name.startswith("feature_")]].to_numpy(float)
 
 
 _ADAPTER = TypeAdapter(PowerRecord)

@@ -97,10 +97,9 @@ class ScfgSegmenter(Segmenter):
     """``published``: S' = (S + 3 S S) / 4, as its loop squares anew; ``described``: (S + S^2 + S^3 + S^4) / 4."""
 
     def request(self, sites: Sequence[Site]) -> MapRequest:
-        return MapRequest(
-            text=frozenset(text_sites(sites)),
-            pixels=frozenset(name for name, site in text_sites(sites).items() if site.pixel_module is not None),
-        )
+        read = text_sites(sites)
+        pixels = frozenset(name for name, site in read.items() if site.pixel_module is not None)
+        return MapRequest(text=frozenset(read), pixels=pixels)
 
     def __call__(self, conditional: AttentionMaps, unconditional: AttentionMaps, size: Grid) -> Segments:
         region = torch.stack([_balanced(each) for each in self._spread(conditional, size)]).sum(0).argmax(0)

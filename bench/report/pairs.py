@@ -89,7 +89,7 @@ def select_one(evaluated: Sequence[EvaluatedRun], text: str) -> EvaluatedRun:
 
 def made_alike(run: EvaluatedRun, other: EvaluatedRun) -> bool:
     """Whether two runs had the same captions and, of one backbone, the same weights and precision of text."""
-    captions, of_other = (each.plan.task.dataset.options.get("captions") for each in (run, other))
+    captions, of_other = (each.plan.task.dataset.captions for each in (run, other))
     own, others = (each.plan.backbone for each in (run, other))
     loaded, loaded_by_other = ((each.weights, each.variant, each.text_dtype) for each in (own, others))
     return captions == of_other and (own.name != others.name or loaded == loaded_by_other)

@@ -111,11 +111,11 @@ def distinguishing(plan: RunPlan) -> dict[str, object]:
 
 
 def _settings(plan: RunPlan) -> str:
-    backbone, captions = plan.backbone, plan.task.dataset.options.get("captions")
+    backbone, captions = plan.backbone, plan.task.dataset.captions or ""
     parts = {
         f"text {backbone.text_dtype}": backbone.text_dtype != backbone.dtype,
         f"variant {backbone.variant}": backbone.variant is not None,
-        f"captions {str(captions)[:LABEL_DIGITS]}": captions is not None,
+        f"captions {captions[:LABEL_DIGITS]}": captions != "",
     }
     return ", ".join(text for text, is_there in parts.items() if is_there)
 

@@ -24,6 +24,12 @@ class DatasetIdentity:
     options: dict[str, JsonValue]
     """What else decides samples, see ``Dataset.identity_options``."""
 
+    @property
+    def captions(self) -> str | None:
+        """Digest of the captions of the split, None where it has none."""
+        digest = self.options.get("captions")
+        return None if digest is None else str(digest)
+
 
 @dataclass(frozen=True)
 class ProtocolIdentity:

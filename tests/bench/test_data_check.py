@@ -151,7 +151,7 @@ def test_two_faults_of_one_image_are_both_named(tmp_path: Path) -> None:
 def test_a_whole_split_is_good_and_the_summary_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_voc(tmp_path, ["one", "two"])
     dataset = build("dataset", "voc", data_root=str(tmp_path))
-    monkeypatch.setattr(type(dataset), "official_counts", {"val": (2,)})
+    monkeypatch.setattr(dataset, "expected_images", (2,))
     report = check(dataset, 1)
     assert report.good
     assert report.summary == "voc val: 2 images, as many as the 2 of the official split; faults: 0"
