@@ -49,6 +49,7 @@ class Backbone(ABC):
     """Whether ``mask_latent`` works: it was taught to draw masks beside clean pictures."""
     dropped_parts: tuple[str, ...] = ()
     """Parts of the pipeline that are not loaded."""
+    _device: torch.device | None = None
 
     def __init__(
         self,
@@ -93,6 +94,7 @@ class Backbone(ABC):
         if self.load.lora is not None:
             merge_lora(self.denoiser, lora := read_lora(self.load.lora, part))
             self.training = lora.training if training == "none" else training
+        self._device = self.pipeline._execution_device
 
     @property
     def denoiser(self) -> nn.Module:
@@ -111,8 +113,8 @@ class Backbone(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the denoiser runs."""
-        return self.pipeline._execution_device
+        """Where the denoiser runs; what a constructor loaded is not moved, and finding its device walks all modules."""
+        return self._device or self.pipeline._execution_device
 
     @property
     def dtype(self) -> torch.dtype:

@@ -39,7 +39,7 @@ class WanPicturePipeline(DiffusionPipeline):
     def encode_prompt(self, texts: list[str], length: int) -> Tensor:
         """Encode texts, ``(n, length, width)``; rows of padding are zero, as in Wan."""
         tokens = self.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-        tokens = tokens.to(self.text_encoder.device)
+        tokens = tokens.to(self._execution_device)
         states = self.text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
         return states * tokens.attention_mask[..., None].to(states.dtype)
 

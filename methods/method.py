@@ -39,6 +39,10 @@ class ClassScores:
         if len(self.evidence) != len(self.classes):
             object.__setattr__(self, "evidence", self.classes.new_ones(len(self.classes)))
 
+    def cpu(self) -> ClassScores:
+        """The same scores in the memory of the host."""
+        return ClassScores(self.classes.cpu(), self.background.cpu(), self.evidence.cpu())
+
 
 @dataclass(frozen=True)
 class PromptRule:

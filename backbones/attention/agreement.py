@@ -63,17 +63,21 @@ class Agreement:
     def _extended(self, attention: PixelAttention) -> tuple[Tensor, Tensor]:
         """Queries and keys with the feature beside them, at a width that kernels take."""
         dtype, heads = attention.query.dtype, len(attention.query)
-        scaled = self.feature / attention.factor
-        leading = scaled.to(dtype)
-        # What half precision cuts off goes into channels of its own.
-        rest = (scaled - leading).to(dtype)
-        feature = self.feature.to(dtype)
+        # What half precision cuts off goes into channels of its own: (a + b)(c + d) without b d.
+        leading, rest = _halves(self.feature / attention.factor, dtype)
+        feature, missing = _halves(self.feature, dtype)
+        beside = ((attention.query, (leading, rest, leading)), (attention.key, (feature, feature, missing)))
         query, key = (
-            torch.cat([attended, *(part.expand(heads, -1, -1) for part in parts)], dim=-1)
-            for attended, parts in ((attention.query, (leading, rest)), (attention.key, (feature, feature)))
+            torch.cat([attended, *(part.expand(heads, -1, -1) for part in parts)], dim=-1) for attended, parts in beside
         )
         padding = (0, -query.shape[-1] % ALIGNED)
         return F.pad(query, padding), F.pad(key, padding)
+
+
+def _halves(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Values as ``dtype`` has them, and what is missing then; their sum is nearly exact."""
+    leading = values.to(dtype)
+    return leading, (values - leading).to(dtype)
 
 
 def log_sums(query: Tensor, key: Tensor, factor: float) -> Tensor:

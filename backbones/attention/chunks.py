@@ -107,6 +107,8 @@ def attend_in_chunks(
     for start in range(first, last, step):
         end = min(start + step, last)
         logit, share = logits[:, : end - start], shares[:, : end - start]
+        if logit.device.type == "mps":
+            logit.zero_()  # its products read what a beta of 0 leaves out, NaN included (pytorch issue 187521)
         torch.baddbmm(logit, rows[:, start:end], columns, beta=0, alpha=call.factor, out=logit)
         apply_mask(logit.unflatten(0, (batch, heads)), mask_rows(mask, start, end))
         torch.softmax(logit, dim=-1, dtype=torch.float32, out=share)

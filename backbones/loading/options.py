@@ -15,6 +15,11 @@ LESS_MEMORY = "halve memory with --dtype float16, or see --offload and --quantiz
 """What to try where a device's memory is too small."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device's memory ran out: torch has a class for that, but for mps only a message."""
+    return type(error).__name__ == "OutOfMemoryError" or "MPS backend out of memory" in str(error)
+
+
 @dataclass(frozen=True)
 class LoadOptions:
     """Choices of loading a backbone's weights."""

@@ -24,7 +24,7 @@ from torch import nn
 from segscale.catalogue import PACKAGED, documentation
 from segscale.errors import UserError
 
-from .options import LESS_MEMORY, Dtype, LoadOptions, Quantize
+from .options import LESS_MEMORY, Dtype, LoadOptions, Quantize, is_out_of_memory
 from .whole import (
     TEXT_ENCODERS,
     check_family,
@@ -107,6 +107,9 @@ def load_pipeline(
 
 def load_denoiser(model_class: Any, weights: str, part: str, options: LoadOptions) -> nn.Module:
     """Load the denoiser alone, from a repository that holds nothing else, at its own revision and variant."""
+    if options.device_map is not None:
+        problem = f"{weights} holds the {part} alone, and --device-map places what one repository holds"
+        raise UserError(problem, "leave --device-map out, or see --offload in: segscale run --help")
     make_current(options.device)
     configuration = quantization(options, part)
     source = resolve_weights(weights, f"{part}/config.json")
@@ -185,7 +188,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _explanation(weights: str, source: str, causes: list[BaseException], option: str) -> UserError:
-    if any(isinstance(cause, torch.OutOfMemoryError) for cause in causes):
+    if any(map(is_out_of_memory, causes)):
         return _too_large()
     if any(isinstance(cause, GatedRepoError) for cause in causes):
         page = f"https://huggingface.co/{weights}"
@@ -239,7 +242,9 @@ def ready(pipeline: DiffusionPipeline, options: LoadOptions) -> DiffusionPipelin
     if options.device_map is None and options.source != "meta":
         try:
             _place(pipeline, options)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise _too_large() from error
     return pipeline
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from torch import Tensor
 from segscale.prompt import Prompt
 
 from ...backbones.attention.perturbation import denoise_perturbed
-from ...backbones.attention.sites import text_sites
+from ...backbones.attention.sites import Site, text_sites
 from ...backbones.backbone import Backbone
 from ...backbones.inputs import PromptedImage
 from ...backbones.latents.noise import image_generator, normal_draws
@@ -28,6 +29,7 @@ from ...datasets.dataset import Sample
 from ...methods.build import method_defaults
 from ...methods.method import Method
 from ..evaluation.metrics import Floats
+from ..inference.batch import BatchLimit
 from ..report.figures.analyses import AnalysisView
 from ..report.tables import TableRow, table_rows
 from ..runs.options import RunOptions
@@ -140,18 +142,20 @@ def measure(backbone: Backbone, task: Task, method: Method, width: float, option
     """
     sites = [*text_sites(backbone.sites(method.settings.image_size)).values()]
     rows: list[dict[str, str | int | float]] = []
-    together = options.batch or BLOCKS
+    limit = BatchLimit(options.batch or BLOCKS)
+
+    def blur(id: str, image: PromptedImage, target: Tensor, objects: Tensor, part: Sequence[Site]) -> None:
+        plain, *perturbed = denoise_perturbed(backbone, [None, *part], image, width)
+        for site, output in zip(part, perturbed, strict=True):
+            measures = _measures(plain, output, target[0], objects)
+            rows.append({"image": id, "layer": site.layer, "site": site.name, **measures})
+
     for sample, group in prompted_images(backbone, task, options, method.prompt_rule):
         generator = image_generator(options.seed, task.dataset.name, sample.id)
         image, target = _noised(backbone, sample, group.prompt, method.settings, generator)
         label, size = task.merged_label(sample.label), (target.shape[-2], target.shape[-1])
         objects = _object_share(label, group.class_ids, size).to(target.device)
-        for start in range(0, len(sites), together):
-            part = sites[start : start + together]
-            plain, *perturbed = denoise_perturbed(backbone, [None, *part], image, width)
-            for site, output in zip(part, perturbed, strict=True):
-                measures = _measures(plain, output, target[0], objects)
-                rows.append({"image": sample.id, "layer": site.layer, "site": site.name, **measures})
+        limit.over(sites, partial(blur, sample.id, image, target, objects))
     return pd.DataFrame(rows)
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from segscale.errors import UserError
 
-from ...backbones.loading.options import LoadOptions
+from ...backbones.loading.options import LoadOptions, is_out_of_memory
 from ...backbones.loading.pretrained import DTYPES, Dtype, check_device, explained, first_line
 from ...backbones.loading.weights_id import hub_file
 from .captioner import Captioner
@@ -66,7 +66,9 @@ class ModelCaptioner(Captioner):
             )
         try:
             self._model = model.to(device).eval()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise UserError(f"{name} does not fit into the memory of {device}", "take --dtype float16") from error
 
     @torch.inference_mode()

@@ -99,6 +99,8 @@ def _wait(device: torch.device) -> None:
     """Return once the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def compare(backbone: Backbone, methods: Sequence[Method], repeats: int = 3) -> Comparison:

@@ -24,6 +24,10 @@ class Segments:
     foreground: Tensor
     """bool, alike."""
 
+    def to(self, device: torch.device) -> Segments:
+        """The same there: maps lie where their block does, predictions where latents do."""
+        return Segments(self.region.to(device), self.foreground.to(device))
+
 
 def guidance_rates(difference: Tensor, segments: Segments, scale: float) -> Tensor:
     """Bring the strength of guidance in every region to that of the foreground.

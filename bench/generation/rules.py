@@ -31,7 +31,8 @@ class SegmentGuidance(Guidance):
     def request(self, backbone: Backbone, image_size: int) -> MapRequest | None:
         if not self.needs_unconditional:
             return None
-        return self.segmenter.request(backbone.sites(image_size))
+        side = image_size // backbone.latent_stride
+        return self.segmenter.request(backbone.sites(image_size), Grid(side, side))
 
     def __call__(self, step: GuidedStep) -> Tensor:
         if not self.needs_unconditional:
@@ -46,7 +47,7 @@ class SegmentGuidance(Guidance):
         segments = self.segmenter(step.conditional_maps[row], step.unconditional_maps[row], size)
         if segments is None:
             return torch.ones_like(difference[0])
-        return guidance_rates(difference, segments, self.scale)
+        return guidance_rates(difference, segments.to(difference.device), self.scale)
 
 
 class PerturbedGuidance(Guidance):

@@ -24,14 +24,16 @@ from .rates import SMALLEST, Segments, smoothed
 
 FOREGROUND_BELOW = 0.5
 POWERS = 4
+COARSE = (4, 8)
+"""By what the latent's sides are divided in the sites that S-CFG's published code reads."""
 
 
 class Segmenter(ABC):
     """Makes segments of the maps of a picture's conditional and unconditional row."""
 
     @abstractmethod
-    def request(self, sites: Sequence[Site]) -> MapRequest:
-        """Return the maps that it reads, of both rows."""
+    def request(self, sites: Sequence[Site], size: Grid) -> MapRequest:
+        """Return the maps that it reads of both rows of a picture whose latent is of ``size``."""
 
     @abstractmethod
     def __call__(self, conditional: AttentionMaps, unconditional: AttentionMaps, size: Grid) -> Segments | None:
@@ -58,7 +60,8 @@ class GocaSegmenter(Segmenter):
         assert isinstance(method, GoCA)
         return GocaSegmenter(method)
 
-    def request(self, sites: Sequence[Site]) -> MapRequest:
+    def request(self, sites: Sequence[Site], size: Grid) -> MapRequest:
+        del size  # the same sites at every size
         return self.method.request(sites)
 
     def __call__(self, conditional: AttentionMaps, unconditional: AttentionMaps, size: Grid) -> Segments | None:
@@ -89,21 +92,26 @@ class ScfgSegmenter(Segmenter):
     special token does not win against the sum of all others, each over its mean; it is everything where that row looks
     everywhere alike.
 
-    The published code reads the sites of a quarter and an eighth of the latent's size alone, and smooths and compares
-    maps of a quarter of it. Here all sites are read, and maps are smoothed and compared at the latent's size.
+    The published code reads the sites of a quarter and an eighth of the latent's size alone, smooths and compares maps
+    of a quarter of it, and repeats their pixels. Where a backbone has no such site, all are read, at the latent's size.
     """
 
     reading: GuidanceReading
-    """``published``: S' = (S + 3 S S) / 4, as its loop squares anew; ``described``: (S + S^2 + S^3 + S^4) / 4."""
+    """``published``: coarse sites, and S' = (S + 3 S S) / 4, as its loop squares anew; ``described``: all sites at the
+    latent's size, and S' = (S + S^2 + S^3 + S^4) / 4."""
 
-    def request(self, sites: Sequence[Site]) -> MapRequest:
+    def request(self, sites: Sequence[Site], size: Grid) -> MapRequest:
         read = text_sites(sites)
+        if self.reading == "published":
+            read = {name: site for name, site in read.items() if _is_coarse(site.grid, size)} or read
         pixels = frozenset(name for name, site in read.items() if site.pixel_module is not None)
         return MapRequest(text=frozenset(read), pixels=pixels)
 
     def __call__(self, conditional: AttentionMaps, unconditional: AttentionMaps, size: Grid) -> Segments:
-        region = torch.stack([_balanced(each) for each in self._spread(conditional, size)]).sum(0).argmax(0)
-        return Segments(region, self._foreground(unconditional, size))
+        is_coarse = self.reading == "published" and all(_is_coarse(s.grid, size) for s in conditional.sites.values())
+        compared = Grid(size.height // COARSE[0], size.width // COARSE[0]) if is_coarse else size
+        region = torch.stack([_balanced(each) for each in self._spread(conditional, compared)]).sum(0).argmax(0)
+        return Segments(repeated(region, size), repeated(self._foreground(unconditional, compared), size))
 
     def _foreground(self, unconditional: AttentionMaps, size: Grid) -> Tensor:
         start = unconditional.tokens[0].special[0]
@@ -133,6 +141,18 @@ class ScfgSegmenter(Segmenter):
             power = attention @ power
             total = total + power
         return total / POWERS
+
+
+def _is_coarse(grid: Grid, size: Grid) -> bool:
+    return any((grid.height, grid.width) == (size.height // by, size.width // by) for by in COARSE)
+
+
+def repeated(values: Tensor, size: Grid) -> Tensor:
+    """Pixels ``(height, width)`` of a coarser grid at the latent's size, each repeated."""
+    wanted = (size.height, size.width)
+    if values.shape == wanted:
+        return values
+    return F.interpolate(values[None, None].float(), size=wanted, mode="nearest")[0, 0].to(values.dtype)
 
 
 def _against_others(maps: Tensor, token: int) -> Tensor:

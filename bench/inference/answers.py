@@ -19,6 +19,7 @@ from ...backbones.backbone import Backbone
 from ...backbones.inputs import PromptedImage
 from ...backbones.latents.noise import NoiseLevel
 from ...backbones.latents.settings import CaptureSettings
+from ...backbones.loading.options import is_out_of_memory
 from ...datasets.dataset import Sample
 from ...methods.method import ClassScores, Method
 from ..tasks.prompts import PromptGroups
@@ -140,7 +141,8 @@ class Row:
             scores = question.method(replace(maps.only(request), tokens=tokens))
             question.method.check(scores, len(prompt.classes))
         cut = (not any(columns) for columns in zip(*(stream.classes for stream in tokens), strict=True))
-        return Answer(scores, tuple(cut))
+        # Counting reads them one by one, and would wait there for whatever the device was given since.
+        return Answer(scores.cpu(), tuple(cut))
 
 
 @contextmanager
@@ -148,11 +150,11 @@ def named_method(method: Method) -> Iterator[None]:
     """Name the method and its config in what it raises."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except UserError as error:
         raise UserError(f"{_where(method)} {error.problem}", error.hint or CORRECT) from error
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{_where(method)} raised {exception_line(error)}", CORRECT) from error
 
 

@@ -10,7 +10,7 @@ import torch
 
 from segscale.errors import UserError
 
-from ...backbones.loading.options import LESS_MEMORY
+from ...backbones.loading.options import LESS_MEMORY, is_out_of_memory
 from .memory import PeakMemory
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,9 @@ class BatchLimit:
     def _fits(self, batch: Sequence[Row], work: Callable[[Sequence[Row]], None], in_chunks: bool) -> bool:
         try:
             work(batch)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             if len(batch) == 1 and not (in_chunks and self.chunk_share > SMALLEST_CHUNK_SHARE):
                 raise UserError("one image does not fit into the device's memory", LESS_MEMORY) from error
         else:

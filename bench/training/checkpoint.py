@@ -69,9 +69,9 @@ class Checkpoint:
         set_lora_tensors(alignment.backbone.denoiser, _below(LORA, tensors))
         alignment.head.load_state_dict(_below(HEAD, tensors))
         for number, parameter in enumerate(alignment.trained):
-            # The optimiser counts its steps on the CPU.
+            # The optimiser counts its steps on the CPU. With --offload parameters lie there until they are used.
             alignment.optimiser.state[parameter] = {
-                name: tensor if name == "step" else tensor.to(parameter.device)
+                name: tensor if name == "step" else tensor.to(alignment.backbone.device)
                 for name, tensor in _below(f"{OPTIMISER}{number}.", tensors).items()
             }
         if SCALE in tensors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ PROMPTS = (
 every_family = pytest.mark.parametrize("name", FAMILIES)
 
 
-@lru_cache(maxsize=2)
+@cache
 def loaded(name: str) -> Backbone:
     return build_backbone(name)
 

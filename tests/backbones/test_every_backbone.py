@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def loadable() -> list[str]:
     return [name for name, source in weights.items() if source.startswith(PACKAGED) or Path(source).is_dir()]
 
 
-@lru_cache(maxsize=2)
+@cache
 def loaded(name: str) -> Backbone:
     return build_backbone(name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import pytest
 import torch
@@ -176,6 +176,21 @@ def test_agreement_is_that_of_the_maps(
     torch.testing.assert_close(torch.stack(actual).double(), expected, atol=0, rtol=LOG_ROUNDING[dtype])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_agreement_keeps_what_half_precision_cuts_off_a_feature(dtype: torch.dtype) -> None:
+    """Of features as large as those of real backbones; keys without the rest were a tenth off and more."""
+    call = attention_call("cpu", dtype)
+    attended = attend_with_log_sums(AttentionCall(call.key, call.key, call.value, scale=SCALE))
+    assert attended is not None
+    feature = 10 + torch.randn(KEYS, 1, generator=torch.Generator().manual_seed(1))
+    shares = (SCALE * call.key.double() @ call.key.double().transpose(-1, -2)).softmax(-1).mean(1)
+    expected = (affinity(feature).double() * shares).sum((1, 2))
+    agreement = Agreement(feature, renormalised=False)
+    parts = (call.key, call.key, attended.log_sums)
+    actual = [agreement(PixelAttention(*row, SCALE, joint=False)) for row in zip(*parts, strict=True)]
+    torch.testing.assert_close(torch.stack(actual).double(), expected, atol=0, rtol=5e-3)
+
+
 def test_agreement_where_no_kernel_gives_sums() -> None:
     call = attention_call("cpu", torch.float32)
     attention = PixelAttention(call.key[0], call.key[0], logits(call)[0, :, :1].logsumexp(-1).float(), SCALE, False)
@@ -185,7 +200,7 @@ def test_agreement_where_no_kernel_gives_sums() -> None:
         torch.testing.assert_close(Agreement(feature, renormalised=False)(attention), fused, atol=0, rtol=1e-5)
 
 
-@lru_cache(maxsize=2)
+@cache
 def loaded(name: str, device: str) -> Backbone:
     return build_backbone(name, LoadOptions(device=device))
 

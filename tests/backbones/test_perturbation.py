@@ -14,13 +14,15 @@ from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.scores import denoise_with_scores
 from segscale.backbones.attention.sites import Grid
 from segscale.backbones.backbone import Backbone
-from segscale.backbones.build import build_backbone, build_shape_only
+from segscale.backbones.build import build_backbone
 from segscale.backbones.inputs import DenoiserInput, PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
 from segscale.datasets.pocket import make_scene
 from segscale.datasets.prompts.described import class_prompt
 from segscale.methods.build import method_defaults
+
+from ..architectures import shape_only
 
 NAMES = ["pocket-sd3", "pocket-flux", "pocket-pixart-sigma", "pocket-sd15"]
 PROMPT = class_prompt(["star", "ring"], ["grass"])
@@ -131,7 +133,7 @@ def test_features_are_those_of_the_attention(backbone: Backbone) -> None:
 def test_shapes_on_real_architectures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # transformers looks into a mask's values to skip it; meta tensors have none.
     monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
-    backbone = build_shape_only(name)
+    backbone = shape_only(name)
     image, size = prompted(backbone)
     site = next(site for site in backbone.sites(size) if site.text_module)
     output = denoise_perturbed(backbone, [None, site], image, 0.1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ SCENES = [make_scene(0, "val", index) for index in range(3)]
 PICTURE = MapRequest(picture=True)
 
 
-@lru_cache(maxsize=1)
+@cache
 def loaded(name: str) -> Backbone:
     return build_backbone(name)
 

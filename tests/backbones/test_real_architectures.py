@@ -8,7 +8,7 @@ from PIL import Image
 
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.sites import Site
-from segscale.backbones.build import build_backbone, build_shape_only
+from segscale.backbones.build import build_backbone
 from segscale.backbones.inputs import PromptedImage
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.loading.options import LoadOptions
@@ -16,6 +16,8 @@ from segscale.catalogue import config_files
 from segscale.datasets.prompts.described import class_prompt
 from segscale.methods.build import build_method, method_defaults
 from segscale.registry import load_config
+
+from ..architectures import shape_only
 
 REAL = [name for name in config_files("backbone") if "architecture" in load_config("backbone", name)]
 PROMPT = class_prompt(["star", "ring"], ["grass"])
@@ -40,7 +42,7 @@ TEXT_COLUMNS = {"sd15": 77, "sdxl": 77, "pixart-sigma": 300, "sd3": 154, "sd35":
 def test_the_whole_path_has_the_right_shapes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # transformers looks into a mask's values to skip it; meta tensors have none.
     monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
-    backbone = build_shape_only(name)
+    backbone = shape_only(name)
     parameters = sum(p.numel() for p in backbone.denoiser.parameters()) / 1e6
     method = build_method("vanilla", name)
     sites = backbone.sites(method.settings.image_size)
@@ -66,7 +68,7 @@ def test_the_whole_path_has_the_right_shapes(name: str, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("name", REAL)
 def test_every_preset_names_sites_that_exist(name: str) -> None:
-    backbone = build_shape_only(name)
+    backbone = shape_only(name)
     for method_name in config_files("method"):
         method = build_method(method_name, name)
         sites = backbone.sites(method.settings.image_size)
@@ -76,7 +78,7 @@ def test_every_preset_names_sites_that_exist(name: str) -> None:
 
 def test_goca_names_of_the_real_sites() -> None:
     def names(backbone: str) -> dict[str, Site]:
-        built = build_shape_only(backbone)
+        built = shape_only(backbone)
         return {site.name: site for site in built.sites(method_defaults(backbone).image_size)}
 
     sd15 = names("sd15")

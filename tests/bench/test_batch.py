@@ -83,6 +83,22 @@ def test_one_row_that_does_not_fit_is_one_line() -> None:
         BatchLimit(4).over(range(4), Work(room=0))
 
 
+def test_a_device_whose_memory_errors_have_no_class_is_understood() -> None:
+    def work(rows: Sequence[int]) -> None:
+        if len(rows) > 1:
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 17 GiB)")
+
+    limit = BatchLimit(2)
+    limit.over(range(3), work)
+    assert limit.rows == 1
+
+    def broken(rows: Sequence[int]) -> None:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        limit.over(range(3), broken)
+
+
 def test_a_single_row_that_reads_in_chunks_is_tried_with_smaller_ones(caplog: pytest.LogCaptureFixture) -> None:
     limit, shares = BatchLimit(2), list[float]()
 

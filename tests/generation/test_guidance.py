@@ -13,7 +13,7 @@ from torch import Tensor
 from segscale.backbones.attention.maps import AttentionMaps
 from segscale.backbones.attention.sites import Grid, Site
 from segscale.backbones.backbone import Backbone
-from segscale.backbones.build import build_backbone, build_shape_only
+from segscale.backbones.build import build_backbone
 from segscale.backbones.inputs import DenoiserInput
 from segscale.backbones.text.conditioning import Conditioning
 from segscale.backbones.text.tokens import StreamTokens
@@ -30,6 +30,8 @@ from segscale.errors import UserError
 from segscale.methods.build import method_defaults
 from segscale.methods.rescaling import blur
 from segscale.prompt import Prompt
+
+from ..architectures import shape_only
 
 PROMPTS = [PicturePrompt("a", "grass, a star"), PicturePrompt("b", "sand, a ring, a ball")]
 METHODS: tuple[GuidanceMethod, ...] = get_args(GuidanceMethod)
@@ -112,10 +114,19 @@ def test_a_difference_of_even_strength_needs_no_rates() -> None:
 
 
 def test_s_cfg_asks_no_block_without_text_for_maps() -> None:
-    sites = build_shape_only("sd35").sites(1024)
+    sites = shape_only("sd35").sites(1024)
     assert any(site.pixel_module is not None and site.text_module is None for site in sites)
-    request = ScfgSegmenter("published").request(sites)
+    request = ScfgSegmenter("published").request(sites, Grid(128, 128))
     assert request.pixels == request.text
+
+
+@pytest.mark.parametrize(("name", "side", "read"), [("sd15", 64, {16, 8}), ("sdxl", 128, {32}), ("sd3", 128, {64})])
+def test_s_cfg_reads_the_grids_of_its_code_where_a_backbone_has_them(name: str, side: int, read: set[int]) -> None:
+    sites = shape_only(name).sites(8 * side)
+    grids = {site.name: site.grid.height for site in sites if site.text_module is not None}
+    for reading, wanted in (("published", read), ("described", {*grids.values()})):
+        asked = ScfgSegmenter(reading).request(sites, Grid(side, side)).text
+        assert asked == {name for name, height in grids.items() if height in wanted}
 
 
 class Even(SegmentGuidance):
@@ -229,19 +240,19 @@ def scfg_maps(sites: dict[str, Site], seed: int) -> AttentionMaps:
     return AttentionMaps(sites, (stream((0, 4, 5)),), text=text, pixels=pixels)
 
 
-def spread_words(maps: AttentionMaps, name: str, reading: GuidanceReading) -> np.ndarray:
-    """S' C of a site at 6 x 6, smoothed pixel by pixel, ``(6, 6, 6)``; the formula of docs/guidance.md once more."""
+def spread_words(maps: AttentionMaps, name: str, reading: GuidanceReading, side: int = 6) -> np.ndarray:
+    """S' C of a site, smoothed pixel by pixel, ``(6, side, side)``; the formula of docs/guidance.md once more."""
     words, grid = maps.text[name].numpy(), maps.sites[name].grid
     if name in maps.pixels:
         one = maps.pixels[name].numpy()
         powers = [one, one @ one, one @ one @ one, one @ one @ one @ one]
         words = (one + 3 * powers[1] if reading == "published" else sum(powers)) @ words / 4
     small = torch.from_numpy(words.T.reshape(1, 6, grid.height, grid.width))
-    large = torch.nn.functional.interpolate(small, size=(6, 6), mode="bilinear", align_corners=False)[0].numpy()
+    large = torch.nn.functional.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)[0].numpy()
     kernel = np.exp(-2.0 * np.array([1, 0, 1]))
     reflected = np.pad(large, ((0, 0), (1, 1), (1, 1)), mode="reflect")
     smooth = sum(
-        kernel[i] * kernel[j] * reflected[:, i : i + 6, j : j + 6] / kernel.sum() ** 2
+        kernel[i] * kernel[j] * reflected[:, i : i + side, j : j + side] / kernel.sum() ** 2
         for i in range(3)
         for j in range(3)
     )
@@ -268,6 +279,19 @@ def test_segments_of_s_cfg_are_those_of_its_formula(reading: GuidanceReading) ->
     assert 0 < segments.foreground.sum() < 36
 
 
+def test_coarse_segments_of_s_cfg_are_compared_at_a_quarter_and_repeated() -> None:
+    sites = {"a": Site("a", 0, 4, Grid(4, 4), "a", "b"), "b": Site("b", 1, 4, Grid(2, 2), "c", "d")}
+    given, free = scfg_maps(sites, 0), scfg_maps(sites, 1)
+    each = [spread_words(given, name, "published", 4) for name in sites]
+    total = np.mean([words / words.mean((1, 2), keepdims=True) for words in each], axis=0)
+    segments = ScfgSegmenter("published")(given, free, Grid(16, 16))
+    np.testing.assert_array_equal(segments.region, total.argmax(0).repeat(4, 0).repeat(4, 1))
+    foreground, fine = segments.foreground, ScfgSegmenter("described")(given, free, Grid(16, 16)).region
+    assert foreground.dtype == torch.bool
+    assert torch.equal(foreground[::4, ::4].repeat_interleave(4, 0).repeat_interleave(4, 1), foreground)
+    assert not torch.equal(fine[::4, ::4].repeat_interleave(4, 0).repeat_interleave(4, 1), fine)
+
+
 @pytest.mark.parametrize("method", ["s-cfg", "goca-s-cfg"])
 @pytest.mark.parametrize("reading", get_args(GuidanceReading))
 @pytest.mark.parametrize("name", ["pocket-pixart-sigma", "pocket-sdxl"])
@@ -286,7 +310,7 @@ def test_everything_is_foreground_where_the_empty_prompt_looks_nowhere(
     ]
     inputs = DenoiserInput(latents, torch.full((2,), 600.0), Conditioning.of_rows(rows))
     prompts = [Prompt("grass, a star", ()), Prompt("", ())]
-    _, (given, free) = backbone.predict(inputs, prompts, rule.request(backbone.sites(64)), 64)
+    _, (given, free) = backbone.predict(inputs, prompts, rule.request(backbone.sites(64), Grid(16, 16)), 64)
     segments = rule(given, free, Grid(16, 16))
     assert segments is not None
     assert segments.foreground.all()
@@ -302,7 +326,7 @@ def test_segments_of_goca_are_those_of_its_formula() -> None:
     texts = ["grass, a star, a ring", ""]
     latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
     inputs = DenoiserInput(latents, torch.full((2,), 600.0), backbone.conditioning(texts))
-    request = rule.request(backbone.sites(64))
+    request = rule.request(backbone.sites(64), Grid(16, 16))
     _, (given, free) = backbone.predict(inputs, [Prompt(text, ()) for text in texts], request, 64)
     segments = rule(given, free, grid)
     assert segments is not None
@@ -333,14 +357,15 @@ def test_segments_of_goca_are_those_of_its_formula() -> None:
 def test_shapes_on_real_architectures(name: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # transformers looks into a mask's values to skip it; meta tensors have none.
     monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
-    backbone = build_shape_only(name)
+    backbone = shape_only(name)
     size = method_defaults(name).image_size
     rule = segmenter(method, backbone, "published")
     side = size // backbone.latent_stride
     latents = torch.empty(2, backbone.vae.config["latent_channels"], side, side, device="meta")
     inputs = DenoiserInput(latents, torch.empty(2, device="meta"), backbone.conditioning(["a star on grass", ""]))
     prompts = [Prompt("a star on grass", ()), Prompt("", ())]
-    _, (conditional, unconditional) = backbone.predict(inputs, prompts, rule.request(backbone.sites(size)), size)
+    request = rule.request(backbone.sites(size), Grid(side, side))
+    _, (conditional, unconditional) = backbone.predict(inputs, prompts, request, size)
     segments = rule(conditional, unconditional, Grid(side, side))
     assert segments is not None
     assert segments.region.shape == segments.foreground.shape == (side, side)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.backbone import Backbone
-from segscale.backbones.build import build_backbone, build_shape_only
+from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.noise import image_generator
 from segscale.backbones.pocket.architectures import TWINS
 from segscale.backbones.text.conditioning import Conditioning
@@ -29,6 +29,8 @@ from segscale.bench.runs.options import RunOptions
 from segscale.bench.runs.plan import plan_backbone
 from segscale.bench.runs.record import Sources
 from segscale.errors import UserError
+
+from ..architectures import shape_only
 
 PROMPTS = [PicturePrompt("a", "grass, a star"), PicturePrompt("b", "sand, a ring, a ball")]
 
@@ -126,7 +128,7 @@ def test_an_sdxl_that_guides_away_from_zeros_draws_as_its_stock_pipeline() -> No
 def test_the_real_architectures_take_rows_with_and_without_prompt(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # transformers looks into a mask's values to skip it; meta tensors have none.
     monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
-    backbone, settings = build_shape_only(name), sampling_settings(name, SamplingChoices())
+    backbone, settings = shape_only(name), sampling_settings(name, SamplingChoices())
     rows = [*backbone.conditioning(["a star"]).rows(backbone.dtype), *backbone.unconditional(1).rows(backbone.dtype)]
     side = settings.image_size // backbone.latent_stride
     latents = torch.empty(2, backbone.vae.config["latent_channels"], side, side, device="meta")
