@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -233,7 +234,12 @@ class PocketScenes(GeneratedDataset):
     def caption_of(self, id: str) -> str | None:
         if self._captions:
             return self._captions.get(id)
-        return _listing(make_scene(self.seed, self.split, scene_index(id)))
+        return _listing_of(self.seed, self.split, scene_index(id))
+
+
+@lru_cache(maxsize=TRAIN_SCENES)
+def _listing_of(seed: int, split: str, index: int) -> str:
+    return _listing(make_scene(seed, split, index))
 
 
 def _listing(scene: Scene) -> str:

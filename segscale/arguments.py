@@ -6,10 +6,11 @@ import inspect
 import reprlib
 import sys
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import InitVar, dataclass
-from types import GenericAlias
-from typing import cast
+from functools import cache
+from types import GenericAlias, MappingProxyType
+from typing import Any, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -22,12 +23,13 @@ STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 class Argument:
     """An argument of a constructor."""
 
-    annotation: object
+    annotation: Hashable
     required: bool
     """False also for what a base class requires: a class may give that by itself."""
 
 
-def arguments_of(constructor: type) -> dict[str, Argument]:
+@cache
+def arguments_of(constructor: type) -> Mapping[str, Argument]:
     """Arguments by name, with those of base classes to which ``__init__`` forwards its ``**arguments``."""
     arguments: dict[str, Argument] = {}
     for index, owner in enumerate(_constructing_classes(constructor)):
@@ -35,7 +37,7 @@ def arguments_of(constructor: type) -> dict[str, Argument]:
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 required = index == 0 and parameter.default is parameter.empty
                 arguments.setdefault(parameter.name, Argument(_resolved(parameter.annotation, owner), required))
-    return arguments
+    return MappingProxyType(arguments)
 
 
 def _constructing_classes(constructor: type) -> Iterator[type]:
@@ -88,14 +90,19 @@ def check_complete(where: str, constructor: type, values: Mapping[str, object], 
             raise ConfigError(f"{where}: {constructor.__name__} needs {name}", f"set {name}{place}")
 
 
-def check_type(where: str, name: str, annotation: object, value: object) -> None:
+def check_type(where: str, name: str, annotation: Hashable, value: object) -> None:
     """Raises ConfigError, which begins with ``where``, for a value that has not the annotated type."""
-    # pydantic takes no configuration for a dataclass alone, but for a tuple of one.
-    adapter = TypeAdapter(cast(type, GenericAlias(tuple, (annotation,))), config=STRICT)
     try:
-        adapter.validate_python((value,))
+        _adapter(annotation, repr(annotation)).validate_python((value,))
     except ValidationError as error:
         raise ConfigError(f"{where}: {_type_problem(error, name, value)}", f"correct {name}") from error
+
+
+@cache
+def _adapter(annotation: Hashable, _written: str) -> TypeAdapter[Any]:
+    """Of a type; as it is written, too, because equal unions name their parts in either order."""
+    # pydantic takes no configuration for a dataclass alone, but for a tuple of one.
+    return TypeAdapter(cast(type, GenericAlias(tuple, (annotation,))), config=STRICT)
 
 
 def _type_problem(error: ValidationError, name: str, value: object) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
+WORDS, VOCABULARIES = 4096, 16
+"""Whose forms are remembered: all names of a dataset are asked for with every caption."""
 IRREGULAR = {"man": "men", "person": "people", "child": "children", "mouse": "mice", "goose": "geese", "foot": "feet"}
 BLANKS = re.compile(r"[\s-]+")
 WORD = re.compile(r"\S+")
@@ -13,12 +16,18 @@ SIBILANT_OR_O = re.compile(r"(?:s|x|z|ch|sh|o)$")
 CONSONANT_Y = re.compile(r"[^aeiou]y$")
 
 
+@lru_cache(maxsize=WORDS)
 def _joined(text: str) -> str:
     return BLANKS.sub("", text.lower())
 
 
-def _plurals(noun: str) -> Iterator[str]:
+@lru_cache(maxsize=WORDS)
+def _plurals(noun: str) -> tuple[str, ...]:
     """Possible plurals of ``noun``; forms that do not exist match nothing."""
+    return tuple(_possible_plurals(noun))
+
+
+def _possible_plurals(noun: str) -> Iterator[str]:
     yield f"{noun}s"
     if SIBILANT_OR_O.search(noun):
         yield f"{noun}es"
@@ -41,6 +50,31 @@ class Match:
     """True where the phrase is a name of the class, False where a longer phrase ends with one."""
 
 
+@dataclass(frozen=True)
+class _ClassesByForm:
+    """Ids of the classes that a form of a name may mean, in their order."""
+
+    written: dict[str, list[int]] = field(default_factory=dict)
+    """As it is written, in lower case."""
+    joined: dict[str, list[int]] = field(default_factory=dict)
+    """Without blanks and hyphens."""
+    plural: dict[str, list[int]] = field(default_factory=dict)
+    """Of the joined form."""
+
+
+@lru_cache(maxsize=VOCABULARIES)
+def _classes_by_form(names: tuple[tuple[str, ...], ...]) -> _ClassesByForm:
+    classes = _ClassesByForm()
+    for index, synonyms in enumerate(names):
+        for name in synonyms:
+            written = name.strip().lower()
+            classes.written.setdefault(written, []).append(index)
+            classes.joined.setdefault(_joined(written), []).append(index)
+            for plural in _plurals(_joined(written)):
+                classes.plural.setdefault(plural, []).append(index)
+    return classes
+
+
 class Matcher:
     """Finds the class of a phrase; only classes in ``present`` are found.
 
@@ -52,16 +86,7 @@ class Matcher:
     def __init__(self, names: Sequence[Sequence[str]], present: Sequence[int]) -> None:
         """``names`` are the synonyms of every class id."""
         self._present = frozenset(present)
-        self._written: dict[str, list[int]] = {}
-        self._joined: dict[str, list[int]] = {}
-        self._plural: dict[str, list[int]] = {}
-        for index, synonyms in enumerate(names):
-            for name in synonyms:
-                written = name.strip().lower()
-                self._written.setdefault(written, []).append(index)
-                self._joined.setdefault(_joined(written), []).append(index)
-                for plural in _plurals(_joined(written)):
-                    self._plural.setdefault(plural, []).append(index)
+        self._classes = _classes_by_form(tuple(map(tuple, names)))
 
     def __call__(self, phrase: str) -> Match | None:
         """The class of ``phrase``, None where it names none that is present."""
@@ -74,11 +99,11 @@ class Matcher:
         return None
 
     def _named(self, noun: str) -> list[int]:
-        joined = _joined(noun)
-        singular_of = [i for plural in _plurals(joined) for i in self._joined.get(plural, [])]
+        joined, classes = _joined(noun), self._classes
+        singular_of = [i for plural in _plurals(joined) for i in classes.joined.get(plural, [])]
         return [
-            *self._written.get(noun, []),
-            *self._joined.get(joined, []),
-            *self._plural.get(joined, []),
+            *classes.written.get(noun, []),
+            *classes.joined.get(joined, []),
+            *classes.plural.get(joined, []),
             *singular_of,
         ]
