@@ -8,6 +8,14 @@ from pathlib import Path
 
 import pytest
 
+LONG_FILES = (
+    "test_newcomer.py",
+    "test_resume.py",
+    "test_soak.py",
+    "test_sweep.py",
+    "test_object_store.py",
+    "test_hub.py",
+)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -23,6 +31,11 @@ def interruptible() -> None:
     """For a child process: signals count, also where the tests run in the background of a shell, which ignores them."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests start processes begin, so that the last tests are short and no worker waits for another."""
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
 @pytest.fixture(autouse=True, scope="session")

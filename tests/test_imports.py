@@ -8,8 +8,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 import segscale
 
 HEAVY = ("torch", "diffusers", "transformers", "mmseg", "mmengine")
@@ -28,26 +26,31 @@ COMMANDS = (
 )
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 CODE = """
-import importlib, sys
-module, _, function = sys.argv.pop(1).partition(":")
-sys.argv[0] = "segscale"
-try:
-    getattr(importlib.import_module(module), function)()
-finally:
-    print("loaded:", *sorted({name.partition(".")[0] for name in sys.modules}))
+import contextlib, importlib, sys
+module, _, function = sys.argv[1].partition(":")
+for command in sys.argv[2:]:
+    sys.argv = ["segscale", *command.split()]
+    with contextlib.suppress(SystemExit):
+        getattr(importlib.import_module(module), function)()
+    sys.stderr.flush()
+    print("\\nloaded:", *sorted({name.partition(".")[0] for name in sys.modules}), flush=True)
 """
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_without_a_model_loads_no_library_of_models(command: str, tmp_path: Path) -> None:
+def test_commands_without_a_model_load_no_library_of_models(tmp_path: Path) -> None:
+    """In one process, in which what is loaded stays so: the first command that loads one is named."""
     entry = tomllib.loads(PYPROJECT.read_text())["project"]["scripts"]["segscale"]
-    arguments = command.format(empty=tmp_path).split()
-    process = subprocess.run([sys.executable, "-c", CODE, entry, *arguments], capture_output=True, text=True)
-    printed, _, loaded = process.stdout.rpartition("loaded: ")
-    assert printed or process.stderr
-    assert "Traceback" not in process.stderr
-    assert "segscale" in loaded.split()
-    assert set(HEAVY).isdisjoint(loaded.split())
+    commands = [command.format(empty=tmp_path) for command in COMMANDS]
+    process = subprocess.run([sys.executable, "-c", CODE, entry, *commands], stdout=-1, stderr=-2, text=True)
+    assert "Traceback" not in process.stdout
+    lines = process.stdout.splitlines()
+    ends = [place for place, line in enumerate(lines) if line.startswith("loaded: ")]
+    assert len(ends) == len(commands)
+    for command, start, end in zip(commands, [-1, *ends], ends, strict=False):
+        loaded = lines[end].split()
+        assert any(lines[start + 1 : end]), f"segscale {command} says nothing"
+        assert "segscale" in loaded
+        assert set(HEAVY).isdisjoint(loaded), f"segscale {command}"
 
 
 def test_python_beside_a_clone_finds_the_package(tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def test_alignment_without_mask_loss_leaves_the_segmentation_within_its_interval
     align("pocket-sd3", task, settings, tmp_path / "lora", TRAIN)
     mious = []
     for lora in (None, str(tmp_path / "lora")):
-        options = RunOptions(limit=45, results=tmp_path, load=LoadOptions(lora=lora))
+        options = RunOptions(limit=45, results=tmp_path, batch=15, load=LoadOptions(lora=lora))
         (store,) = run_named("pocket-sd3", ["seg4diff-described"], "pocket", "standard", options)
         mious.append(evaluated(store).miou)
     plain, aligned = mious

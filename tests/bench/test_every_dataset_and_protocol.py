@@ -125,7 +125,9 @@ def test_it_runs_and_is_evaluated(name: str, protocol: str, roots: dict[str, Pat
     dataset = "cityscapes" if name == "camvid" else name
     limit = 1 if protocol == "standard-full" else 2
     # A dataset of one's own is read where its config says.
-    options = RunOptions(data_root=str(roots[name]) if name in roots else None, limit=limit, results=tmp_path)
+    root = str(roots[name]) if name in roots else None
+    batch = 16 if protocol == "standard-full" else 1
+    options = RunOptions(data_root=root, limit=limit, results=tmp_path, batch=batch)
     rules = build("protocol", protocol)
     method = METHOD_OF_PROTOCOL.get(protocol) or build_methods(None, BACKBONE, rules)[0].name
     if rules.only_listed_datasets and dataset not in rules.datasets:

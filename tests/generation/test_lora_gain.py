@@ -51,7 +51,7 @@ def test_a_lora_of_zeros_buys_nothing(tmp_path: Path) -> None:
 
 
 def test_the_difference_is_that_of_both_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = gain(tmp_path, 5.0, 60)
+    table = gain(tmp_path, 5.0, 60, "--batch", "20")
     for row in table_rows(table):
         assert row["plain"] != row["lora"]
         assert row["difference"] == pytest.approx(row["lora"] - row["plain"])

@@ -94,7 +94,7 @@ def test_a_batch_of_classes_and_images_gives_the_same_counts(tmp_path: Path, mon
 
 def test_masks_of_held_out_scenes_in_one_step(tmp_path: Path) -> None:
     """The shipped twin keeps what docs/genmask.md says of 200 scenes, on a few of them."""
-    options = RunOptions(limit=40, results=tmp_path)
+    options = RunOptions(limit=40, results=tmp_path, batch=20)
     (store,) = run_named(BACKBONE, ["genmask"], "pocket", "standard", options)
     run = evaluated(store)
     assert run.threshold_from == "none"
