@@ -122,6 +122,7 @@ def test_fewer_scenes_are_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> Non
     backbone = build_backbone("pocket-sd15")
     latents, scenes = encode_scenes(backbone.vae, 100, 64)
     batches = list(training_batches(backbone, latents, scenes, Recipe(3, scenes=2)))
+    assert [len(clean) for clean, _ in batches] == [32] * 3
     assert all(any(torch.equal(row, latents[i]) for i in range(2)) for clean, _ in batches for row in clean)
     assert Recipe(1).scenes == TRAIN_SCENES
 

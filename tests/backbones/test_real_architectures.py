@@ -34,8 +34,15 @@ FACTS = {
     "sd35-large": (8056.6, 38),
     "flux": (11901.4, 57),
     "flux-schnell": (11891.2, 57),
+    "flux-seg4diff": (11901.4, 57),
 }
-TEXT_COLUMNS = {"sd15": 77, "sdxl": 77, "pixart-sigma": 300, "sd3": 154, "sd35": 154, "flux": 512, "flux-schnell": 256}
+TEXT_COLUMNS = {
+    **dict.fromkeys(("sd15", "sdxl", "sdxl-turbo", "flux-seg4diff"), 77),
+    **dict.fromkeys(("pixart-sigma", "pixart-sigma-512"), 300),
+    **dict.fromkeys(("sd3", "sd35", "sd35-large"), 154),
+    "flux": 512,
+    "flux-schnell": 256,
+}
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -46,8 +53,7 @@ def test_the_whole_path_has_the_right_shapes(name: str, monkeypatch: pytest.Monk
     parameters = sum(p.numel() for p in backbone.denoiser.parameters()) / 1e6
     method = build_method("vanilla", name)
     sites = backbone.sites(method.settings.image_size)
-    if name in FACTS:
-        assert (round(parameters, 1), len(sites)) == FACTS[name]
+    assert (round(parameters, 1), len(sites)) == FACTS[name]
     names = frozenset(site.name for site in sites)
     defaults = method_defaults(name)
     assert {*defaults.affinity_sites, defaults.reference_site} <= names
@@ -55,7 +61,7 @@ def test_the_whole_path_has_the_right_shapes(name: str, monkeypatch: pytest.Monk
     noised = backbone.noised([image], method.settings, [image_generator(0, "test", "1")])[0]
     request = MapRequest(names, names)
     (maps,) = backbone.observe([PromptedImage(*noised, PROMPT)], request, method.settings.image_size)
-    columns = TEXT_COLUMNS.get(name, backbone.conditioning([PROMPT.text]).text_length)
+    columns = TEXT_COLUMNS[name]
     for site in sites:
         if site.text_module:
             assert maps.text[site.name].shape == (site.grid.pixels, columns)

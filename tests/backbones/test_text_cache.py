@@ -9,6 +9,7 @@ import torch
 
 from segscale.backbones.backbone import Backbone
 from segscale.backbones.build import build_backbone
+from segscale.backbones.loading.options import LoadOptions
 from segscale.backbones.text.cache import TextCache
 from segscale.bench.commands.main import main
 from segscale.bench.runs.options import RunOptions
@@ -71,7 +72,9 @@ def test_other_weights_or_precision_never_meet_the_same_file(tmp_path: Path) -> 
 
     plain = folder("pocket-sd15")
     assert folder("pocket-sd15", untrained=True) == plain  # of the denoiser alone
-    assert folder("pocket-sdxl") != plain
+    others = [LoadOptions(dtype="float16"), LoadOptions(dtype="bfloat16"), LoadOptions(text_dtype="bfloat16")]
+    names = [plain, folder("pocket-sdxl"), *(folder("pocket-sd15", load=load) for load in others)]
+    assert len({*names}) == len(names)
 
 
 def test_a_run_with_a_cache_prints_what_it_prints_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,6 @@ from segscale.backbones.attention.requests import MapRequest
 from segscale.backbones.attention.sites import Site
 from segscale.backbones.build import build_backbone
 from segscale.backbones.latents.settings import CaptureSettings, Timestep
-from segscale.bench.commands.main import main
 from segscale.bench.commands.run import _print_classes
 from segscale.bench.evaluation.decision import NO_CLASS, BackgroundRule, Decision
 from segscale.bench.evaluation.labelling import decide_pixels
@@ -100,10 +99,6 @@ def test_a_printed_run_says_how_many(results: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert printed.count("not finite") == 1
     assert "  12 scores that are not finite, in 3 images" in printed
-
-
-def test_the_option_reaches_the_run(tmp_path: Path) -> None:
-    main(["run", "--strict", "--limit", "1", "--results", str(tmp_path)])
 
 
 def winners(classes: list[float], background: float, rule: BackgroundRule = "offset", **choices: object) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import re
@@ -80,7 +81,8 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(tmp_path: Path, uninterrupted: pd.DataFrame) -> None:
-    generator, killed = random.Random(), 0
+    generator, killed = random.Random(seed := random.randrange(10**6)), 0
+    logging.getLogger(__name__).warning("seed %d", seed)
     for _ in range(2):
         before, process = parts(tmp_path), start(tmp_path)
         while parts(tmp_path) <= before + generator.randrange(1, 12) and process.poll() is None:

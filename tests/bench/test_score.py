@@ -25,7 +25,8 @@ BACKBONE = "pocket-sd3"
 def test_groups_are_scaled_by_their_evidence_whatever_the_grouping(evidence: list[float], cut: int) -> None:
     cut = min(cut, len(evidence) - 1)
     weights = torch.tensor(evidence)
-    maps, background = torch.rand(len(evidence), 3, 3), torch.rand(3, 3)
+    generator = torch.Generator().manual_seed(cut)
+    maps, background = torch.rand(len(evidence), 3, 3, generator=generator), torch.rand(3, 3, generator=generator)
     parts = [slice(0, cut), slice(cut, None)]
     groups = [ClassScores(maps[part], background, weights[part]) for part in parts]
     together = merge_groups(groups)
