@@ -57,7 +57,10 @@ class Strengths:
 def guidance(
     strengths: Strengths, overwrite: bool, networks: Networks, choices: SamplingChoices, run_options: RunOptions
 ) -> None:
-    """Measure generative power against the strength of guidance, by method. A figure shows it."""
+    """Measure generative power against the strength of guidance, by method. A figure shows it.
+
+    Methods are set against plain guidance of the same strength or, where it is not among them, against the first.
+    """
     from ..generation.settings import refuse_unread
     from ..generation.strength_tables import strengths_figure, strengths_text
     from ..generation.strengths import PowerQuestion, draw_strengths, measure_strengths

@@ -18,7 +18,7 @@ DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
 def strengths_text(table: pd.DataFrame) -> str:
-    """Markdown: a row per measure and method, a column per scale; below, what it differs by from plain guidance."""
+    """Markdown: a row per measure and method, a column per scale; below, what it differs by from the reference."""
     header = "{backbone} on {images} captions of {prompts}, {steps} steps, seed {seed}".format(**table.iloc[0])
     cells: dict[tuple[str, str], dict[str, str]] = {}
     rows = [row for row in table_rows(table) if row["measure"] in SHOWN]
@@ -26,7 +26,8 @@ def strengths_text(table: pd.DataFrame) -> str:
         text = format_columns(row, ("value", "low", "high"), spec_of(row["measure"]))
         cells.setdefault((row["measure"], row["method"]), {})[f"{row['scale']:g}"] = text
         if added := format_columns(row, DIFFERENCE, f"+{spec_of(row['measure'])}"):
-            cells.setdefault((f"{row['measure']} less cfg", row["method"]), {})[f"{row['scale']:g}"] = added
+            difference = f"{row['measure']} less {row['reference']}"
+            cells.setdefault((difference, row["method"]), {})[f"{row['scale']:g}"] = added
     scales = [f"{scale:g}" for scale in sorted(table["scale"].unique())]
     shown = [[*names, *(row.get(scale, "-") for scale in scales)] for names, row in cells.items()]
     return f"{header}\n\n{markdown_table(pd.DataFrame(shown), ['measure', 'method', *scales])}"

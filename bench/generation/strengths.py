@@ -61,15 +61,16 @@ def measure_strengths(
     """Measure every method at every scale, on the same captions and noise.
 
     Returns:
-        One row per method, scale and measure: value, low, high (shares in percent), and what it differs by from plain
-        guidance of the same scale, where that is measured, too, and can be paired.
+        One row per method, scale and measure: value, low, high (shares in percent), and what it differs by from the
+        reference at the same scale, where that can be paired: plain guidance, or the first method where that is none.
     """
     rows: list[dict[str, object]] = []
+    reference = PLAIN if PLAIN in methods else methods[0]
     for scale, by_method in _guided(question, methods, scales):
         stored = {method: question.measured(choices) for method, choices in by_method.items()}
         for method, each in stored.items():
-            facts: dict[str, object] = {"method": method, "scale": scale}
-            rows += [facts | row for row in _rows(each, stored.get(PLAIN))]
+            facts: dict[str, object] = {"method": method, "scale": scale, "reference": reference}
+            rows += [facts | row for row in _rows(each, stored[reference])]
     return pd.DataFrame(rows)
 
 
@@ -106,7 +107,7 @@ def measure_blurred_blocks(question: PowerQuestion, sites: Sequence[Site]) -> pd
     return pd.DataFrame(rows)
 
 
-def _rows(stored: StoredPower, plain: StoredPower | None) -> list[dict[str, object]]:
+def _rows(stored: StoredPower, reference: StoredPower) -> list[dict[str, object]]:
     record, settings = stored.record, stored.record.plan.settings
     facts = {
         "backbone": record.plan.backbone.label,
@@ -121,7 +122,7 @@ def _rows(stored: StoredPower, plain: StoredPower | None) -> list[dict[str, obje
     for name, measure in record.measures.items():
         numbers = zip(("value", "low", "high"), in_percent(name, measure), strict=True)
         row: dict[str, object] = {**facts, "measure": name, **dict(numbers)}
-        if plain is not None and plain is not stored:
-            row |= difference_columns(name, stored.pictures, plain.pictures)
+        if reference is not stored:
+            row |= difference_columns(name, stored.pictures, reference.pictures)
         rows.append(row)
     return rows

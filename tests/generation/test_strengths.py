@@ -73,6 +73,20 @@ def test_the_command_measures_every_method_at_every_scale(tmp_path: Path, capsys
     assert strengths_text(table) in printed
 
 
+def test_without_plain_guidance_methods_are_set_against_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["--methods", "s-cfg,goca-s-cfg", "--scales", "5", "--steps", "2", "--limit", "3", "--batch", "3"]
+    main(["guidance", "pocket-sd15", *chosen, "--results", str(tmp_path)])
+    (written,) = (tmp_path / "analysis").glob("*.csv")
+    table = pd.read_csv(written).query("measure == 'f1'").set_index("method")
+    assert {*table["reference"]} == {"s-cfg"}
+    assert pd.isna(table.loc["s-cfg", "difference"])
+    difference = table.loc["goca-s-cfg", "value"] - table.loc["s-cfg", "value"]
+    assert table.loc["goca-s-cfg", "difference"] == pytest.approx(difference)
+    assert re.search(r"\| f1 less s-cfg +\| goca-s-cfg \|", capsys.readouterr().out)
+
+
 def test_other_ranks_draw_but_do_not_measure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
