@@ -30,10 +30,10 @@ class Statistic:
 
     name: str
     group: str
-    """A family, the rungs of a family at equal training steps, or all."""
+    """A family, the rungs of a family at equal training steps, or all; or the rung that differs from the common one."""
     method: str
     against: str
-    """The measure of power."""
+    """The measure of power, or the common rung."""
     values: Floats
     """``(1 + replicates,)``: of the sample itself, then of every replicate."""
     configurations: int
@@ -75,7 +75,8 @@ def over_configurations(function: Callable[..., Floats], *columns: Floats) -> tu
 def statistics(replicates: ConfigurationReplicates) -> pd.DataFrame:
     """All statistics of all groups that are large enough, a row each."""
     of_groups = [statistic for group in _groups(replicates) for statistic in _of_group(*group)]
-    return pd.DataFrame([statistic.row for statistic in (*of_groups, *_leads(replicates))], columns=[*COLUMNS])
+    others = (*_leads(replicates), *_from_common_rungs(replicates))
+    return pd.DataFrame([statistic.row for statistic in (*of_groups, *others)], columns=[*COLUMNS])
 
 
 def _groups(replicates: ConfigurationReplicates) -> Iterator[tuple[str, ConfigurationReplicates]]:
@@ -180,3 +181,16 @@ def lead(replicates: ConfigurationReplicates, family: str, method: str) -> Stati
         progress.append((values - values[:, :1]) / (values[:, -1:] - values[:, :1]))
     ahead = (progress[0] - progress[1])[:, 1:-1].mean(1)
     return Statistic("lead", family, method, LED, ahead, len(order))
+
+
+def _from_common_rungs(replicates: ConfigurationReplicates) -> Iterator[Statistic]:
+    """What F1 and mIoU of a rung differ by from the common rung of its family and steps."""
+    rungs = [*zip(replicates.families, replicates.varied, replicates.steps, strict=True)]
+    common = {(family, steps): place for place, (family, varied, steps) in enumerate(rungs) if varied == "steps"}
+    numbers = replicates.miou | {name: values for name, values in replicates.power.items() if name == LED}
+    for place, (family, varied, steps) in enumerate(rungs):
+        if varied in (None, "steps") or (base := common.get((family, steps))) is None:
+            continue
+        pair = [replicates.configurations[each] for each in (place, base)]
+        for name, values in numbers.items():
+            yield Statistic("difference", pair[0], name, pair[1], values[:, place] - values[:, base], len(pair))

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ..evaluation.metrics import Floats
 from ..report.figures.style import new_canvas, save_figure
@@ -52,26 +52,40 @@ def _panel(axes: Axes, table: pd.DataFrame, method_names: Sequence[str], measure
             along = pd.DataFrame(rows[rows["varied"] == "steps"].groupby("steps")[[measure, method]].mean())
             if measure != "parameters" and len(along) > 1:
                 axes.plot(along[measure], along[method], color=colour, linewidth=0.6, alpha=0.6)
-    _name_rungs(axes, table, method_names, measure)
+    _name_backbones(axes, table, method_names, measure)
     if measure in LOGARITHMIC:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
-        axes.tick_params(axis="x", which="both", labelsize=7)
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(LABELS[measure])
     axes.set_ylabel("mIoU (%)")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
 
 
-def _name_rungs(axes: Axes, table: pd.DataFrame, method_names: Sequence[str], measure: str) -> None:
-    """Write over the best method's point what tells a rung from the common one: its steps, or what was varied."""
-    values = table[measure] / (1e6 if measure == "parameters" else 1)
-    heights = table[[*method_names]].max(axis=1)
-    labels = table["steps"].astype("string").where(table["varied"] == "steps", table["varied"])
-    for x, y, label, name in zip(values, heights, labels, table["backbone"], strict=True):
-        text = label or name
-        axes.annotate(text, (x, y), xytext=(3, 4), textcoords="offset points", fontsize=6)
+def _name_backbones(axes: Axes, table: pd.DataFrame, method_names: Sequence[str], measure: str) -> None:
+    """Name every backbone over its best method's point, all seeds of a rung once; parameters tell no rungs apart."""
+    named = table.assign(
+        label=_labels(table),
+        x=table[measure] / (1e6 if measure == "parameters" else 1),
+        y=table[[*method_names]].max(axis=1),
+    )
+    named = named[named["label"] != ""]
+    if measure == "parameters":
+        named = named[named["varied"].isna()]
+    for (_, label), rows in named.groupby(["family", "label"]):
+        place = (rows["x"].mean(), rows["y"].max())
+        axes.annotate(str(label), place, xytext=(3, 4), textcoords="offset points", fontsize=6)
+
+
+def _labels(table: pd.DataFrame) -> pd.Series:
+    """Of a rung its steps or what was varied, such as ``width200``; of a backbone on no ladder its name."""
+    steps = table["steps"].where(table["varied"] == "steps")
+    is_ladder = steps.groupby(table["family"]).transform("nunique") > 1
+    part = table["backbone"].str.removeprefix("pocket-").str.replace(r"-seed\d+$", "", regex=True)
+    varied = part.str.rpartition("-")[2]
+    return part.where(~is_ladder, steps.map("{:.0f}".format, na_action="ignore").fillna(varied)).astype(str)
 
 
 def _with_errors(rows: pd.DataFrame, name: str) -> tuple[Floats, Floats | None]:

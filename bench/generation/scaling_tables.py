@@ -17,6 +17,7 @@ EXPLANATIONS = {
     "rho given steps": "the same with training steps held fixed (partial); - where steps alone set the order",
     "slope of gain": "points of mIoU that a method gains on the first one per point of power",
     "lead": "how far mIoU is ahead of F1 along training, both from 0 to 1; positive: grounding comes first",
+    "difference": "points of mIoU or F1 between a rung and the common one of its family, means over seeds",
 }
 OTHER_RUNGS = (
     "- other rungs, too: the interval where configurations are drawn as well, so what others like these would give; "

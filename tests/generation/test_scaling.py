@@ -247,6 +247,26 @@ def test_rungs_of_equal_steps_are_a_group_of_their_own() -> None:
     assert not any(group.startswith("sd3") for group in table.index.get_level_values("group"))
 
 
+def test_a_rung_is_set_against_the_common_one_of_its_family_and_steps() -> None:
+    steps = np.array([250.0, 500, 500, 500])
+    miou, power = np.array([[1.0, 50, 40, 7], [2, 52, 41, 7]]), np.array([[5.0, 60, 66, 7], [5, 60, 67, 7]])
+    rungs = ConfigurationReplicates(
+        ("less", "common", "wide", "other"),
+        ("sd15", "sd15", "sd15", "sd3"),
+        ("steps", "steps", "width", "depth"),
+        steps,
+        steps,
+        {"vanilla": miou},
+        {"f1": power, "frechet": power},
+    )
+    found = statistics(rungs).query("statistic == 'difference'")
+    assert found[["group", "method", "against", "value"]].to_numpy().tolist() == [
+        ["wide", "vanilla", "common", -10.0],
+        ["wide", "f1", "common", 6.0],
+    ]
+    assert found[["low", "high"]].to_numpy().tolist() == [[-11, -11], [7, 7]]
+
+
 def test_the_command_writes_tables_and_figure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["scaling", "--protocol", "goca", "--results", str(folder)])
     printed = capsys.readouterr().out
