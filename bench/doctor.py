@@ -12,7 +12,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from segscale.catalogue import config_files
 from segscale.errors import UserError
-from segscale.registry import build, load_config
+from segscale.registry import backbone_class, build, load_config
 
 from ..backbones.loading.pretrained import resolve_weights
 
@@ -44,19 +44,26 @@ def device_findings() -> Iterator[Finding]:
 def weights_findings() -> Iterator[Finding]:
     """Whether the weights of every backbone are here."""
     for name in config_files("backbone"):
-        weights = load_config("backbone", name)["weights"]
-        try:
-            source = resolve_weights(weights)
-        except UserError as error:
-            yield "weights", name, str(error)
-            continue
-        if source != weights:
-            yield "weights", name, "here"
-        elif isinstance(index := try_to_load_from_cache(weights, "model_index.json"), str):
-            whole = any(Path(index).parent.glob("*/*.safetensors"))
-            yield "weights", name, "in the cache" if whole else f"only in part in the cache: hf download {weights}"
-        else:
-            yield "weights", name, f"not in the cache: hf download {weights}"
+        config = load_config("backbone", name)
+        yield "weights", name, _state_of_weights(config["weights"], "model_index.json")
+        if (apart := config.get("denoiser_weights")) is not None:
+            index_file = f"{backbone_class(name).denoiser_part}/config.json"
+            yield "weights", name, f"its denoiser: {_state_of_weights(apart, index_file)}"
+
+
+def _state_of_weights(weights: str, index_file: str) -> str:
+    """Whether they are here, or the command that gets them; ``index_file`` is in every repository of their kind."""
+    try:
+        source = resolve_weights(weights, index_file)
+    except UserError as error:
+        return str(error)
+    if source != weights:
+        return "here"
+    if not isinstance(index := try_to_load_from_cache(weights, index_file), str):
+        return f"not in the cache: hf download {weights}"
+    folder = Path(index.removesuffix(index_file))
+    whole = any(folder.glob("*/*.safetensors"))
+    return "in the cache" if whole else f"only in part in the cache: hf download {weights}"
 
 
 def dataset_findings() -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from typing import Unpack, overload
 
 import numpy as np
 
+from segscale.arguments import check_arguments
 from segscale.errors import UserError
 from segscale.registry import build
 
@@ -58,16 +59,20 @@ class Segmenter:
         """Segment ``image`` into ``classes`` and background.
 
         Args:
-            image: A path, a picture of any mode and size, or an array ``(height, width)`` or ``(height, width, 3 or
-                4)`` of uint8 or of floats in [0, 1]. A list of these gives a list; each is segmented as it is alone.
+            image: A path, whose EXIF orientation holds; a picture of any mode and size, as its pixels lie; or an array
+                ``(height, width)`` or ``(height, width, 3 or 4)`` of uint8 or of floats in [0, 1]. A list of these
+                gives a list; each is segmented as it is alone.
             classes: Names, each once.
             caption: Gives context; its other words become background.
-            seed: Of the noise.
+            seed: Of the noise; 0 or more.
 
         Raises:
-            UserError: For classes as one text, a repeated name, names too long for the text encoder, or a caption in
-                which the method finds no token of a class, or which it does not read; for what is no picture.
+            UserError: For classes as one text, a name that is no text or is repeated, names too long for the text
+                encoder, or a caption in which the method finds no token of a class, or which it does not read; for
+                what is no picture.
         """
+        if seed < 0:
+            raise UserError(f"the seed is {seed}", "name 0 or more")
         if isinstance(image, list):
             return [self._segment(each, classes, caption, seed) for each in image]
         return self._segment(image, classes, caption, seed)
@@ -113,7 +118,9 @@ def _refuse_unnamed(method: Method) -> None:
 
 
 def check_caption(method: Method, protocol: Protocol, caption: str | None) -> None:
-    """Raise UserError for a caption that is not read."""
+    """Raise UserError for a caption that says nothing, or is not read."""
+    if caption is not None and not caption.strip():
+        raise UserError("the caption is empty", "leave it out, or write one")
     if caption is None or reads_captions(protocol, method.prompt_rule):
         return
     if reads_captions(protocol, PromptRule("described")):
@@ -122,8 +129,12 @@ def check_caption(method: Method, protocol: Protocol, caption: str | None) -> No
 
 
 def check_threshold(method: Method, threshold: float | None) -> None:
-    """Raise UserError for a threshold where the method uses none."""
-    if threshold is not None and not method.normalised:
+    """Raise UserError for a threshold where the method uses none, and for one that is no number from -1 to 1."""
+    if threshold is None:
+        return
+    if not isinstance(threshold, int | float) or not -1 <= threshold <= 1:
+        raise UserError(f"threshold is {threshold!r}", "name a number from -1 to 1")
+    if not method.normalised:
         problem = f"{method.name} has an edge of its own, which no threshold moves"
         raise UserError(problem, "name another method, or leave it out")
 
@@ -148,8 +159,10 @@ def load(
         choices: Fields of ``LoadOptions``, such as ``device="cuda"`` and ``dtype="bfloat16"``.
 
     Raises:
-        UserError: For unknown names or missing weights, or a threshold for a method that uses none.
+        UserError: For unknown names or choices, missing weights, or a threshold that is none of these or that the
+            method does not use.
     """
+    check_arguments("load", LoadOptions, choices)
     built, rules = build_method(method, backbone), build("protocol", protocol)
     # Before weights are loaded, which takes long.
     _refuse_unnamed(built)

@@ -25,6 +25,8 @@ DIGEST = "digest"
 
 COLOURED = ("RGB", "RGBA", "P")
 """Modes of masks that are read by their colours where those are known."""
+WITHOUT_RANGE = ("I", "F")
+"""Modes of pictures with 32-bit values."""
 DAMAGED = (OSError, SyntaxError, ValueError, struct.error)
 """What Pillow raises for a damaged file."""
 
@@ -93,7 +95,7 @@ def in_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def in_8_bits(image: Image.Image, name: str) -> Image.Image:
     """The image, 16-bit grey values scaled. Raises FileError, which names it, for 32-bit integers or floats."""
-    if image.mode in ("I", "F"):
+    if image.mode in WITHOUT_RANGE:
         hint = "save it with 8 or 16 bits per value"
         raise FileError("unknown range", f"{name} has 32-bit values, whose range is unknown", hint)
     if image.mode.startswith("I;16"):

@@ -58,12 +58,18 @@ def replaced_bytes(path: Path, flushes: bool = True) -> Iterator[BinaryIO]:
     Args:
         path: Local or remote.
         flushes: Wait for the disk. What is checked when it is read, and can be made anew, need not wait.
+
+    Raises:
+        UserError: For a folder or a device. A link stays, and what it names is replaced.
     """
     if is_remote(path):  # a put is whole or not at all
         buffer = io.BytesIO()
         yield buffer
         path.write_bytes(buffer.getvalue())
         return
+    path = path.resolve() if path.is_symlink() else path
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file that could be replaced", "name another")
     temporary = path.with_name(f".{path.name}-{token_hex(8)}.tmp")
     try:
         with temporary.open("wb") as file:

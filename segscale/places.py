@@ -15,7 +15,7 @@ from typing import Any
 
 from segscale.errors import UserError
 
-EXTRA = "pip install 'segscale[object-stores]'"
+EXTRA = "in the clone: pip install -e '.[object-stores]'"
 LOCAL = ("file", "local")
 CLIENTS = frozenset(("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"))
 """Packages below fsspec whose errors say that a store cannot be reached, or what it refuses; they are no OSErrors."""

@@ -37,7 +37,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SOURCES = ("segscale/", "bench/", "backbones/", "methods/", "datasets/", "configs/", "tests/")
 # Pages whose Python blocks are run: here, by tests/test_newcomer.py and by tests/bench/test_mmseg.py.
-RUN = {"README.md", "results.md", "extending.md", "mmsegmentation.md"}
+RUN = {"README.md", "python.md", "results.md", "extending.md", "mmsegmentation.md"}
 README_LINES = 120
 FILE_ROW = re.compile(r"^\| (`[^|]*\.csv`[^|]*) \|(.*)$", re.MULTILINE)
 STANDS_FOR = {
@@ -151,6 +151,20 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     names: dict[str, Any] = {}
     exec(block, names)
     assert names["result"].labels.shape == (40, 60)
+
+
+def test_the_python_of_its_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (60, 40), "green").save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in python_blocks(ROOT / "docs/python.md"):
+        exec(block, names)
+    result, maps = names["result"], names["maps"]
+    assert result.labels.dtype == "uint8"
+    assert [*result.areas] == ["background", "star", "ring"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"photo_overlay.jpg", "photo_labels.png"}
+    assert maps.text["mid-vit-block0"].shape == (64, 16)
+    assert maps.tokens[0].classes == ((1,),)
 
 
 def test_the_version_to_cite_is_that_of_the_package() -> None:

@@ -213,4 +213,4 @@ def _peft() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise UserError("a LoRA needs peft", "pip install 'segscale[alignment]'") from error
+        raise UserError("a LoRA needs peft", "in the clone: pip install -e '.[alignment]'") from error

@@ -150,7 +150,7 @@ def quantization(options: LoadOptions, denoiser: str) -> PipelineQuantizationCon
         return None
     package = QUANTIZERS[options.quantize]
     if not [*distributions(name=package)]:
-        raise UserError(f"--quantize {options.quantize} needs {package}", "pip install 'segscale[quantize]'")
+        raise UserError(f"--quantize {options.quantize} needs {package}", "in the clone: pip install -e '.[quantize]'")
     ours, theirs = {
         "bitsandbytes-4bit": (
             lambda: diffusers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=DTYPES[options.dtype]),

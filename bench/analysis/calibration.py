@@ -5,7 +5,7 @@ There is one per protocol, dataset and method, whatever the backbone, so that a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from ..report.thresholds import (
     Calibration,
     CalibrationFile,
     Curve,
+    DamagedCalibrationError,
     calibration_path,
     read_calibration,
     write_calibration,
@@ -131,17 +132,27 @@ def store_thresholds(
         measured = _measured(store, due)
         by_method.setdefault(measured.run.plan.method.name, []).append(measured)
     path = calibration_path(options.results, task.protocol.name, task.dataset.name)
-    stored = read_calibration(path)
-    kept = {} if stored is None else stored.methods
+    kept = _stored_methods(path, overwrite)
     chosen = {name: choose(runs) for name, runs in by_method.items()}
     if not overwrite:
         for name in chosen.keys() & kept.keys():
             _refuse_loss(path, name, kept[name], chosen[name])
-    methods = dict(sorted((kept | chosen).items()))
+    methods = dict(sorted({**kept, **chosen}.items()))
     with explained_writes(path.parent):
         content = CalibrationFile(task.protocol.name, task.dataset.name, CALIBRATION, RULE, methods)
         write_calibration(path, content)
     return path, {name: calibration.threshold for name, calibration in methods.items()}
+
+
+def _stored_methods(path: Path, overwrite: bool) -> Mapping[str, Calibration]:
+    """What stands in the file; nothing where it is damaged and may be replaced."""
+    try:
+        stored = read_calibration(path)
+    except DamagedCalibrationError:
+        if not overwrite:
+            raise
+        return {}
+    return {} if stored is None else stored.methods
 
 
 def _refuse_loss(path: Path, method_name: str, stored: Calibration, chosen: Calibration) -> None:

@@ -10,7 +10,7 @@ import click
 
 from segscale.errors import UserError
 
-from ...backbones.loading.options import Training
+from ...backbones.loading.options import Training, check_change
 from ..generation.choices import CAPTIONS, Networks, SamplingChoices
 from ..runs.options import RunOptions
 from ..training.settings import AlignmentSettings, Reading, Targets
@@ -80,6 +80,7 @@ def align(
     if run_options.load.lora is not None:
         problem = "the LoRA that is trained would be one beside --lora, and commands take a single one"
         raise UserError(problem, "leave --lora out")
+    check_change("a LoRA cannot be trained", run_options.load)
     if settings.warm_up >= max(settings.steps, 2):
         problem = f"a warm-up of {settings.warm_up} steps leaves none of {settings.steps} at the full learning rate"
         raise UserError(problem, f"name a shorter one, such as --warm-up {max(settings.steps // 10, 1)}")

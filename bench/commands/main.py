@@ -17,8 +17,10 @@ from click.shell_completion import shell_complete
 
 import segscale
 from segscale.errors import UserError
+from segscale.files import DISK_FULL
 from segscale.places import is_of_client
 
+from ...backbones.loading.options import LESS_MEMORY, is_out_of_memory
 from .align import align, convert_lora, lora_gain
 from .analysis import calibrate, layers, modalities, quirks, values
 from .blocks import features, perturb
@@ -99,13 +101,24 @@ def ended_in_one_line(arguments: Sequence[str]) -> Iterator[None]:
         _fail(f"ended by {end}; {_resume(arguments)}")
         sys.exit(end.status)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            _close_output()
+            sys.exit(_fail(f"no space left for the output; free some, then: {_retyped(arguments)}"))
+        if is_out_of_memory(error):
+            log.debug("this led to the error", exc_info=True)
+            sys.exit(_fail(f"the device has too little memory; {LESS_MEMORY}"))
         if not is_of_client(error):
             raise
         log.debug("this led to the error", exc_info=True)
         reason = str(error).partition("\n")[0]
         sys.exit(_fail(f"the object store failed ({reason}); once it answers: {_retyped(arguments)}"))
+
+
+def _close_output() -> None:
+    """What is left to say to standard output goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage_error(error: click.UsageError) -> UserError:

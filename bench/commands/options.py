@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial, reduce, wraps
-from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -17,10 +16,10 @@ from ..report.selection import RunSelection
 from ..runs.devices import local_device
 from ..runs.options import RunOptions
 from .command import Option
-from .parameters import AMOUNT, NATURAL, POSITIVE, Name, Names, Place
+from .parameters import AMOUNT, NATURAL, POSITIVE, FilePath, Name, Names, Place
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-FILE = click.Path(path_type=Path)
+FILE = FilePath()
 
 
 def chained(*decorators: Decorator) -> Decorator:

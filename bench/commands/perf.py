@@ -15,7 +15,7 @@ from ..costs.pace import Pace
 from . import options
 from .command import command
 from .parameters import POSITIVE, Name
-from .steps import quiet_libraries
+from .steps import quiet_libraries, refuse_given
 
 if TYPE_CHECKING:
     from ...backbones.backbone import Backbone
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..costs.breakdown import Breakdown
 
 PIPELINE_WORKERS = 2
+_OF_PIPELINE = {"pipeline", "batch", "seconds", "images"}
 _examples = [
     "segscale perf pocket-sd15 --method vanilla,goca --breakdown",
     "segscale perf --pipeline --images 100",
@@ -58,8 +59,11 @@ class Measured:
 def perf(measured: Measured, repeats: int, breakdown: bool, pipeline: bool, pace: Pace) -> None:
     """Measure the cost of observing attention. It is set against the plain forward, with random weights."""
     if pipeline:
+        forwards = {name for each in click.get_current_context().command.params if (name := each.name)} - _OF_PIPELINE
+        refuse_given(forwards, "a model, of which --pipeline runs a stand-in", "leave it out")
         _print_pipeline(pace)
         return
+    refuse_given(("seconds", "images"), "--pipeline", "add --pipeline, or leave it out")
     if measured.backbone_name is None:
         raise UserError("missing argument 'BACKBONE'", "see: segscale perf --help")
     if pace.batch > 1 and not breakdown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ _images = "pictures, folders of pictures, or - for standard input"
 _classes = "comma-separated, such as 'dog, grass'; by default those of classes.txt in a folder"
 _write = f"comma-separated, of {', '.join(get_args(Kind))}"
 COCO_FILE = "coco.json"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def predict(
     from ...methods.build import build_method
     from ..pictures.coco import CocoWriter
     from ..pictures.files import refuse_long_name, write_segmentation
-    from ..pictures.inputs import iterate_pictures
+    from ..pictures.inputs import READABLE, shown_progress
     from ..segmenter import check_caption
     from ..segmenter import load as load_segmenter
 
@@ -109,11 +111,20 @@ def predict(
     _refuse_others(files, output)
     check_caption(build_method(method_name, backbone_name), build("protocol", "standard"), question.caption)
     if backbone_name in packaged_backbones() and weights is None and not question.example:
-        print(f"{backbone_name} knows generated scenes only, not photographs; to see one: segscale predict --example")
+        log.warning("%s knows generated scenes only, not photographs; see: segscale predict --example", backbone_name)
     segmenter = load_segmenter(backbone_name, method_name, weights, threshold=question.threshold, **asdict(load))
     names = classes.names[1:]
     coco = CocoWriter(dict(enumerate(names, 1)))
-    for file, image in iterate_pictures(files):
+    unreadable: list[str] = []
+    for file in shown_progress(files):
+        try:
+            image = file.read()
+        except UserError as error:
+            if len(files) == 1:
+                raise
+            log.warning("%s", error)
+            unreadable.append(file.file_name)
+            continue
         result = segmenter(image, names, question.caption, question.seed)
         result = replace(result, palette=classes.palette, ignored=classes.ignored)
         _tell(result, file, len(files))
@@ -123,6 +134,8 @@ def predict(
     if "coco" in output.kinds:
         coco.write(output.folder / COCO_FILE)
         print_written(output.folder / COCO_FILE)
+    if unreadable:
+        raise UserError(f"{len(unreadable)} of {len(files)} pictures cannot be read: {', '.join(unreadable)}", READABLE)
 
 
 def _asked(question: Question, output: Output) -> tuple[list[PictureFile], ClassList]:

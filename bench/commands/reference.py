@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from inspect import cleandoc
 
 import click
 
@@ -46,7 +47,8 @@ def _sections(group: Group, context: click.Context) -> Iterator[str]:
 
 def _section(command: Command, context: click.Context) -> Iterator[str]:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    yield f"## {context.command_path}\n\n{command.help}\n\n    {usage}\n"
+    described = cleandoc(command.help or "")
+    yield f"## {context.command_path}\n\n{described}\n\n    {usage}\n"
     for heading, records in command.options_by_heading(context).items():
         yield f"{heading}:\n"
         yield "\n".join(f"- `{option}` {text}".rstrip() for option, text in records) + "\n"

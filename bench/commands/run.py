@@ -47,7 +47,7 @@ def bench(grid: options.Grid, run_options: RunOptions, with_untrained: bool) -> 
 @options.pipeline
 @options.run
 def run(grid: options.Grid, run_options: RunOptions) -> None:
-    """Run and print per-class IoU. No tables are written."""
+    """Evaluate methods on a dataset, store the run and print the IoU of every class. No tables are written."""
     stores = _run_grid(grid, [run_options])
     if is_rank_zero():
         for store in stores:

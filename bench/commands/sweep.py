@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from segscale.catalogue import config_file, packaged_backbones
-from segscale.errors import UserError
+from segscale.errors import UserError, did_you_mean
 from segscale.places import is_remote
 
 from ..runs.options import RunOptions
@@ -23,7 +22,7 @@ from ..sweeps.slurm import LEAST_MINUTES, LIMIT_SECONDS, SlurmOptions, cancel, s
 from . import options
 from .command import Option, command
 from .parameters import MINUTES, NATURAL, POSITIVE, Name, Names, Pairs
-from .steps import exit_where, quiet_libraries
+from .steps import exit_where, is_given, quiet_libraries, refuse_given
 
 if TYPE_CHECKING:
     from ..sweeps.plan import PlannedJob
@@ -83,7 +82,12 @@ _slurm = partial(click.option, cls=Option, heading="SLURM")
 _submitted = options.chained(
     _slurm("--partition", help="where jobs are submitted, instead of SLURM's default"),
     _slurm("--gres", help="of every job, such as gpu:1"),
-    _slurm("--time", type=MINUTES, default="4:00:00", help="limit of a job; one that needs longer is requeued"),
+    _slurm(
+        "--time",
+        type=MINUTES,
+        default="4:00:00",
+        help="limit of a job, in minutes or as H:MM:SS; one that needs longer is requeued",
+    ),
     _slurm("--mem", help="of every job, such as 32G"),
     _slurm("--array-parallelism", type=POSITIVE, default=256, help="jobs that run at once at most"),
     options.packed("slurm", SlurmOptions),
@@ -116,7 +120,9 @@ _run = options.chained(
 def sweep(
     sweep_name: str | None, cells: Cells, execution: Execution, slurm: SlurmOptions, run_options: RunOptions
 ) -> None:
-    """Run every cell of a product, or of a config in configs/sweeps/, of which names may choose a part.
+    """Run all combinations of the named backbones, methods, datasets, protocols and seeds.
+
+    SWEEP is a config in configs/sweeps/ instead; names then choose a part of it.
 
     What can be checked is checked first, and the plan is printed. A cell that fails stops no other. The exit status is
     1 where a cell is not done.
@@ -139,27 +145,20 @@ def sweep(
 def _check_executor(executor: str, slurm: SlurmOptions) -> None:
     """Raise UserError for options of the other executor, for GPUs that no job would use, and for too short a limit."""
     if executor == "slurm":
-        _refuse_given(
+        refuse_given(
             ["gpus"], "this machine", "leave --executor out, or name those of a job: --gres gpu:1 --device cuda"
         )
-        if (slurm.gres or "").startswith("gpu") and not (_is_given("device") or _is_given("device_map")):
+        if (slurm.gres or "").startswith("gpu") and not (is_given("device") or is_given("device_map")):
             raise UserError(f"--gres {slurm.gres} asks for GPUs, and jobs run on --device cpu", "add --device cuda")
         if slurm.time < LEAST_MINUTES:
             told = f"jobs are told to end {LIMIT_SECONDS // 60} minutes before"
             raise UserError(
                 f"--time {slurm.time} leaves too little time: {told}", f"give {LEAST_MINUTES} minutes or more"
             )
-    else:
-        _refuse_given([field.name for field in fields(SlurmOptions)], "SLURM", "add --executor slurm")
-
-
-def _refuse_given(parameters: Sequence[str], owner: str, hint: str) -> None:
-    if given := [f"--{name.replace('_', '-')}" for name in parameters if _is_given(name)]:
-        raise UserError(f"{given[0]} is for {owner}", hint)
-
-
-def _is_given(parameter: str) -> bool:
-    return click.get_current_context().get_parameter_source(parameter) is not ParameterSource.DEFAULT
+        return
+    refuse_given([field.name for field in fields(SlurmOptions)], "SLURM", "add --executor slurm")
+    if is_given("gpus") and is_given("device"):
+        raise UserError("--gpus names the devices of jobs, and --device one", "leave one of them out")
 
 
 def _products(sweep_name: str | None, cells: Cells) -> list[Product]:
@@ -198,8 +197,12 @@ def _plan(products: Sequence[Product], cells: Cells, execution: Execution, run_o
     local = execution.executor == "local"
     load = replace(run_options.load, device=_devices(execution, run_options)[0]) if local else run_options.load
     chosen = SweepOptions(replace(run_options, load=load), cells.data_roots, cells.caption_files)
-    planner = Planner(chosen, checks_memory=local)
-    planned = [planner.plan(job) for job in jobs_of(products)]
+    planner, jobs = Planner(chosen, checks_memory=local), jobs_of(products)
+    evaluated = {job.dataset_name for job in jobs}
+    for option, by_dataset in (("--data-roots", cells.data_roots), ("--captions", cells.caption_files)):
+        if others := sorted(by_dataset.keys() - evaluated):
+            raise UserError(f"{option} names {others[0]}, which no cell evaluates", did_you_mean(others[0], evaluated))
+    planned = [planner.plan(job) for job in jobs]
     print(plan_table(planned))
     return planned
 
@@ -264,6 +267,8 @@ def status(sweep_name: str | None, watch: bool, results: Path) -> None:
     from ..sweeps.record import find_sweeps, named_sweep
     from ..sweeps.status import statuses
 
+    if not results.exists():
+        raise UserError(f"there is no folder {results}", "name another --results")
     while True:
         sweeps = find_sweeps(results) if sweep_name is None else [named_sweep(results, sweep_name)]
         runs = statuses(results, None if sweep_name is None else sweeps)

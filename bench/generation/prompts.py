@@ -64,7 +64,7 @@ def prompts_of_file(path: Path) -> PromptList:
         UserError: For a file that cannot be read or has no such line.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path} ({error})", "name a text file with one prompt per line") from error
     prompts = tuple(

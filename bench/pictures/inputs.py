@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from segscale.errors import UserError
 
-from ...datasets.files import DAMAGED, REPLACE, FileError, check_regular, in_rgb, read_image
+from ...datasets.files import DAMAGED, REPLACE, WITHOUT_RANGE, FileError, check_regular, in_rgb, read_image
 from ...datasets.own_folder import pictures_in
 from ...datasets.pocket import make_scene
 
@@ -47,13 +47,16 @@ class PictureFile:
         return self.stem if self.path is None else f"{self.stem}{self.path.suffix}"
 
     def check(self) -> None:
-        """Raises UserError for a file that is no picture, by its first bytes."""
+        """Raises UserError for a file that is no picture, or of values of unknown range, by its first bytes."""
         if self.path is None:
             return
         try:
             check_regular(self.path)
-            Image.open(self.path).close()
+            with Image.open(self.path) as image:
+                is_known = image.mode not in WITHOUT_RANGE
         except (FileError, OSError, Image.DecompressionBombError):
+            is_known = False
+        if not is_known:
             self.read()
 
     def read(self) -> Image.Image:
@@ -129,7 +132,10 @@ def _from_standard_input() -> Image.Image:
 def picture_of(picture: PictureLike) -> Image.Image:
     """What was given as a picture. Raises UserError for what is none."""
     if isinstance(picture, Image.Image):
-        return in_rgb(picture, "the picture")
+        try:
+            return in_rgb(picture, "the picture")
+        except DAMAGED as error:  # a file is read when its pixels are asked for
+            raise UserError(f"the picture cannot be read ({error})", READABLE) from error
     if isinstance(picture, str | Path):
         return read_picture(Path(picture))
     values = np.asarray(picture)
@@ -157,9 +163,8 @@ def example_picture() -> Example:
     return Example(image, scene.objects)
 
 
-def iterate_pictures(files: Sequence[PictureFile]) -> Iterator[tuple[PictureFile, Image.Image]]:
-    """Files with their pictures, one at a time; more than one with a progress bar."""
+def shown_progress(files: Sequence[PictureFile]) -> Iterable[PictureFile]:
+    """The files, of more than one with a progress bar."""
     from tqdm import tqdm
 
-    for file in tqdm(files, desc="pictures", unit="picture", disable=len(files) == 1):
-        yield file, file.read()
+    return tqdm(files, desc="pictures", unit="picture", disable=len(files) == 1)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from segscale.errors import UserError, did_you_mean
 from segscale.prompt import BACKGROUND
 
 from ...datasets.colours import class_colours
@@ -81,11 +82,17 @@ class Segmentation:
 
     def heat(self, name: str) -> Image.Image:
         """The scores of a class as colours over the picture, from none (0) over purple and red to yellow (1)."""
-        return drawing.heated(self.image, self.score_maps[self.names.index(name)])
+        return drawing.heated(self.image, self.score_maps[self._place(name)])
 
     def cutout(self, name: str) -> Image.Image:
         """The pixels of a class, all others transparent."""
-        return drawing.cut_out(self.image, self.labels == 1 + self.names.index(name))
+        return drawing.cut_out(self.image, self.labels == 1 + self._place(name))
+
+    def _place(self, name: str) -> int:
+        """Raises UserError for what was not looked for."""
+        if name not in self.names:
+            raise UserError(f"there is no class {name!r}", did_you_mean(name, self.names))
+        return self.names.index(name)
 
     def _legend(self) -> Sequence[tuple[str, Colour]]:
         return [*zip(self.names, self.colours[1:], strict=True)]

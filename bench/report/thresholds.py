@@ -60,6 +60,10 @@ class CalibrationFile:
     methods: dict[str, Calibration]
 
 
+class DamagedCalibrationError(UserError):
+    """A file that is none."""
+
+
 _ADAPTER = TypeAdapter(CalibrationFile)
 
 
@@ -69,13 +73,15 @@ def calibration_path(results: Path, protocol_name: str, dataset_name: str) -> Pa
 
 
 def read_calibration(path: Path) -> CalibrationFile | None:
-    """Read the file; None where there is none. Raises UserError for a damaged one."""
+    """Read the file; None where there is none. Raises DamagedCalibrationError for a damaged one."""
     if not path.exists():
         return None
     try:
         return _ADAPTER.validate_json(path.read_bytes())
     except (ValidationError, OSError) as error:
-        raise UserError(f"{path} is damaged", "make it anew with: segscale calibrate") from error
+        raise DamagedCalibrationError(
+            f"{path} is damaged", "make it anew with: segscale calibrate --overwrite"
+        ) from error
 
 
 def write_calibration(path: Path, content: CalibrationFile) -> None:

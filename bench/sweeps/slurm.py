@@ -23,7 +23,7 @@ from .record import JobRecord, JobState, SweepFolder
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission
 
-EXTRA = "pip install 'segscale[slurm]'"
+EXTRA = "in the clone: pip install -e '.[slurm]'"
 MOST_TIMEOUTS = 10_000
 """A task may reach its time limit so often; each time it stores what it has and is requeued."""
 LIMIT_SECONDS = 120

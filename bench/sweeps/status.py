@@ -11,7 +11,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from ..runs.leases import STALE_SECONDS, Lease, read_leases
-from ..runs.record import parse_brief
+from ..runs.record import REMEDY, parse_brief
 from ..runs.store import RunStore, run_folders
 from .durations import duration_text
 from .record import CellRecord, JobRecord, JobState, Outcome, SweepFolder, find_sweeps, run_name
@@ -130,9 +130,12 @@ def _run_statuses(
 ) -> list[RunStatus]:
     """What is wanted of a run and not there, or that all is; empty where there is no run yet."""
     store = RunStore(results / folder)
-    brief = parse_brief(content) if (content := store.content()) else None
-    if brief is None:
+    if not (content := store.content()):
         return []
+    brief = parse_brief(content)
+    if brief is None:
+        stored = store.count()
+        return [RunStatus(folder, "failed", stored, stored, line=f"its record cannot be read; {REMEDY}")]
     stored, skipped, at_work = store.count(wanted=brief.wanted), store.count_skipped(), leases.get(brief.run_id, [])
     wanted = {each.job.images: each for each in planned} or {brief.wanted: None}
     lacking = {images: each for images, each in wanted.items() if stored + skipped < images}

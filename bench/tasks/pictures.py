@@ -27,9 +27,11 @@ class Pictures(DatasetWithoutSamples):
     background = 0
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        """Raise UserError for one text, for no name, for a name that stands twice or is "background"."""
+        """Raise UserError for one text, for no name, or for one that is no text, stands twice or is "background"."""
         if isinstance(class_names, str):
             raise UserError("classes is one text", "give a list, as in ['dog']")
+        if strange := [name for name in class_names if not isinstance(name, str)]:
+            raise UserError(f"class {strange[0]!r} is no text", "give names, as in ['dog']")
         if not class_names:
             raise UserError("there is no class to prompt", "name at least one, as in --classes 'dog, grass'")
         if len(set(class_names)) < len(class_names):

@@ -159,7 +159,7 @@ def caption_text(entry: object) -> str | None:
 def read_json_object(path: Path, content: str, hint: str) -> dict[str, object]:
     """A JSON object of ``content``. Raises UserError with ``hint`` where the file is missing or holds no such thing."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})", hint) from error
     except ValueError as error:

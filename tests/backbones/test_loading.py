@@ -171,7 +171,9 @@ def test_a_module_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UserError, match=r"cannot be loaded: No module named 'sentencepiece'; install what is missing"):
         build_backbone("pocket-pixart-sigma")
     monkeypatch.setitem(QUANTIZERS, "quanto-int8", "no-such-package")
-    with pytest.raises(UserError, match=r"--quantize quanto-int8 needs no-such-package; pip install 'segscale\[quan"):
+    with pytest.raises(
+        UserError, match=r"--quantize quanto-int8 needs no-such-package; in the clone: pip install -e '\.\[quan"
+    ):
         build_backbone("pocket-pixart-sigma", LoadOptions(quantize="quanto-int8"))
 
 

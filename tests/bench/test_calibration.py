@@ -210,8 +210,12 @@ def test_a_damaged_file_is_one_line(content: str, tmp_path: Path) -> None:
     path = tmp_path / "calibration" / "standard-pocket.json"
     path.parent.mkdir()
     path.write_text(content)
-    with pytest.raises(UserError, match=r"standard-pocket\.json is damaged"):
+    with pytest.raises(UserError, match=r"standard-pocket\.json is damaged; make .*: segscale calibrate --overwrite"):
         evaluate_runs(tmp_path)
+    with pytest.raises(UserError, match=r"standard-pocket\.json is damaged"):
+        calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1])
+    assert "vanilla" in calibrated(tmp_path, "vanilla", backbones=BACKBONES[:1], overwrite=True)["methods"]
+    assert evaluate_runs(tmp_path)
 
 
 def test_only_the_first_process_of_a_launcher_writes(

@@ -47,6 +47,12 @@ def test_an_empty_caption_is_none(captions: Path) -> None:
     assert [task.dataset[index].caption for index in range(3)] == ["a star", None, None]
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(captions: Path) -> None:
+    captions.write_text(captions.read_text(), "utf-8-sig")
+    task = build_task("pocket", build("protocol", "standard"), RunOptions(captions=captions))
+    assert task.dataset[0].caption == "a star"
+
+
 def test_a_whole_file_needs_no_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "captions.json"
     path.write_text(json.dumps({f"val-{index:05d}": "a star" for index in range(200)}))

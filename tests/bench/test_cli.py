@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click import Context
 from click.shell_completion import ShellComplete
 from PIL import Image
@@ -40,6 +41,8 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
+EMPTY = "_"
+"""Stands for an empty word below."""
 BAD_INPUT = {
     "run --backbone pocket-sd51": "unknown backbone 'pocket-sd51'; did you mean pocket-sd15? there are: ",
     "run --method vanila": "unknown method 'vanila'; did you mean vanilla?",
@@ -82,6 +85,14 @@ BAD_INPUT = {
     "data": "missing command; see: segscale data --help",
     "caption --temperature 3": "'3' is neither none nor a number from 0 to 2; see: segscale caption --help",
     "perf": "missing argument 'BACKBONE'; see: segscale perf --help",
+    "perf pocket-sd15 --pipeline": "BACKBONE is for a model, of which --pipeline runs a stand-in; leave it out",
+    "perf --pipeline --size 64": "--size is for a model, of which --pipeline runs a stand-in; leave it out",
+    "perf pocket-sd15 --images 3": "--images is for --pipeline; add --pipeline, or leave it out",
+    "predict {photo} --classes star --caption _": "the caption is empty; leave it out, or write one",
+    "predict {photo} --classes star --output _": "the path is empty; see: segscale predict --help",
+    "run --results _": "the folder is empty; see: segscale run --help",
+    "status --results {tmp}/nowhere": "there is no folder {tmp}/nowhere; name another --results",
+    "align pocket-sd3 {tmp} --quantize quanto-int8": "a LoRA cannot be trained with --quantize; leave one of them out",
     "leaderbord": "there is no command 'leaderbord'; did you mean leaderboard? see: segscale --help",
     "fly": "there is no command 'fly'; see: segscale --help",
 }
@@ -92,9 +103,10 @@ def test_bad_input_is_one_line(command: str, photo: Path, capsys: pytest.Capture
     names = {"tmp": str(photo.parent), "photo": str(photo)}
     arguments = [word.format(**names) for word in command.split()]
     if arguments[0] == "run":
-        arguments += ["--results", str(photo.parent)]
+        arguments[1:1] = ["--results", str(photo.parent)]
     if arguments[0] == "predict":
-        arguments += ["--output", str(photo.parent / "out")]
+        arguments[1:1] = ["--output", str(photo.parent / "out")]
+    arguments = ["" if word == EMPTY else word for word in arguments]
     assert BAD_INPUT[command].format(**names) in failing(arguments, capsys)
 
 
@@ -103,6 +115,38 @@ def test_a_damaged_picture_is_one_line(photo: Path, capsys: pytest.CaptureFixtur
     line = failing(["predict", str(photo), "--classes", "star"], capsys)
     assert "photo.jpg is damaged" in line
     assert line.endswith("give a picture that Pillow can read, such as PNG or JPEG")
+
+
+def test_pictures_that_cannot_be_read_stop_no_other(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, cut, floats = (photo.with_name(name) for name in ("whole.png", "cut.png", "floats.tif"))
+    Image.open(photo).save(whole)
+    cut.write_bytes(whole.read_bytes()[:600])
+    folder = ["--output", str(photo.parent / "out"), "--classes", "star", "--write", "labels,coco"]
+    line = failing(["predict", str(cut), str(whole), *folder], capsys)
+    assert line.startswith("segscale: error: 1 of 2 pictures cannot be read: cut.png; give a picture")
+    assert json.loads((photo.parent / "out/coco.json").read_text())["images"][0]["file_name"] == "whole.png"
+    Image.new("F", (8, 8)).save(floats)
+    assert "floats.tif has 32-bit values" in failing(["predict", str(whole), str(floats), *folder], capsys)
+
+
+def test_a_device_without_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("segscale.bench.costs.forward.compare", measure)
+    line = failing(["perf", "pocket-sd15"], capsys)
+    assert line.startswith("segscale: error: the device has too little memory; halve memory with --dtype float16")
+
+
+def test_a_full_disk_under_the_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "segscale", "list"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 2
+    assert ended.stderr == "segscale: error: no space left for the output; free some, then: segscale list\n"
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,6 +317,7 @@ def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[st
     assert "200 images" in lines["dataset", "pocket"]
     assert lines["dataset", "voc"].endswith("images in split val") or "--data-root" in lines["dataset", "voc"]
     assert "GiB" in lines["device", "cpu"]
+    assert lines["weights", "pixart-sigma-512"].split("  ")[-1].strip().startswith("its denoiser: ")
 
 
 LISTING_AND_EVERY_HELP = """

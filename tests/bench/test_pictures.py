@@ -157,12 +157,14 @@ def test_a_cutout_is_transparent_elsewhere() -> None:
     assert cut.tolist() == [[[0, 0, 0, 0], [0, 0, 0, 0], [10, 200, 30, 255]]]
 
 
-def test_the_command_segments_a_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_segments_a_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     out = tmp_path / "out"
     command = ["predict", str(folder), "--classes", "star,ring", "-o", str(out)]
     main([*command, "--write", "labels,cutouts,coco"])
     printed = capsys.readouterr().out
-    assert "knows generated scenes only, not photographs; to see one: segscale predict --example" in printed
+    assert "knows generated scenes only, not photographs; see: segscale predict --example" in caplog.text
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     endings = ("_labels.png", "_cutout1_star.png", "_cutout2_ring.png", ".json")
     assert names == {"coco.json", *(f"{stem}{ending}" for stem in ("a", "sub/b") for ending in endings)}
@@ -220,10 +222,12 @@ def test_a_picture_that_is_too_large_is_one_line(named: str, tmp_path: Path, mon
         file.check() if file.path else file.read()
 
 
-def test_the_example_needs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_needs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     main(["predict", "--example", "-o", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert "knows generated scenes only" not in printed
+    assert "knows generated scenes only" not in caplog.text
     for name in SCENE.objects:
         assert f"\n{name} " in printed
     assert Image.open(tmp_path / "example_overlay.jpg").size[0] == Image.open(tmp_path / "example.png").size[0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -152,11 +153,33 @@ def test_background_is_left_as_it_is_in_the_overlay(segmenter: Segmenter) -> Non
         ([], "no class to prompt"),
         (["star", "star"], "named twice"),
         ("dog", r"classes is one text; give a list, as in \['dog'\]"),
+        ([3], r"class 3 is no text; give names, as in \['dog'\]"),
     ],
 )
 def test_class_lists_that_make_no_sense(segmenter: Segmenter, classes: Sequence[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         segmenter(Image.new("RGB", (64, 64)), classes)
+
+
+def test_mistakes_of_a_program_are_one_line(segmenter: Segmenter, tmp_path: Path) -> None:
+    image = Image.fromarray(SCENE.image)
+    image.save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:600])
+    result = segmenter(image, ["star", "ring"])
+    for work, message in (
+        (lambda: segmenter(image, ["star"], seed=-1), "the seed is -1; name 0 or more"),
+        (lambda: segmenter(image, ["star"], caption=" "), "the caption is empty; leave it out, or write one"),
+        (lambda: segmenter(Image.open(tmp_path / "cut.png"), ["star"]), "the picture cannot be read"),
+        (lambda: result.heat("starr"), "there is no class 'starr'; did you mean star?"),
+        (lambda: result.cutout("background"), "there is no class 'background'; there are: star, ring"),
+        (lambda: segscale.load(threshold=5), "threshold is 5; name a number from -1 to 1"),
+        (lambda: segscale.load(threshold=float("nan")), "threshold is nan; name a number"),
+        (lambda: segscale.load(devise="cuda"), "load: LoadOptions takes no 'devise'; did you mean device?"),  # pyright: ignore[reportCallIssue]
+        (lambda: segscale.load(dtype="float8"), "load: dtype"),  # pyright: ignore[reportArgumentType]
+    ):
+        with pytest.raises(segscale.UserError, match=re.escape(message)):
+            work()
+    assert {"UserError", "load", "trace"} <= {*dir(segscale)}
 
 
 def test_a_class_that_the_published_rule_reads_as_part_of_a_phrase_is_one_line(segmenter: Segmenter) -> None:

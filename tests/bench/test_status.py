@@ -192,6 +192,18 @@ def test_many_lines_of_one_state_are_counted() -> None:
     assert len(text.splitlines()) < 40
 
 
+def test_a_run_whose_record_is_damaged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = stored(tmp_path, "ab")
+    record = store.folder / "run.json"
+    record.write_bytes(record.read_bytes()[:200])
+    (run,) = statuses(tmp_path)
+    assert (run.label, run.outcome) == (below(store, tmp_path), "failed")
+    with pytest.raises(SystemExit) as ended:
+        main(["status", "--results", str(tmp_path)])
+    assert ended.value.code == 1
+    assert "its record cannot be read; give the command that made it again" in capsys.readouterr().out
+
+
 def test_a_damaged_plan_is_one_line(tmp_path: Path) -> None:
     folder, _ = sweep(tmp_path)
     (folder.folder / "sweep.json").write_text(json.dumps({"name": 3}))

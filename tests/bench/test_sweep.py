@@ -98,6 +98,9 @@ def test_a_choice_of_no_cell_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
             "--executor slurm --time 2",
             "--time 2 leaves too little time: jobs are told to end 2 minutes before; give 5 minutes or",
         ),
+        ("--gpus 0 --device cuda:1", "--gpus names the devices of jobs, and --device one; leave one of them out"),
+        ("--data-roots voc=/data", "--data-roots names voc, which no cell evaluates; there are: pocket"),
+        ("--captions context60=c.json", "--captions names context60, which no cell evaluates; there are: pocket"),
         ("--gpus 0,1,2,3", "there is no device 'cuda:2' here; there are: cpu, cuda:0, cuda:1"),
     ],
 )

@@ -16,6 +16,7 @@ from PIL import Image
 from segscale.bench.data.check import check
 from segscale.datasets.files import DIGEST, FileError, digest, read_image, read_label, read_list
 from segscale.errors import UserError
+from segscale.files import replaced
 from segscale.registry import build
 
 from ..bench.test_data_check import make_voc, mask
@@ -92,6 +93,21 @@ def test_a_pipe_that_is_named_as_a_picture_is_one_line(tmp_path: Path) -> None:
     assert process.stderr.endswith(
         "pipe.png is not a regular file; give a picture that Pillow can read, such as PNG or JPEG\n"
     )
+
+
+def test_a_file_is_replaced_behind_its_link_and_nothing_else_is(tmp_path: Path) -> None:
+    target, link, fifo = (tmp_path / name for name in ("target", "link", "fifo"))
+    target.write_text("before")
+    link.symlink_to(target)
+    with replaced(link) as file:
+        file.write("after")
+    assert link.is_symlink()
+    assert target.read_text() == "after"
+    os.mkfifo(fifo)
+    for path in (fifo, tmp_path):
+        with pytest.raises(UserError, match="is no file that could be replaced; name another"), replaced(path):
+            pass
+    assert fifo.is_fifo()
 
 
 def test_control_characters_of_an_id_are_shown_as_escapes(tmp_path: Path) -> None:

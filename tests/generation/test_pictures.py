@@ -136,6 +136,8 @@ def test_lines_of_a_file_are_prompts(tmp_path: Path) -> None:
         PicturePrompt("00001", "a star on grass"),
         PicturePrompt("00003", "a ring"),
     )
+    path.write_text("a star\n", "utf-8-sig")
+    assert prompts_of_file(path).prompts == (PicturePrompt("00001", "a star"),)
     path.write_text("\n")
     with pytest.raises(UserError, match="holds no prompt"):
         prompts_of_file(path)
