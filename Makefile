@@ -49,11 +49,17 @@ results: $(VENV)/ready
 	$(VENV)/bin/segscale timesteps pocket-sd15 --method vanilla,goca-described,seg4diff-described --limit 100 $(POCKET)
 	$(VENV)/bin/segscale ablate pocket-sd15 --limit 100 $(POCKET)
 	$(VENV)/bin/segscale ablate pocket-sd3 --limit 100 $(POCKET)
+	$(VENV)/bin/segscale ablate pocket-sdxl --limit 100 $(POCKET)
+	$(VENV)/bin/segscale ablate pocket-sd3 --method seg4diff-described --limit 100 $(POCKET)
 	$(VENV)/bin/segscale perturb pocket-sd3 --limit 100 --generate 50 $(POCKET)
+	$(VENV)/bin/segscale perturb pocket-sd3 --limit 100 --width inf $(POCKET)
+	$(VENV)/bin/segscale perturb pocket-flux --limit 100 $(POCKET)
+	$(VENV)/bin/segscale perturb pocket-pixart-sigma --limit 100 $(POCKET)
 	$(VENV)/bin/segscale perturb pocket-sd15 --limit 100 --generate 50 $(POCKET)
 	$(VENV)/bin/segscale features pocket-sd3 --limit 100 $(POCKET)
 	$(VENV)/bin/segscale latents pocket $(POCKET)
 	$(VENV)/bin/segscale guidance pocket-sd15 --limit 100 --batch 20 $(POCKET)
+	$(VENV)/bin/segscale guidance pocket-sd15 --methods s-cfg,goca-s-cfg --limit 100 --batch 20 $(POCKET)
 	$(VENV)/bin/segscale guidance pocket-pixart-sigma --limit 100 --batch 20 $(POCKET)
 	for twin in sd15 sdxl pixart-sigma sd3 flux; do \
 	    $(VENV)/bin/segscale power pocket-$$twin --limit 1000 --batch 50 $(POCKET) || exit; \
@@ -148,4 +154,4 @@ $(VENV)/ready-lint: $(VENV)/ready-test
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build/site build/package results/runs results/*/runs results/pocket/*/runs
+	rm -rf $(VENV) build/site build/package
