@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Unpack, overload
 
 import numpy as np
@@ -132,7 +133,7 @@ def check_threshold(method: Method, threshold: float | None) -> None:
     """Raise UserError for a threshold where the method uses none, and for one that is no number from -1 to 1."""
     if threshold is None:
         return
-    if not isinstance(threshold, int | float) or not -1 <= threshold <= 1:
+    if not isinstance(threshold, Real) or not -1 <= float(threshold) <= 1:
         raise UserError(f"threshold is {threshold!r}", "name a number from -1 to 1")
     if not method.normalised:
         problem = f"{method.name} has an edge of its own, which no threshold moves"
@@ -159,8 +160,8 @@ def load(
         choices: Fields of ``LoadOptions``, such as ``device="cuda"`` and ``dtype="bfloat16"``.
 
     Raises:
-        UserError: For unknown names or choices, missing weights, or a threshold that is none of these or that the
-            method does not use.
+        UserError: For unknown names or choices, missing weights, or a threshold that is out of range or that the method
+            does not use.
     """
     check_arguments("load", LoadOptions, choices)
     built, rules = build_method(method, backbone), build("protocol", protocol)

@@ -15,7 +15,7 @@ class MethodDefaults:
     image_size: int
     """Side of the image that the backbone is given, in pixels."""
     timestep: float
-    """``t`` in 0..1000."""
+    """``t`` in 1..1000."""
     feature_size: int
     """Side of the class scores, in pixels."""
     affinity_sites: tuple[str, ...]

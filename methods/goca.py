@@ -46,7 +46,7 @@ class GoCA(Method):
 
     image_size: int
     timestep: float
-    """``t`` in 0..1000."""
+    """``t`` in 1..1000."""
     feature_size: int
     """Side of the scores."""
     heads: str

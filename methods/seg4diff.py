@@ -55,7 +55,7 @@ class Seg4Diff(Method):
     steps: int = 28
     """Length of the schedule whose entry 8 from the end is used."""
     timestep: float | None = None
-    """``t`` in 0..1000 instead of that entry."""
+    """``t`` in 1..1000 instead of that entry."""
     resize: Literal["bicubic", "shortest-edge"] = "shortest-edge"
     posterior: Literal["sample", "mean"] = "mean"
     pixel_range: Literal["signed", "unit"] = "signed"

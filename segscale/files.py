@@ -67,9 +67,7 @@ def replaced_bytes(path: Path, flushes: bool = True) -> Iterator[BinaryIO]:
         yield buffer
         path.write_bytes(buffer.getvalue())
         return
-    path = path.resolve() if path.is_symlink() else path
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file that could be replaced", "name another")
+    path = _behind_link(path)
     temporary = path.with_name(f".{path.name}-{token_hex(8)}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -80,6 +78,17 @@ def replaced_bytes(path: Path, flushes: bool = True) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _behind_link(path: Path) -> Path:
+    """The file that ``path`` is or names. Raises UserError for what is there and is no file."""
+    try:
+        named = path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError):  # links that name each other; what is raised depends on Python's version
+        named = path.parent
+    if named.exists() and not named.is_file():
+        raise UserError(f"{path} is no file that could be replaced", "name another")
+    return named
 
 
 def json_checksum(content: Mapping[str, object]) -> str:

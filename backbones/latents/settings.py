@@ -11,7 +11,7 @@ class Timestep:
     """A noise level in the terms of the papers: either ``t``, or ``index`` and ``steps``."""
 
     t: float | None = None
-    """In 0..1000, resolved by the scheduler's own schedule (GoCA)."""
+    """In 1..1000, resolved by the scheduler's own schedule (GoCA)."""
     index: int | None = None
     """The entry of a schedule of ``steps`` inference steps (Seg4Diff: index -8 of 28)."""
     steps: int | None = None

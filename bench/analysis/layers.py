@@ -49,7 +49,7 @@ class LayerAnalysis:
     compared: tuple[str, ...] = ()
     """Names of methods that are evaluated whole on the same images."""
     timestep: float | None = None
-    """``t`` in 0..1000 instead of the method's own."""
+    """``t`` in 1..1000 instead of the method's own."""
 
 
 def parts_of(backbone_name: str, sites: Sequence[Site], names: Sequence[str] | None, heads: bool) -> tuple[Part, ...]:

@@ -59,7 +59,7 @@ def averages_on(
         backbone_name: Of a backbone with joint attention.
         task: Says what is prompted.
         options: Limit, seed, weights.
-        timestep: ``t`` in 0..1000 instead of the backbone's default.
+        timestep: ``t`` in 1..1000 instead of the backbone's default.
     """
     planned = plan_backbone(backbone_name, options)
     defaults = method_defaults(backbone_name)

@@ -88,7 +88,7 @@ def perturb(
         task: Says what is prompted.
         options: Of runs and measurements.
         width: Of the blur, as a share of the image's side.
-        timestep: ``t`` in 0..1000 instead of the method's own.
+        timestep: ``t`` in 1..1000 instead of the method's own.
         fidelity: More such rows, of pictures: layer, site, measure (``lost_f1``), mean, low, high, images.
     """
     planned = plan_backbone(backbone_name, options)
@@ -142,13 +142,13 @@ def measure(backbone: Backbone, task: Task, method: Method, width: float, option
     """
     sites = [*text_sites(backbone.sites(method.settings.image_size)).values()]
     rows: list[dict[str, str | int | float]] = []
-    limit = BatchLimit(options.batch or BLOCKS)
+    limit = BatchLimit(options.batch or BLOCKS, "block")
 
     def blur(id: str, image: PromptedImage, target: Tensor, objects: Tensor, part: Sequence[Site]) -> None:
         plain, *perturbed = denoise_perturbed(backbone, [None, *part], image, width)
-        for site, output in zip(part, perturbed, strict=True):
-            measures = _measures(plain, output, target[0], objects)
-            rows.append({"image": id, "layer": site.layer, "site": site.name, **measures})
+        measured = [_measures(plain, output, target[0], objects) for output in perturbed]
+        facts = [{"image": id, "layer": site.layer, "site": site.name} for site in part]
+        rows.extend(fact | measures for fact, measures in zip(facts, measured, strict=True))
 
     for sample, group in prompted_images(backbone, task, options, method.prompt_rule):
         generator = image_generator(options.seed, task.dataset.name, sample.id)

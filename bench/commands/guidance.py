@@ -59,7 +59,7 @@ def guidance(
 ) -> None:
     """Measure generative power against the strength of guidance, by method. A figure shows it.
 
-    Methods are set against plain guidance of the same strength or, where it is not among them, against the first.
+    Methods are set against plain guidance of the same strength or, where it is not among them, against s-cfg.
     """
     from ..generation.settings import refuse_unread
     from ..generation.strength_tables import strengths_figure, strengths_text

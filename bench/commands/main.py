@@ -104,8 +104,9 @@ def ended_in_one_line(arguments: Sequence[str]) -> Iterator[None]:
         _close_output()
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
+            log.debug("this led to the error", exc_info=True)
             _close_output()
-            sys.exit(_fail(f"no space left for the output; free some, then: {_retyped(arguments)}"))
+            sys.exit(_fail(f"no space is left on a disk; free some, then: {_retyped(arguments)}"))
         if is_out_of_memory(error):
             log.debug("this led to the error", exc_info=True)
             sys.exit(_fail(f"the device has too little memory; {LESS_MEMORY}"))

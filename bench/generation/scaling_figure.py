@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ..evaluation.metrics import Floats
 from ..report.figures.style import new_canvas, save_figure
+from ..report.tables import TableRow, table_rows
 
 LABELS = {
     "f1": "F1 of captions (%)",
@@ -65,27 +66,34 @@ def _panel(axes: Axes, table: pd.DataFrame, method_names: Sequence[str], measure
 
 
 def _name_backbones(axes: Axes, table: pd.DataFrame, method_names: Sequence[str], measure: str) -> None:
-    """Name every backbone over its best method's point, all seeds of a rung once; parameters tell no rungs apart."""
+    """Name every backbone over its best method's point, all seeds of a rung once.
+
+    Of a ladder's rungs, only those of another width or depth are told apart by their parameters.
+    """
+    ladders = _ladders(table)
     named = table.assign(
-        label=_labels(table),
+        label=[_label(row, ladders) for row in table_rows(table)],
         x=table[measure] / (1e6 if measure == "parameters" else 1),
         y=table[[*method_names]].max(axis=1),
     )
-    named = named[named["label"] != ""]
     if measure == "parameters":
-        named = named[named["varied"].isna()]
+        named = named[~named["family"].isin(ladders) | named["varied"].isin(("width", "depth"))]
     for (_, label), rows in named.groupby(["family", "label"]):
         place = (rows["x"].mean(), rows["y"].max())
         axes.annotate(str(label), place, xytext=(3, 4), textcoords="offset points", fontsize=6)
 
 
-def _labels(table: pd.DataFrame) -> pd.Series:
+def _ladders(table: pd.DataFrame) -> set[str]:
+    """Families whose rungs differ in training steps."""
+    trained = table[table["varied"] == "steps"].groupby("family")["steps"].nunique()
+    return {str(family) for family, count in trained.items() if count > 1}
+
+
+def _label(row: TableRow, ladders: Collection[str]) -> str:
     """Of a rung its steps or what was varied, such as ``width200``; of a backbone on no ladder its name."""
-    steps = table["steps"].where(table["varied"] == "steps")
-    is_ladder = steps.groupby(table["family"]).transform("nunique") > 1
-    part = table["backbone"].str.removeprefix("pocket-").str.replace(r"-seed\d+$", "", regex=True)
-    varied = part.str.rpartition("-")[2]
-    return part.where(~is_ladder, steps.map("{:.0f}".format, na_action="ignore").fillna(varied)).astype(str)
+    if row["family"] not in ladders:
+        return row["backbone"].removeprefix("pocket-")
+    return str(row["steps"]) if row["varied"] == "steps" else row["backbone"].split("-seed")[0].split("-")[-1]
 
 
 def _with_errors(rows: pd.DataFrame, name: str) -> tuple[Floats, Floats | None]:

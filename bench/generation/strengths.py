@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import pandas as pd
 
@@ -62,10 +63,10 @@ def measure_strengths(
 
     Returns:
         One row per method, scale and measure: value, low, high (shares in percent), and what it differs by from the
-        reference at the same scale, where that can be paired: plain guidance, or the first method where that is none.
+        reference at the same scale, where that can be paired: the first of ``GuidanceMethod`` that is among them.
     """
     rows: list[dict[str, object]] = []
-    reference = PLAIN if PLAIN in methods else methods[0]
+    reference = next(method for method in get_args(GuidanceMethod) if method in methods)
     for scale, by_method in _guided(question, methods, scales):
         stored = {method: question.measured(choices) for method, choices in by_method.items()}
         for method, each in stored.items():

@@ -31,9 +31,10 @@ def rows_that_fit(free_bytes: int, row_bytes: int) -> int:
 class BatchLimit:
     """The largest number of rows of one forward, and of a chunk of attention; what memory halves stays so."""
 
-    def __init__(self, rows: int | None = 1) -> None:
-        """Start with ``rows``; None: with one, until ``fit`` says how many fit."""
+    def __init__(self, rows: int | None = 1, noun: str = "image") -> None:
+        """Start with ``rows``, which are a ``noun`` each; None: with one, until ``fit`` says how many fit."""
         self.rows = rows or 1
+        self.noun = noun
         self._unfitted = rows is None
         self.chunk_share = 1.0
         """Of the memory that chunks of attention take otherwise."""
@@ -86,16 +87,18 @@ class BatchLimit:
             if not is_out_of_memory(error):
                 raise
             if len(batch) == 1 and not (in_chunks and self.chunk_share > SMALLEST_CHUNK_SHARE):
-                raise UserError("one image does not fit into the device's memory", LESS_MEMORY) from error
+                raise UserError(f"one {self.noun} does not fit into the device's memory", LESS_MEMORY) from error
         else:
             return True
         if len(batch) > 1:
             self.rows = len(batch) // 2
-            log.warning("%d images do not fit into the device's memory; %d share a forward now", len(batch), self.rows)
+            problem = f"{len(batch)} {self.noun}s do not fit into the device's memory"
+            log.warning("%s; %d share a forward now", problem, self.rows)
         else:
             self.chunk_share /= 2
             log.warning(
-                "one image does not fit into the device's memory; its attention is read in chunks of half the size"
+                "one %s does not fit into the device's memory; its attention is read in chunks of half the size",
+                self.noun,
             )
         # What the failed attempt held is free only now that its frames are gone.
         torch.cuda.empty_cache()

@@ -61,7 +61,7 @@ class CalibrationFile:
 
 
 class DamagedCalibrationError(UserError):
-    """A file that is none."""
+    """The file holds no calibration."""
 
 
 _ADAPTER = TypeAdapter(CalibrationFile)
@@ -78,7 +78,9 @@ def read_calibration(path: Path) -> CalibrationFile | None:
         return None
     try:
         return _ADAPTER.validate_json(path.read_bytes())
-    except (ValidationError, OSError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})", "see who may read it") from error
+    except ValidationError as error:
         raise DamagedCalibrationError(
             f"{path} is damaged", "make it anew with: segscale calibrate --overwrite"
         ) from error

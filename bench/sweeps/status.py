@@ -10,9 +10,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from segscale.errors import StoreError
+
 from ..runs.leases import STALE_SECONDS, Lease, read_leases
-from ..runs.record import REMEDY, parse_brief
-from ..runs.store import RunStore, run_folders
+from ..runs.record import REMEDY, parse_brief, parse_run
+from ..runs.store import RUN_FILE, RunStore, run_folders
 from .durations import duration_text
 from .record import CellRecord, JobRecord, JobState, Outcome, SweepFolder, find_sweeps, run_name
 
@@ -134,8 +136,7 @@ def _run_statuses(
         return []
     brief = parse_brief(content)
     if brief is None:
-        stored = store.count()
-        return [RunStatus(folder, "failed", stored, stored, line=f"its record cannot be read; {REMEDY}")]
+        return [_unreadable(store, folder, content)]
     stored, skipped, at_work = store.count(wanted=brief.wanted), store.count_skipped(), leases.get(brief.run_id, [])
     wanted = {each.job.images: each for each in planned} or {brief.wanted: None}
     lacking = {images: each for images, each in wanted.items() if stored + skipped < images}
@@ -146,6 +147,16 @@ def _run_statuses(
     rate, who = _work(store, at_work)
     logs = {images: each.state.log if each else "" for images, each in lacking.items()}
     return [RunStatus(brief.label, "running", stored, images, rate, who, log) for images, log in logs.items()]
+
+
+def _unreadable(store: RunStore, folder: str, content: bytes) -> RunStatus:
+    """Of a record that is damaged or of another format."""
+    stored, line = store.count(), f"{RUN_FILE} cannot be read; {REMEDY}"
+    try:
+        parse_run(content, RUN_FILE)
+    except StoreError as error:
+        line = str(error)
+    return RunStatus(folder, "failed", stored, stored, line=line)
 
 
 def _work(store: RunStore, leases: Sequence[Lease]) -> tuple[float, str]:

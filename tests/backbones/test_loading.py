@@ -122,6 +122,11 @@ def test_options_that_cannot_work_are_one_line(options: LoadOptions, message: st
         build_backbone("pocket-sd15", options)
 
 
+def test_a_device_map_places_no_denoiser_that_is_published_apart() -> None:
+    with pytest.raises(UserError, match="holds the unet alone, and --device-map places what one repository holds"):
+        build_backbone("pocket-sd15-60-seed0", LoadOptions(device_map="balanced"))
+
+
 @pytest.mark.parametrize("load", [LoadOptions(quantize="quanto-int8"), LoadOptions(offload="sequential")])
 def test_weights_that_could_not_be_made_random_are_refused_before_they_load(load: LoadOptions) -> None:
     with pytest.raises(UserError, match=r"cannot get random weights with --(quantize|offload sequential)"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -143,6 +144,25 @@ def test_blocks_are_measured_alike_whatever_shares_a_forward(task: Task) -> None
     np.testing.assert_allclose(together[[*MEASURES]], apart[[*MEASURES]], rtol=1e-2, atol=1e-2)
     nothing = measure(backbone, task, method, 0.0, RunOptions(limit=2, batch=8))
     assert (nothing[[*MEASURES]] == 0).all(axis=None)
+
+
+def test_memory_that_runs_out_halves_the_blocks_and_counts_none_twice(
+    task: Task, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    backbone, method = build_backbone("pocket-sd3"), build_method("seg4diff-described", "pocket-sd3")
+    whole, calls = perturbation._measures, iter(range(1000))
+
+    def scarce(*arguments: Any) -> dict[str, float]:
+        if next(calls) == 2:
+            raise torch.OutOfMemoryError
+        return whole(*arguments)
+
+    monkeypatch.setattr(perturbation, "_measures", scarce)
+    rows = measure(backbone, task, method, 0.1, RunOptions(limit=1))
+    assert rows["layer"].tolist() == [*range(6)]
+    assert [record.getMessage() for record in caplog.records] == [
+        "6 blocks do not fit into the device's memory; 3 share a forward now"
+    ]
 
 
 def test_changes_are_shares_of_the_answer_on_their_pixels_and_of_the_loss() -> None:

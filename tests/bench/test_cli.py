@@ -146,7 +146,7 @@ def test_a_full_disk_under_the_output_is_one_line() -> None:
             [sys.executable, "-m", "segscale", "list"], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert ended.returncode == 2
-    assert ended.stderr == "segscale: error: no space left for the output; free some, then: segscale list\n"
+    assert ended.stderr == "segscale: error: no space is left on a disk; free some, then: segscale list\n"
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -201,7 +201,9 @@ def test_a_run_whose_record_is_damaged_is_named(tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit) as ended:
         main(["status", "--results", str(tmp_path)])
     assert ended.value.code == 1
-    assert "its record cannot be read; give the command that made it again" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "run.json is not of format" in printed
+    assert "give the command that made it again: its images are kept" in printed
 
 
 def test_a_damaged_plan_is_one_line(tmp_path: Path) -> None:

@@ -104,7 +104,9 @@ def test_a_file_is_replaced_behind_its_link_and_nothing_else_is(tmp_path: Path) 
     assert link.is_symlink()
     assert target.read_text() == "after"
     os.mkfifo(fifo)
-    for path in (fifo, tmp_path):
+    (tmp_path / "one").symlink_to(tmp_path / "other")
+    (tmp_path / "other").symlink_to(tmp_path / "one")
+    for path in (fifo, tmp_path, tmp_path / "one"):
         with pytest.raises(UserError, match="is no file that could be replaced; name another"), replaced(path):
             pass
     assert fifo.is_fifo()

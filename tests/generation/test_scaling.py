@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scipy.stats import linregress, spearmanr
 
 from segscale.bench.commands.main import main
 from segscale.bench.evaluation.pixel_counts import PixelCounts
-from segscale.bench.generation import bootstrap
+from segscale.bench.generation import bootstrap, scaling_figure
 from segscale.bench.generation.bootstrap import resample
 from segscale.bench.generation.choices import ScalingQuestion
 from segscale.bench.generation.configuration_replicates import ConfigurationReplicates, by_configuration
@@ -40,6 +42,7 @@ from segscale.bench.generation.power_record import (
 from segscale.bench.generation.published_power import read_published_power
 from segscale.bench.generation.record import PicturePlan, SamplingSettings
 from segscale.bench.generation.scaling import Subject, measured_subjects, published_subjects
+from segscale.bench.generation.scaling_figure import LABELS, power_figure
 from segscale.bench.generation.scaling_tables import OTHER_RUNGS, statistics_text
 from segscale.bench.report.evaluated import EvaluatedRun, evaluate_run, evaluate_runs
 from segscale.bench.report.thresholds import Thresholds
@@ -265,6 +268,36 @@ def test_a_rung_is_set_against_the_common_one_of_its_family_and_steps() -> None:
         ["wide", "f1", "common", 6.0],
     ]
     assert found[["low", "high"]].to_numpy().tolist() == [[-11, -11], [7, 7]]
+
+
+def labels_drawn(rows: Sequence[tuple[str, str, str, int | None]], measure: str, path: Path) -> list[str]:
+    """What a figure of backbones, by name, family, varied and steps, calls them in the panel of a measure."""
+    table = pd.DataFrame(rows, columns=["backbone", "family", "varied", "steps"]).astype({"steps": "Int64"})
+    table = table.assign(f1=50.0, parameters=2e6, vanilla=40.0)
+    drawn: dict[str, list[str]] = {}
+
+    def keep(figure: Figure, _: Path) -> None:
+        drawn.update({axes.get_xlabel(): [text.get_text() for text in axes.texts] for axes in figure.axes})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scaling_figure, "save_figure", keep)
+        power_figure(table, ["vanilla"], path)
+    return sorted(drawn[LABELS[measure]])
+
+
+def test_points_are_named_by_backbone_or_by_what_tells_rungs_apart(tmp_path: Path) -> None:
+    real = [(name, name, "", None) for name in ("sd15", "sdxl", "flux")]
+    twins = [("pocket-sd15", "sd15", "steps", 2000), ("pocket-flux", "flux", "", None)]
+    rungs = [("pocket-sd15", "sd15", "steps", 2000)] + [
+        (f"pocket-sd15-{part}-seed{seed}", "sd15", varied, steps)
+        for part, varied, steps in (("60", "steps", 60), ("500-width50", "width", 500), ("500-noise30", "noise", 500))
+        for seed in range(2)
+    ]
+    for measure in ("f1", "parameters"):
+        assert labels_drawn(real, measure, tmp_path) == ["flux", "sd15", "sdxl"]
+        assert labels_drawn(twins, measure, tmp_path) == ["flux", "sd15"]
+    assert labels_drawn(rungs, "f1", tmp_path) == ["2000", "60", "noise30", "width50"]
+    assert labels_drawn(rungs, "parameters", tmp_path) == ["width50"]
 
 
 def test_the_command_writes_tables_and_figure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

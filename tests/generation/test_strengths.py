@@ -73,10 +73,10 @@ def test_the_command_measures_every_method_at_every_scale(tmp_path: Path, capsys
     assert strengths_text(table) in printed
 
 
-def test_without_plain_guidance_methods_are_set_against_the_first(
+def test_without_plain_guidance_methods_are_set_against_the_next(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = ["--methods", "s-cfg,goca-s-cfg", "--scales", "5", "--steps", "2", "--limit", "3", "--batch", "3"]
+    chosen = ["--methods", "goca-s-cfg,s-cfg", "--scales", "5", "--steps", "2", "--limit", "3", "--batch", "3"]
     main(["guidance", "pocket-sd15", *chosen, "--results", str(tmp_path)])
     (written,) = (tmp_path / "analysis").glob("*.csv")
     table = pd.read_csv(written).query("measure == 'f1'").set_index("method")
