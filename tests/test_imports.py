@@ -25,7 +25,6 @@ COMMANDS = (
     "scaling --published --results {empty}",
 )
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
-TOGETHER = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 CODE = """
 import contextlib, importlib, sys
 module, _, function = sys.argv[1].partition(":")
@@ -42,7 +41,9 @@ def test_commands_without_a_model_load_no_library_of_models(tmp_path: Path) -> N
     """In one process, in which what is loaded stays so: the first command that loads one is named."""
     entry = tomllib.loads(PYPROJECT.read_text())["project"]["scripts"]["segscale"]
     commands = [command.format(empty=tmp_path) for command in COMMANDS]
-    process = subprocess.run([sys.executable, "-c", CODE, entry, *commands], text=True, **TOGETHER)
+    process = subprocess.run(
+        [sys.executable, "-c", CODE, entry, *commands], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert "Traceback" not in process.stdout
     lines = process.stdout.splitlines()
     ends = [place for place, line in enumerate(lines) if line.startswith("loaded: ")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -71,21 +72,21 @@ def _name_backbones(axes: Axes, table: pd.DataFrame, method_names: Sequence[str]
     Of a ladder's rungs, only those of another width or depth are told apart by their parameters.
     """
     ladders = _ladders(table)
-    named = table.assign(
+    named: Any = table.assign(
         label=[_label(row, ladders) for row in table_rows(table)],
         x=table[measure] / (1e6 if measure == "parameters" else 1),
         y=table[[*method_names]].max(axis=1),
     )
     if measure == "parameters":
-        named = named[~named["family"].isin(ladders) | named["varied"].isin(("width", "depth"))]
-    for (_, label), rows in named.groupby(["family", "label"]):
+        named = named[~named["family"].isin(sorted(ladders)) | named["varied"].isin(("width", "depth"))]
+    for _, rows in named.groupby(["family", "label"]):
         place = (rows["x"].mean(), rows["y"].max())
-        axes.annotate(str(label), place, xytext=(3, 4), textcoords="offset points", fontsize=6)
+        axes.annotate(rows["label"].iloc[0], place, xytext=(3, 4), textcoords="offset points", fontsize=6)
 
 
 def _ladders(table: pd.DataFrame) -> set[str]:
     """Families whose rungs differ in training steps."""
-    trained = table[table["varied"] == "steps"].groupby("family")["steps"].nunique()
+    trained: Any = table[table["varied"] == "steps"].groupby("family")["steps"].nunique()
     return {str(family) for family, count in trained.items() if count > 1}
 
 
