@@ -191,6 +191,7 @@ def _from_common_rungs(replicates: ConfigurationReplicates) -> Iterator[Statisti
     for place, (family, varied, steps) in enumerate(rungs):
         if varied in (None, "steps") or (base := common.get((family, steps))) is None:
             continue
-        pair = [replicates.configurations[each] for each in (place, base)]
+        # Seeds are averaged, and none stands in the name.
+        pair = [replicates.configurations[each].split("-seed")[0] for each in (place, base)]
         for name, values in numbers.items():
             yield Statistic("difference", pair[0], name, pair[1], values[:, place] - values[:, base], len(pair))

@@ -254,7 +254,7 @@ def test_a_rung_is_set_against_the_common_one_of_its_family_and_steps() -> None:
     steps = np.array([250.0, 500, 500, 500])
     miou, power = np.array([[1.0, 50, 40, 7], [2, 52, 41, 7]]), np.array([[5.0, 60, 66, 7], [5, 60, 67, 7]])
     rungs = ConfigurationReplicates(
-        ("less", "common", "wide", "other"),
+        ("less", "common-seed0", "wide-seed0", "other"),
         ("sd15", "sd15", "sd15", "sd3"),
         ("steps", "steps", "width", "depth"),
         steps,
