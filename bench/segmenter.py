@@ -130,14 +130,15 @@ def check_caption(method: Method, protocol: Protocol, caption: str | None) -> No
 
 
 def check_threshold(method: Method, threshold: float | None) -> None:
-    """Raise UserError for a threshold where the method uses none, and for one that is no number from -1 to 1."""
-    if threshold is None:
-        return
-    if not isinstance(threshold, Real) or not -1 <= float(threshold) <= 1:
-        raise UserError(f"threshold is {threshold!r}", "name a number from -1 to 1")
-    if not method.normalised:
+    """Raise UserError for a threshold where the method uses none."""
+    if threshold is not None and not method.normalised:
         problem = f"{method.name} has an edge of its own, which no threshold moves"
         raise UserError(problem, "name another method, or leave it out")
+
+
+def _refuse_out_of_range(threshold: float | None) -> None:
+    if threshold is not None and not (isinstance(threshold, Real) and -1 <= float(threshold) <= 1):
+        raise UserError(f"threshold is {threshold!r}", "name a number from -1 to 1")
 
 
 def load(
@@ -167,6 +168,7 @@ def load(
     built, rules = build_method(method, backbone), build("protocol", protocol)
     # Before weights are loaded, which takes long.
     _refuse_unnamed(built)
+    _refuse_out_of_range(threshold)
     check_threshold(built, threshold)
     rules = rules.at_threshold(threshold)
     return Segmenter(build_backbone(backbone, LoadOptions(**choices), weights), built, rules)
