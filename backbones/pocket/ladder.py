@@ -116,6 +116,11 @@ def configuration_of(backbone_name: str) -> str:
     return backbone_name if rung is None else replace(rung, seed=0).name
 
 
+def without_seed(rung_name: str) -> str:
+    """What to call all seeds of a rung, given the name of one of them."""
+    return rung_name.split("-seed")[0]
+
+
 def config_text(rung: Rung, weights: str) -> str:
     """The config of a rung whose denoiser is in the folder ``weights``."""
     return "\n".join([*_config_lines(rung, weights), ""])

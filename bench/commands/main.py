@@ -103,18 +103,23 @@ def ended_in_one_line(arguments: Sequence[str]) -> Iterator[None]:
     except BrokenPipeError:
         _close_output()
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            log.debug("this led to the error", exc_info=True)
-            _close_output()
-            sys.exit(_fail(f"no space is left on a disk; free some, then: {_retyped(arguments)}"))
-        if is_out_of_memory(error):
-            log.debug("this led to the error", exc_info=True)
-            sys.exit(_fail(f"the device has too little memory; {LESS_MEMORY}"))
-        if not is_of_client(error):
+        if (line := _foreseen(error, arguments)) is None:
             raise
         log.debug("this led to the error", exc_info=True)
+        sys.exit(_fail(line))
+
+
+def _foreseen(error: Exception, arguments: Sequence[str]) -> str | None:
+    """What is said of an error that comes from the machine or a store; None of any other."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        _close_output()
+        return f"no space is left on a disk; free some, then: {_retyped(arguments)}"
+    if is_out_of_memory(error):
+        return f"the device has too little memory; {LESS_MEMORY}"
+    if is_of_client(error):
         reason = str(error).partition("\n")[0]
-        sys.exit(_fail(f"the object store failed ({reason}); once it answers: {_retyped(arguments)}"))
+        return f"the object store failed ({reason}); once it answers: {_retyped(arguments)}"
+    return None
 
 
 def _close_output() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from ...backbones.pocket.ladder import without_seed
 from ..evaluation.metrics import Floats
 from .backbone_replicates import random_stream
 from .configuration_replicates import ConfigurationReplicates
@@ -191,7 +192,6 @@ def _from_common_rungs(replicates: ConfigurationReplicates) -> Iterator[Statisti
     for place, (family, varied, steps) in enumerate(rungs):
         if varied in (None, "steps") or (base := common.get((family, steps))) is None:
             continue
-        # Seeds are averaged, and none stands in the name.
-        pair = [replicates.configurations[each].split("-seed")[0] for each in (place, base)]
+        pair = [without_seed(replicates.configurations[each]) for each in (place, base)]
         for name, values in numbers.items():
             yield Statistic("difference", pair[0], name, pair[1], values[:, place] - values[:, base], len(pair))

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from ...backbones.pocket.ladder import without_seed
 from ..evaluation.metrics import Floats
 from ..report.figures.style import new_canvas, save_figure
 from ..report.tables import TableRow, table_rows
@@ -94,7 +95,7 @@ def _label(row: TableRow, ladders: Collection[str]) -> str:
     """Of a rung its steps or what was varied, such as ``width200``; of a backbone on no ladder its name."""
     if row["family"] not in ladders:
         return row["backbone"].removeprefix("pocket-")
-    return str(row["steps"]) if row["varied"] == "steps" else row["backbone"].split("-seed")[0].split("-")[-1]
+    return str(row["steps"]) if row["varied"] == "steps" else without_seed(row["backbone"]).split("-")[-1]
 
 
 def _with_errors(rows: pd.DataFrame, name: str) -> tuple[Floats, Floats | None]:
